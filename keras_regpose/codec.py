@@ -1,0 +1,68 @@
+"""Keypoints ↔ what the network learns and answers: encode, decode, flip-merge, score.
+
+The network works in crop units: x and y are fractions of the crop's width and height, and so are the sigmas.
+Source: `RegressionLabel` and `flip_coordinates` of MMPose 1.3.2.
+"""
+
+import numpy as np
+
+
+def encode(keypoints: np.ndarray, visible: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
+    """Turns keypoints in crop pixels into the regression target.
+
+    Args:
+        keypoints: (..., K, 2) array in crop pixels.
+        visible: (..., K) array, 1 for labelled keypoints and 0 for others.
+        input_size: (height, width) of the crop.
+
+    Returns:
+        (..., K, 3) float32 array: x / width, y / height, weight. The weight is 1 for labelled keypoints inside the
+        crop (0 ≤ x ≤ width − 1, 0 ≤ y ≤ height − 1), else 0.
+
+    Example:
+
+    >>> encode(np.array([[96.0, 64.0], [-1.0, 3.0]]), np.array([1, 1]), (256, 192)).round(4).tolist()
+    [[0.5, 0.25, 1.0], [-0.0052, 0.0117, 0.0]]
+    """
+    height, width = input_size
+    keypoints = np.asarray(keypoints, np.float32)
+    inside = (keypoints >= 0).all(-1) & (keypoints[..., 0] <= width - 1) & (keypoints[..., 1] <= height - 1)
+    weight = inside & (np.asarray(visible) > 0.5)
+    return np.concatenate([keypoints / np.array([width, height], np.float32), weight[..., None]], -1, dtype=np.float32)
+
+
+def keypoint_scores(output: np.ndarray) -> np.ndarray:
+    """Returns (..., K) scores of (..., K, 4) or (..., K, 2) outputs: 1 − mean(σx, σy), or 1 where there is no σ."""
+    if output.shape[-1] == 2:
+        return np.ones(output.shape[:-1], output.dtype)
+    return (1 - output[..., 2:]).mean(-1)
+
+
+def mirror_output(output: np.ndarray, flip_permutation: np.ndarray, input_width: int, shift: bool = True) -> np.ndarray:
+    """Turns the output for a mirrored crop into that of the crop itself.
+
+    Args:
+        output: (..., K, 2 or 4) array in crop units, predicted on the left-right mirrored crop.
+        flip_permutation: (K,) int array, `Skeleton.flip_permutation`.
+        input_width: int. Width of the crop in pixels.
+        shift: bool. Whether to move x by one pixel as well (`shift_coords`), as all published rows do.
+
+    Returns:
+        Array like `output`.
+
+    Example:
+
+    >>> x = np.array([[0.25, 0], [0.75, 0], [0.6, 0]])
+    >>> mirror_output(x, np.array([0, 2, 1]), 192)[:, 0].round(6).tolist()
+    [0.744792, 0.394792, 0.244792]
+    """
+    output = output[..., flip_permutation, :].copy()
+    output[..., 0] = 1 - output[..., 0] - (1 / input_width if shift else 0)
+    return output
+
+
+def merge_flipped(
+    output: np.ndarray, mirrored: np.ndarray, flip_permutation: np.ndarray, input_width: int, shift: bool = True
+) -> np.ndarray:
+    """Averages the output for a crop with that for its mirror image (flip test)."""
+    return (output + mirror_output(mirrored, flip_permutation, input_width, shift)) / 2

@@ -1,0 +1,95 @@
+"""ResNet in torchvision's geometry, as a graph of stock Keras layers.
+
+Deep Residual Learning for Image Recognition (He et al., 2016), with the stride on the 3×3 convolution, symmetric
+padding and batch norm epsilon 1e-5, so that weights trained in PyTorch fit tensor for tensor.
+Layer names follow torchvision's: `layer1_0_conv1` is its `layer1.0.conv1`.
+"""
+
+import keras
+
+from keras_regpose.models.batch_norm import BatchNormalization
+
+# depth: (blocks per stage, whether the blocks are bottlenecks)
+DEPTHS = {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}
+
+
+def resnet(image, depth: int) -> dict:
+    """Applies a ResNet to a normalised image.
+
+    Args:
+        image: (B, H, W, 3) Keras tensor, normalised with the ImageNet mean and standard deviation.
+        depth: int. 18, 34, 50, 101 or 152.
+
+    Returns:
+        dict of Keras tensors: `"P2"` … `"P5"`, the outputs of the four stages, at strides 4 … 32.
+
+    Raises:
+        ValueError: If there is no ResNet of this depth.
+    """
+    if depth not in DEPTHS:
+        raise ValueError(f"ResNet depth must be one of {sorted(DEPTHS)}. Received: {depth}")
+    blocks_per_stage, bottleneck = DEPTHS[depth]
+    x = keras.layers.ZeroPadding2D(3, name="conv1_pad")(image)
+    x = _conv(x, 64, 7, 2, name="conv1")
+    x = _batch_norm(x, "bn1")
+    x = keras.layers.ReLU(name="relu")(x)
+    # The values are not negative here, so padding with zeros is the same as the reference's padding with −∞.
+    x = keras.layers.ZeroPadding2D(1, name="maxpool_pad")(x)
+    x = keras.layers.MaxPooling2D(3, 2, name="maxpool")(x)
+    features = {}
+    for stage, block_count in enumerate(blocks_per_stage, start=1):
+        for block in range(block_count):
+            x = _block(
+                x,
+                filters=64 * 2 ** (stage - 1),
+                stride=2 if stage > 1 and block == 0 else 1,
+                bottleneck=bottleneck,
+                name=f"layer{stage}_{block}",
+            )
+        features[f"P{stage + 1}"] = x
+    return features
+
+
+def _block(x, filters, stride, bottleneck, name):
+    out_filters = 4 * filters if bottleneck else filters
+    # (filters, kernel size, stride) of each convolution of the block
+    convolutions = (
+        [(filters, 1, 1), (filters, 3, stride), (out_filters, 1, 1)]
+        if bottleneck
+        else [(filters, 3, stride), (filters, 3, 1)]
+    )
+    y = x
+    for number, (channels, kernel_size, conv_stride) in enumerate(convolutions, start=1):
+        if kernel_size == 3:
+            y = keras.layers.ZeroPadding2D(1, name=f"{name}_conv{number}_pad")(y)
+        y = _conv(y, channels, kernel_size, conv_stride, name=f"{name}_conv{number}")
+        # Each block starts as the identity (Goyal et al., 2017, §5.1), as in the reference.
+        y = _batch_norm(y, f"{name}_bn{number}", zero=number == len(convolutions))
+        if number < len(convolutions):
+            y = keras.layers.ReLU(name=f"{name}_relu{number}")(y)
+    if stride != 1 or x.shape[-1] != out_filters:
+        x = _conv(x, out_filters, 1, stride, name=f"{name}_downsample_0")
+        x = _batch_norm(x, f"{name}_downsample_1")
+    y = keras.layers.Add(name=f"{name}_add")([x, y])
+    return keras.layers.ReLU(name=f"{name}_relu")(y)
+
+
+def _conv(x, filters, kernel_size, stride, name):
+    return keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=stride,
+        use_bias=False,
+        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+        name=name,
+    )(x)
+
+
+def _batch_norm(x, name, zero=False):
+    return BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer="zeros" if zero else "ones", name=name)(x)

@@ -1,0 +1,236 @@
+"""What a keypoint set is: names, edges, left-right pairs, OKS sigmas, body halves."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A set of keypoints and how they belong together.
+
+    Args:
+        name: str. Short identifier, such as `"coco17"`.
+        keypoints: tuple of str. One unique name per keypoint; the order is the order of the model's outputs.
+        edges: tuple of (str, str). The limbs to draw.
+        flip_pairs: tuple of (str, str). Keypoints that trade places when the image is mirrored.
+        sigmas: tuple of float, one per keypoint, or None. The per-keypoint constants of Object Keypoint Similarity
+            (COCO). None means 0.05 for each, a value between COCO's eyes (0.025) and hips (0.107).
+        upper_body: tuple of str. Keypoints of the upper half, used by the half-body augmentation.
+        lower_body: tuple of str. Keypoints of the lower half. Leave both halves empty to switch it off.
+
+    Raises:
+        ValueError: If a name is unknown or repeated, or a count does not match.
+
+    Example:
+
+    >>> hand = Skeleton("pinch", ("wrist", "thumb", "index"), edges=(("wrist", "thumb"), ("wrist", "index")))
+    >>> len(hand), hand.flip_permutation.tolist(), hand.edge_indices
+    (3, [0, 1, 2], ((0, 1), (0, 2)))
+    """
+
+    name: str
+    keypoints: tuple[str, ...]
+    edges: tuple[tuple[str, str], ...] = ()
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+    sigmas: tuple[float, ...] | None = None
+    upper_body: tuple[str, ...] = ()
+    lower_body: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        def freeze(field, value):
+            object.__setattr__(self, field, value)
+
+        if isinstance(self.keypoints, str) or not all(isinstance(name, str) and name for name in self.keypoints):
+            raise ValueError(f"Skeleton keypoints must be a sequence of names. Received: {self.keypoints!r}")
+        freeze("keypoints", tuple(self.keypoints))
+        if not self.keypoints:
+            raise ValueError("A Skeleton needs at least one keypoint. Received: none")
+        repeated = sorted({name for name in self.keypoints if self.keypoints.count(name) > 1})
+        if repeated:
+            raise ValueError(f"Skeleton keypoint names must be unique. Repeated: {', '.join(repeated)}")
+
+        for field in ("edges", "flip_pairs"):
+            pairs = tuple(tuple(pair) for pair in getattr(self, field))
+            for pair in pairs:
+                if len(pair) != 2 or pair[0] == pair[1]:
+                    raise ValueError(f"Skeleton {field} must join two different keypoints. Received: {pair}")
+            freeze(field, pairs)
+        for field in ("upper_body", "lower_body"):
+            freeze(field, tuple(getattr(self, field)))
+        mentioned = [name for pair in self.edges + self.flip_pairs for name in pair]
+        for name in mentioned + list(self.upper_body + self.lower_body):
+            if name not in self.keypoints:
+                raise ValueError(
+                    f"Skeleton {self.name!r} has no keypoint {name!r}. It has: {', '.join(self.keypoints)}"
+                )
+        paired = [name for pair in self.flip_pairs for name in pair]
+        if len(set(paired)) != len(paired):
+            raise ValueError(f"A keypoint may stand in one flip pair only. Received: {self.flip_pairs}")
+        if set(self.upper_body) & set(self.lower_body):
+            raise ValueError("A keypoint cannot belong to both the upper and the lower body")
+
+        sigmas = (0.05,) * len(self.keypoints) if self.sigmas is None else tuple(float(s) for s in self.sigmas)
+        if len(sigmas) != len(self.keypoints) or not all(np.isfinite(s) and s > 0 for s in sigmas):
+            raise ValueError(
+                f"Skeleton {self.name!r} needs {len(self.keypoints)} positive sigmas, one per keypoint. Received: {sigmas}"
+            )
+        freeze("sigmas", sigmas)
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def index(self, keypoint: str) -> int:
+        """Returns the position of a keypoint's name."""
+        return self.keypoints.index(keypoint)
+
+    @property
+    def flip_permutation(self) -> np.ndarray:
+        """(K,) int array: entry k is the keypoint that stands at k after mirroring."""
+        permutation = np.arange(len(self))
+        for first, second in self.flip_pairs:
+            i, j = self.index(first), self.index(second)
+            permutation[i], permutation[j] = j, i
+        return permutation
+
+    @property
+    def edge_indices(self) -> tuple[tuple[int, int], ...]:
+        """The edges as pairs of keypoint positions."""
+        return tuple((self.index(first), self.index(second)) for first, second in self.edges)
+
+    @property
+    def upper_body_indices(self) -> np.ndarray:
+        return np.array([self.index(name) for name in self.upper_body], dtype=int)
+
+    @property
+    def lower_body_indices(self) -> np.ndarray:
+        return np.array([self.index(name) for name in self.lower_body], dtype=int)
+
+    def to_dict(self) -> dict:
+        """Returns the skeleton as JSON-ready values; `Skeleton.from_dict` is the inverse."""
+        return {
+            "name": self.name,
+            "keypoints": list(self.keypoints),
+            "edges": [list(pair) for pair in self.edges],
+            "flip_pairs": [list(pair) for pair in self.flip_pairs],
+            "sigmas": list(self.sigmas),
+            "upper_body": list(self.upper_body),
+            "lower_body": list(self.lower_body),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Skeleton":
+        """Builds a skeleton from `to_dict`'s values.
+
+        Raises:
+            ValueError: If a field is missing or unknown, or the values are not a valid skeleton.
+        """
+        known = set(cls.__dataclass_fields__)
+        if not isinstance(values, dict) or not {"name", "keypoints"} <= set(values) or set(values) - known:
+            got = sorted(values) if isinstance(values, dict) else type(values).__name__
+            raise ValueError(f"A skeleton needs 'name' and 'keypoints' and may have {sorted(known)}. Received: {got}")
+        return cls(**values)
+
+
+def _sides(*names):
+    return tuple((f"left_{name}", f"right_{name}") for name in names)
+
+
+_COCO_UPPER = ("nose",) + tuple(n for pair in _sides("eye", "ear", "shoulder", "elbow", "wrist") for n in pair)
+_COCO_LOWER = tuple(n for pair in _sides("hip", "knee", "ankle") for n in pair)
+
+COCO17 = Skeleton(
+    name="coco17",
+    keypoints=_COCO_UPPER + _COCO_LOWER,
+    edges=(
+        ("left_ankle", "left_knee"),
+        ("left_knee", "left_hip"),
+        ("right_ankle", "right_knee"),
+        ("right_knee", "right_hip"),
+        ("left_hip", "right_hip"),
+        ("left_shoulder", "left_hip"),
+        ("right_shoulder", "right_hip"),
+        ("left_shoulder", "right_shoulder"),
+        ("left_shoulder", "left_elbow"),
+        ("right_shoulder", "right_elbow"),
+        ("left_elbow", "left_wrist"),
+        ("right_elbow", "right_wrist"),
+        ("left_eye", "right_eye"),
+        ("nose", "left_eye"),
+        ("nose", "right_eye"),
+        ("left_eye", "left_ear"),
+        ("right_eye", "right_ear"),
+        ("left_ear", "left_shoulder"),
+        ("right_ear", "right_shoulder"),
+    ),
+    flip_pairs=_sides("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"),
+    sigmas=(
+        (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072)
+        + (0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
+    ),
+    upper_body=_COCO_UPPER,
+    lower_body=_COCO_LOWER,
+)
+
+MPII16 = Skeleton(
+    name="mpii16",
+    keypoints=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle")
+    + ("pelvis", "thorax", "upper_neck", "head_top")
+    + ("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"),
+    edges=(
+        ("right_ankle", "right_knee"),
+        ("right_knee", "right_hip"),
+        ("right_hip", "pelvis"),
+        ("pelvis", "left_hip"),
+        ("left_hip", "left_knee"),
+        ("left_knee", "left_ankle"),
+        ("pelvis", "thorax"),
+        ("thorax", "upper_neck"),
+        ("upper_neck", "head_top"),
+        ("upper_neck", "right_shoulder"),
+        ("right_shoulder", "right_elbow"),
+        ("right_elbow", "right_wrist"),
+        ("upper_neck", "left_shoulder"),
+        ("left_shoulder", "left_elbow"),
+        ("left_elbow", "left_wrist"),
+    ),
+    flip_pairs=_sides("ankle", "knee", "hip", "wrist", "elbow", "shoulder"),
+    sigmas=(
+        (0.089, 0.083, 0.107, 0.107, 0.083, 0.089, 0.026, 0.026)
+        + (0.026, 0.026, 0.062, 0.072, 0.179, 0.179, 0.072, 0.062)
+    ),
+    upper_body=("thorax", "upper_neck", "head_top")
+    + ("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"),
+    lower_body=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis"),
+)
+
+LSP14 = Skeleton(
+    name="lsp14",
+    keypoints=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle")
+    + ("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist")
+    + ("neck", "head_top"),
+    edges=(
+        ("right_ankle", "right_knee"),
+        ("right_knee", "right_hip"),
+        ("right_hip", "left_hip"),
+        ("left_hip", "left_knee"),
+        ("left_knee", "left_ankle"),
+        ("right_hip", "right_shoulder"),
+        ("left_hip", "left_shoulder"),
+        ("right_wrist", "right_elbow"),
+        ("right_elbow", "right_shoulder"),
+        ("right_shoulder", "neck"),
+        ("neck", "left_shoulder"),
+        ("left_shoulder", "left_elbow"),
+        ("left_elbow", "left_wrist"),
+        ("neck", "head_top"),
+    ),
+    flip_pairs=_sides("ankle", "knee", "hip", "wrist", "elbow", "shoulder"),
+    # LSP has no official OKS constants: those of the same COCO joints; neck and head top as MPII's file gives them.
+    sigmas=((0.089, 0.087, 0.107, 0.107, 0.087, 0.089, 0.062) + (0.072, 0.079, 0.079, 0.072, 0.062, 0.026, 0.026)),
+    upper_body=("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist")
+    + ("neck", "head_top"),
+    lower_body=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle"),
+)
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, MPII16, LSP14)}
