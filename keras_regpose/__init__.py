@@ -1,0 +1,29 @@
+"""A Keras 3 model zoo for top-down regression-based pose estimation."""
+
+import importlib
+
+# public name: module that defines it. Nothing is imported before it is used.
+_PUBLIC = {
+    "COCO17": "keras_regpose.skeleton",
+    "LSP14": "keras_regpose.skeleton",
+    "MPII16": "keras_regpose.skeleton",
+    "PoseRegressor": "keras_regpose.models.regressor",
+    "Poses": "keras_regpose.inference.result",
+    "Skeleton": "keras_regpose.skeleton",
+}
+_PACKAGES = ("convert", "data", "losses", "metrics", "models", "training")
+
+__all__ = [*_PUBLIC, *_PACKAGES]
+__version__ = "0.1.0"
+
+
+def __getattr__(name):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"keras_regpose.{name}")
+    raise AttributeError(f"module 'keras_regpose' has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

@@ -73,7 +73,7 @@ class Skeleton:
         sigmas = (0.05,) * len(self.keypoints) if self.sigmas is None else tuple(float(s) for s in self.sigmas)
         if len(sigmas) != len(self.keypoints) or not all(np.isfinite(s) and s > 0 for s in sigmas):
             raise ValueError(
-                f"Skeleton {self.name!r} needs {len(self.keypoints)} positive sigmas, one per keypoint. Received: {sigmas}"
+                f"Skeleton {self.name!r} needs {len(self)} positive sigmas, one per keypoint. Received: {sigmas}"
             )
         freeze("sigmas", sigmas)
 

@@ -1,0 +1,163 @@
+"""PoseRegressor: backbone, regression head and flow as one `keras.Model`."""
+
+from collections.abc import Sequence
+
+import keras
+
+from keras_regpose.losses.flow import RealNVP
+from keras_regpose.losses.rle import RLE
+from keras_regpose.losses.smooth_l1 import SmoothL1
+from keras_regpose.models.graph import IMAGENET_MEAN, IMAGENET_STD, fused_graph, pose_graph, pose_head, stock_graph
+from keras_regpose.skeleton import Skeleton
+
+METHODS = ("rle", "deeppose")
+
+
+@keras.saving.register_keras_serializable("keras_regpose")
+class PoseRegressor(keras.Model):
+    """A functional Keras model that regresses keypoints, and their uncertainty, from crops of single people.
+
+    `predict` takes (B, H, W, 3) RGB crops with values 0–255 (uint8 or float) and returns (B, K, 4) float32: x, y, σx,
+    σy in units of crop width and height, or (B, K, 2) for `method="deeppose"`. Everything Keras offers works on it.
+
+    Args:
+        backbone: str or keras.Model. `"resnet18"`, `"resnet34"`, `"resnet50"`, `"resnet101"`, `"resnet152"`,
+            `"mobilenetv2"`, `"mobilenetv2_0.5"` (any width), or a functional model from images to one feature map:
+            a KerasCV backbone, a `keras.applications` model without its top. A given model is copied.
+        skeleton: `Skeleton`. The keypoints to regress.
+        input_size: (height, width) of the crops in pixels.
+        method: "rle" for residual log-likelihood estimation, "deeppose" for plain regression.
+        pixel_mean: 3 floats. Subtracted from R, G, B (0–255) inside the graph. The default is ImageNet's.
+        pixel_std: 3 floats. Divides the difference.
+        graph: keras.Model or None. A saved graph to wrap; `backbone` is then left out.
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+
+    >>> import numpy as np, keras_regpose as rp
+    >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+    >>> model.predict(np.zeros((2, 64, 48, 3), "uint8"), verbose=0).shape
+    (2, 17, 4)
+    """
+
+    def __init__(
+        self,
+        backbone: str | keras.Model | None = None,
+        skeleton: Skeleton | None = None,
+        input_size: tuple[int, int] = (256, 192),
+        method: str = "rle",
+        pixel_mean: Sequence[float] = IMAGENET_MEAN,
+        pixel_std: Sequence[float] = IMAGENET_STD,
+        graph: keras.Model | None = None,
+    ):
+        if not isinstance(skeleton, Skeleton):
+            raise ValueError(f"PoseRegressor needs a Skeleton, such as COCO17. Received: {skeleton!r}")
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {METHODS}. Received: {method!r}")
+        if len(input_size) != 2 or not all(int(side) == side and side >= 32 for side in input_size):
+            raise ValueError(f"input_size must be (height, width) of at least 32 pixels. Received: {input_size}")
+        input_size = (int(input_size[0]), int(input_size[1]))
+        if (backbone is None) == (graph is None):
+            raise ValueError("PoseRegressor needs either a backbone or a saved graph")
+        if graph is None:
+            graph = pose_graph(backbone, len(skeleton), input_size, method, pixel_mean, pixel_std)
+        expected = (None, len(skeleton), 4 if method == "rle" else 2)
+        if tuple(graph.output_shape) != expected or tuple(graph.input_shape) != (None, *input_size, 3):
+            raise ValueError(
+                f"A graph for {method!r} with {len(skeleton)} keypoints maps {(None, *input_size, 3)} to {expected}. "
+                f"Received one that maps {graph.input_shape} to {graph.output_shape}"
+            )
+        super().__init__(graph.inputs[0], graph.outputs[0], name="pose_regressor")
+        self._skeleton = skeleton
+        self._input_size = input_size
+        self._method = method
+        # Keras trains and saves what hangs on the model; a flow that only the loss knew would silently stay as it is.
+        self.flow = RealNVP(name="flow") if method == "rle" else None
+        self.loss_parts = {}
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The keypoints that the model regresses."""
+        return self._skeleton
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the crops in pixels."""
+        return self._input_size
+
+    @property
+    def method(self) -> str:
+        """ "rle" or "deeppose"."""
+        return self._method
+
+    @property
+    def backbone(self) -> keras.Model:
+        """The part from RGB crops (0–255) to the last feature map, normalisation included; weights are shared."""
+        return keras.Model(self.inputs[0], self.get_layer("pool").input, name="backbone")
+
+    def compile(self, optimizer="adam", loss=None, *, keypoint_weights=None, **kwargs):
+        """Configures training as `keras.Model.compile` does, with this model's loss as the default.
+
+        Args:
+            optimizer: str or `keras.optimizers.Optimizer`.
+            loss: None for the method's own loss (RLE, or smooth L1 for "deeppose"), or anything Keras accepts.
+            keypoint_weights: sequence of K floats or None. Weights of the keypoints in the method's own loss.
+            **kwargs: Passed on to `keras.Model.compile`.
+        """
+        own_loss = loss is None
+        self._own_compile_config = {"optimizer": optimizer, "keypoint_weights": keypoint_weights, **kwargs}
+        self.loss_parts = {}
+        if own_loss and self.method == "rle":
+            self.loss_parts = {name: keras.metrics.Mean(name=f"rle_{name}") for name in ("flow", "residual", "sigma")}
+            loss = RLE(self.flow, keypoint_weights=keypoint_weights, trackers=self.loss_parts)
+        elif own_loss:
+            loss = SmoothL1(keypoint_weights=keypoint_weights)
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+        if not own_loss:
+            self._own_compile_config = None
+
+    def with_skeleton(self, skeleton: Skeleton) -> "PoseRegressor":
+        """Returns a model for other keypoints: this backbone, shared, with a new head and a new flow."""
+        head = pose_head(self.get_layer("pool").output, len(skeleton), self.method)
+        graph = keras.Model(self.inputs[0], head, name="pose_regressor")
+        return PoseRegressor(skeleton=skeleton, input_size=self.input_size, method=self.method, graph=graph)
+
+    def to_keras(self) -> keras.Model:
+        """Returns a copy as a plain `keras.Model` of stock layers: what is saved, exported and deployed."""
+        return stock_graph(self)
+
+    @classmethod
+    def from_keras(cls, graph: keras.Model, skeleton: Skeleton, method: str = "rle") -> "PoseRegressor":
+        """Wraps a plain graph, as `to_keras` returns it, so that it trains and estimates."""
+        input_size = graph.input_shape[1:3]
+        return cls(skeleton=skeleton, input_size=input_size, method=method, graph=fused_graph(graph))
+
+    def get_config(self):
+        graph = keras.Model(self.inputs[0], self.outputs[0], name="pose_regressor")
+        return {
+            "graph": graph.get_config(),
+            "skeleton": self.skeleton.to_dict(),
+            "input_size": list(self.input_size),
+            "method": self.method,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(
+            graph=keras.Model.from_config(config["graph"], custom_objects=custom_objects),
+            skeleton=Skeleton.from_dict(config["skeleton"]),
+            input_size=tuple(config["input_size"]),
+            method=config["method"],
+        )
+
+    def get_compile_config(self):
+        if getattr(self, "_own_compile_config", None) is None:
+            return super().get_compile_config()
+        return keras.saving.serialize_keras_object(self._own_compile_config)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
