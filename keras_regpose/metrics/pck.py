@@ -1,0 +1,246 @@
+"""Percentage of correct keypoints (PCK), and the small measures of distance beside it.
+
+Source: Yang and Ramanan, "Articulated human detection with flexible mixtures of parts", TPAMI 2013, section 6.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_regpose.skeleton import Skeleton
+
+
+def normalized_distances(
+    pred: np.ndarray, truth: np.ndarray, visible: np.ndarray, normalizer: np.ndarray | float
+) -> np.ndarray:
+    """Distances between predicted and true keypoints, in units of each person's size.
+
+    Args:
+        pred: (N, K, 2) array of predicted keypoints.
+        truth: (N, K, 2) array of true keypoints, in the coordinates of `pred`. Values of unlabelled keypoints are
+            never read.
+        visible: (N, K) array, 0 or False for unlabelled keypoints.
+        normalizer: (N,) array, the length that counts as 1 for each person, or one float for all. A person with 0 or
+            NaN is left out.
+
+    Returns:
+        (N, K) float32 array, NaN where the keypoint is not labelled or the person is left out.
+
+    Raises:
+        ValueError: If shapes do not fit together, values are not finite or a normaliser is negative.
+
+    Example:
+
+    >>> pred, truth = np.array([[[3.0, 4.0], [0.0, 0.0]]]), np.zeros((1, 2, 2))
+    >>> normalized_distances(pred, truth, [[1, 0]], [10.0]).tolist()
+    [[0.5, nan]]
+    """
+    pred, truth, visible = np.asarray(pred, np.float64), np.asarray(truth, np.float64), np.asarray(visible) != 0
+    if pred.ndim != 3 or pred.shape[-1] != 2 or truth.shape != pred.shape or visible.shape != pred.shape[:2]:
+        raise ValueError(
+            "Keypoints must be (N, K, 2) predictions, (N, K, 2) ground truth and (N, K) visibilities. "
+            f"Received shapes: {pred.shape}, {truth.shape} and {visible.shape}"
+        )
+    normalizer = np.asarray(normalizer, np.float64)
+    if normalizer.ndim == 0:
+        normalizer = np.full(len(pred), normalizer)
+    if normalizer.shape != pred.shape[:1] or np.isinf(normalizer).any() or (normalizer < 0).any():
+        raise ValueError(
+            f"The normaliser must be one length per person, {len(pred)} in all, none negative or infinite. "
+            f"Received: shape {normalizer.shape}, smallest value {normalizer.min(initial=np.inf)}"
+        )
+    counted = visible & (normalizer > 0)[:, None]
+    if not np.isfinite(pred).all():
+        raise ValueError("Predicted keypoints must be finite. Received: NaN or infinity")
+    if not np.isfinite(truth[counted]).all():
+        raise ValueError("Labelled keypoints of the ground truth must be finite. Received: NaN or infinity")
+    distances = np.full(visible.shape, np.nan, np.float32)
+    lengths = np.linalg.norm(pred[counted] - truth[counted], axis=-1)
+    # float32, so that a distance of exactly the threshold is not moved across it by rounding.
+    distances[counted] = lengths / np.broadcast_to(normalizer[:, None], visible.shape)[counted]
+    return distances
+
+
+def pck(
+    pred: np.ndarray,
+    truth: np.ndarray,
+    visible: np.ndarray,
+    normalizer: np.ndarray,
+    skeleton: Skeleton,
+    threshold: float = 0.2,
+) -> dict[str, float]:
+    """Fraction of labelled keypoints that lie within a fraction of the person's size.
+
+    A keypoint is correct if its distance ≤ threshold × normaliser.
+
+    Args:
+        pred: (N, K, 2) array of predicted keypoints.
+        truth: (N, K, 2) array of true keypoints, in the coordinates of `pred`.
+        visible: (N, K) array, 0 or False for unlabelled keypoints.
+        normalizer: (N,) array, the size of each person in the unit of the keypoints, such as `torso_size` or
+            `box_size`. A person with 0 or NaN is left out.
+        skeleton: Skeleton of the keypoints.
+        threshold: float. Fraction of the normaliser.
+
+    Returns:
+        Dict of fractions in [0, 1], not percent: one for each keypoint name without its side, such as `"neck"` and
+        `"elbow"` (left and right together; NaN if none is labelled), then `"Mean"` over all labelled keypoints. Two
+        counts follow: `"persons"` evaluated and persons `"left_out"` for want of a normaliser.
+
+    Raises:
+        ValueError: If shapes do not fit together, values are not finite or nothing is labelled.
+
+    Example:
+
+    >>> skeleton = Skeleton("arm", ("neck", "left_hand", "right_hand"), flip_pairs=(("left_hand", "right_hand"),))
+    >>> pred = np.array([[[0.0, 0.0], [9.0, 0.0], [0.0, 30.0]]])
+    >>> pck(pred, np.zeros((1, 3, 2)), np.ones((1, 3)), [50.0], skeleton)
+    {'neck': 1.0, 'hand': 0.5, 'Mean': 0.6666666666666666, 'persons': 1, 'left_out': 0}
+    """
+    distances = normalized_distances(pred, truth, visible, normalizer)
+    if distances.shape[1] != len(skeleton):
+        raise ValueError(
+            f"Skeleton {skeleton.name!r} has {len(skeleton)} keypoints. Received: {distances.shape[1]} keypoints"
+        )
+    require_labelled(distances)
+    groups = {}
+    for index, name in enumerate(skeleton.keypoints):
+        groups.setdefault(name.removeprefix("left_").removeprefix("right_"), []).append(index)
+    correct = np.where(np.isnan(distances), np.nan, distances <= np.float32(threshold))
+    result = {}
+    for name, indices in groups.items():
+        values = correct[:, indices]
+        values = values[~np.isnan(values)]
+        result[name] = float(values.mean()) if values.size else float("nan")
+    result["Mean"] = float(np.nanmean(correct))
+    sizes = np.broadcast_to(np.asarray(normalizer, np.float64), len(distances))
+    persons = int((sizes > 0).sum())
+    return {**result, "persons": persons, "left_out": len(distances) - persons}
+
+
+def torso_size(keypoints: np.ndarray, visible: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Distance from left shoulder to right hip, the normaliser of PCK on Leeds Sports Pose.
+
+    Args:
+        keypoints: (N, K, 2) array of true keypoints.
+        visible: (N, K) array, 0 or False for unlabelled keypoints.
+        skeleton: Skeleton of the keypoints. It must have `left_shoulder` and `right_hip`.
+
+    Returns:
+        (N,) float64 array in the unit of the keypoints; NaN where one of the two is unlabelled, so that `pck` leaves
+        the person out.
+
+    Raises:
+        ValueError: If shapes do not fit together or the skeleton lacks one of the two keypoints.
+
+    Example:
+
+    >>> skeleton = Skeleton("torso", ("left_shoulder", "right_hip"))
+    >>> points = np.array([[[3.0, 4.0], [0.0, 0.0]]] * 2)
+    >>> torso_size(points, [[1, 1], [1, 0]], skeleton).tolist()
+    [5.0, nan]
+    """
+    keypoints, visible = np.asarray(keypoints, np.float64), np.asarray(visible) != 0
+    if keypoints.ndim != 3 or keypoints.shape[1:] != (len(skeleton), 2) or visible.shape != keypoints.shape[:2]:
+        raise ValueError(
+            f"The torso of {skeleton.name!r} needs (N, {len(skeleton)}, 2) keypoints and (N, {len(skeleton)}) "
+            f"visibilities. Received shapes: {keypoints.shape} and {visible.shape}"
+        )
+    missing = {"left_shoulder", "right_hip"} - set(skeleton.keypoints)
+    if missing:
+        raise ValueError(f"Skeleton {skeleton.name!r} has no {' and no '.join(sorted(missing))}: use box_size instead")
+    ends = [skeleton.index("left_shoulder"), skeleton.index("right_hip")]
+    size = np.linalg.norm(keypoints[:, ends[0]] - keypoints[:, ends[1]], axis=-1)
+    return np.where(visible[:, ends].all(-1), size, np.nan)
+
+
+def box_size(boxes: np.ndarray) -> np.ndarray:
+    """Longer side of each box, the usual normaliser of PCK where there is no torso.
+
+    Args:
+        boxes: (N, 4) array of xyxy boxes in the unit of the keypoints.
+
+    Returns:
+        (N,) float64 array.
+
+    Raises:
+        ValueError: If the shape is another one.
+
+    Example:
+
+    >>> box_size([[10, 10, 40, 90]]).tolist()
+    [80.0]
+    """
+    boxes = np.asarray(boxes, np.float64)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"Boxes must be an (N, 4) array of x1, y1, x2, y2. Received shape: {boxes.shape}")
+    return (boxes[:, 2:] - boxes[:, :2]).max(-1)
+
+
+def auc(
+    pred: np.ndarray,
+    truth: np.ndarray,
+    visible: np.ndarray,
+    normalizer: np.ndarray | float = 30.0,
+    thresholds: int | Sequence[float] = 20,
+) -> float:
+    """Area under the curve of PCK over its threshold, as hand pose papers report it.
+
+    At each threshold, the fraction of distances strictly below it is averaged over the keypoints, each of equal
+    weight. Source: `keypoint_auc` of MMPose 1.3.2.
+
+    Args:
+        pred: (N, K, 2) array of predicted keypoints.
+        truth: (N, K, 2) array of true keypoints, in the coordinates of `pred`.
+        visible: (N, K) array, 0 or False for unlabelled keypoints.
+        normalizer: float or (N,) array. The length that counts as 1.
+        thresholds: int n for the thresholds 0, 1/n, … (n−1)/n, or the thresholds themselves.
+
+    Returns:
+        Fraction in [0, 1].
+
+    Raises:
+        ValueError: If shapes do not fit together, values are not finite or nothing is labelled.
+
+    Example:
+
+    >>> auc(np.array([[[4.0, 0.0]]]), np.zeros((1, 1, 2)), [[1]], normalizer=20, thresholds=4)
+    0.75
+    """
+    distances = normalized_distances(pred, truth, visible, normalizer)
+    require_labelled(distances)
+    distances = distances[:, ~np.isnan(distances).all(0)]
+    if isinstance(thresholds, int):
+        thresholds = np.arange(thresholds) / thresholds
+    labelled = ~np.isnan(distances)
+    return float(np.mean([((distances < np.float32(t)).sum(0) / labelled.sum(0)).mean() for t in thresholds]))
+
+
+def epe(pred: np.ndarray, truth: np.ndarray, visible: np.ndarray) -> float:
+    """End-point error: mean distance over all labelled keypoints, in the unit of the keypoints.
+
+    Args:
+        pred: (N, K, 2) array of predicted keypoints.
+        truth: (N, K, 2) array of true keypoints, in the coordinates of `pred`.
+        visible: (N, K) array, 0 or False for unlabelled keypoints.
+
+    Returns:
+        float.
+
+    Raises:
+        ValueError: If shapes do not fit together, values are not finite or nothing is labelled.
+
+    Example:
+
+    >>> epe(np.array([[[3.0, 4.0], [9.0, 0.0]]]), np.zeros((1, 2, 2)), [[1, 1]])
+    7.0
+    """
+    distances = normalized_distances(pred, truth, visible, 1.0)
+    require_labelled(distances)
+    return float(np.nanmean(distances, dtype=np.float64))
+
+
+def require_labelled(distances: np.ndarray) -> None:
+    """Raises a ValueError if no distance counts."""
+    if np.isnan(distances).all():
+        raise ValueError("There is nothing to measure: no person has both a labelled keypoint and a size above 0")
