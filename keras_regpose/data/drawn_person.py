@@ -1,0 +1,296 @@
+"""A random person as a 3-D body of spheres: proportions, pose, clothes. `data/synthetic.py` draws it.
+
+Every part of the body is the convex hull of a few spheres: two for a limb, more for a chest. Coordinates are in
+statures (the person is about 1 tall): x to the person's left, y up, z out of the chest, origin between the hips.
+"""
+
+import bisect
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+
+@dataclass
+class Part:
+    """A convex piece of the body.
+
+    Args:
+        centers: (S, 3) array. Centres of the spheres.
+        radii: (S,) array.
+        color: (3,) array, RGB 0–255.
+        joints: tuple of str. The joints inside this part, which it therefore cannot hide.
+        base: int or None. Number of the part on which this one lies; it is drawn right after that part.
+        normal: (3,) array or None. If given, the part is seen only when this direction points to the camera.
+        flat: bool. Whether the part takes on the shading of what is under it, as a print on a shirt does.
+    """
+
+    centers: np.ndarray
+    radii: np.ndarray
+    color: np.ndarray
+    joints: tuple[str, ...] = ()
+    base: int | None = None
+    normal: np.ndarray | None = None
+    flat: bool = False
+
+
+# Joint angles in degrees, lowest and highest. Flexion is forward at the hip and backward at the knee.
+_LEGS = {  # hip flexion, hip spread, knee flexion
+    "standing": ((-10, 0, 0), (14, 13, 14)),
+    "striding": ((-28, -4, 0), (60, 12, 85)),
+    "sitting": ((72, 0, 55), (100, 24, 105)),
+    "crouching": ((55, 4, 75), (118, 30, 135)),
+    "acrobatic": ((-28, 0, 0), (105, 55, 125)),
+}
+_LEG_SHARES = (0.36, 0.24, 0.14, 0.08, 0.18)
+_ARMS = {  # angle between upper arm and spine, its plane (0 sideways, 90 forward), inward twist, elbow flexion
+    "hanging": ((3, -20, -10, 0), (28, 80, 55, 60)),
+    "folded": ((15, 30, 20, 60), (50, 90, 80, 125)),
+    "reaching": ((35, 0, -50, 0), (115, 100, 50, 80)),
+    "raised": ((110, 0, -60, 0), (170, 80, 40, 110)),
+    "swinging": ((10, -80, -10, 10), (60, 95, 40, 110)),
+}
+_ARM_SHARES = (0.3, 0.2, 0.22, 0.14, 0.14)
+_HAIR_STYLES = ("short", "long", "bald", "cap", "bun")
+_HAIR_SHARES = (0.42, 0.25, 0.1, 0.13, 0.1)
+_HIPS = ("left_hip", "right_hip", "pelvis")
+_SHOULDERS = ("left_shoulder", "right_shoulder", "thorax", "neck")
+_SKIN = np.array(
+    [[255, 222, 196], [241, 194, 160], [214, 160, 122], [176, 120, 84], [132, 86, 58], [84, 54, 38]], float
+)
+_HAIR = np.array([[24, 20, 18], [58, 38, 26], [104, 68, 40], [190, 150, 92], [150, 70, 36], [170, 168, 165]], float)
+_CLOTH = np.array([[235, 235, 232], [26, 27, 32], [60, 78, 118], [120, 122, 126], [196, 182, 150], [40, 52, 44]], float)
+
+
+def random_person(generator: np.random.Generator) -> tuple[dict[str, np.ndarray], list[Part]]:
+    """Draws proportions, a pose within the limits of human joints, and clothes.
+
+    Args:
+        generator: `np.random.Generator`.
+
+    Returns:
+        The joints by name, (3,) arrays: those of COCO17, MPII16 and LSP14. And the parts of the body.
+
+    Example:
+
+    >>> joints, parts = random_person(np.random.default_rng(0))
+    >>> sorted(joints)[:4], bool(0.1 < np.linalg.norm(joints["left_knee"] - joints["left_hip"]) < 0.3)
+    (['head_top', 'left_ankle', 'left_ear', 'left_elbow'], True)
+    """
+    size = dict(zip(("leg", "arm", "trunk", "shoulders", "hips", "girth", "head"), _sizes(generator), strict=True))
+    joints, frames = _pose(generator, size)
+    return joints, _dress(generator, joints, frames, size)
+
+
+def rotation(axis: str, degrees: float) -> np.ndarray:
+    """Returns the (3, 3) right-handed rotation about "x", "y" or "z"."""
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    if axis == "x":
+        return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    if axis == "y":
+        return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+
+
+def _sizes(generator):
+    low = (0.9, 0.92, 0.92, 0.85, 0.85, 0.85, 0.95)
+    high = (1.1, 1.08, 1.08, 1.15, 1.15, 1.3, 1.25)
+    return generator.uniform(low, high)
+
+
+def pick(generator: np.random.Generator, shares: tuple[float, ...]) -> int:
+    """Returns a random position: i in shares[i] of the cases. (`Generator.choice` takes ten times as long.)"""
+    return bisect.bisect(list(accumulate(shares[:-1])), generator.random())
+
+
+def _angles(generator, table, shares):
+    return generator.uniform(*list(table.values())[pick(generator, shares)])
+
+
+def _pose(generator, size):
+    """Returns the joints by name and the rotations of chest and head."""
+    half_spine, chest, head = _spine(generator)
+    pelvis = np.zeros(3)
+    waist = half_spine @ [0, 0.12 * size["trunk"], 0]
+    thorax = waist + chest @ [0, 0.17 * size["trunk"], 0]
+    neck = thorax + chest @ [0, 0.035, 0.004]
+    skull = neck + (chest + head) / 2 @ [0, 0.045, 0.01] + head @ [0, 0.05 * size["head"], 0.012]
+    joints = {"pelvis": pelvis, "waist": waist, "thorax": thorax, "upper_neck": neck, "neck": thorax, "skull": skull}
+
+    def on_head(x, y, z):
+        return skull + head @ (np.array([x, y, z]) * size["head"])
+
+    joints["nose"], joints["head_top"] = on_head(0, -0.014, 0.064), on_head(0, 0.07, 0)
+    style = _angles(generator, _ARMS, _ARM_SHARES)
+    legs = list(_LEGS.values())[pick(generator, _LEG_SHARES)]
+    for name, side in (("left", 1), ("right", -1)):
+        joints[f"{name}_eye"] = on_head(0.021 * side, 0.01, 0.052)
+        joints[f"{name}_ear"] = on_head(0.05 * side, -0.002, -0.004)
+        arm = style if generator.random() < 0.3 else _angles(generator, _ARMS, _ARM_SHARES)
+        _add_arm(joints, name, side, chest, arm, size)
+        _add_leg(joints, name, side, generator.uniform(*legs), generator.uniform(-10, 30), size)
+    return joints, {"chest": chest, "head": head}
+
+
+def _spine(generator):
+    flexion, sideways, twist = generator.uniform((-6, -12, -25), (14, 12, 25))
+    if generator.random() < 0.2:
+        flexion, sideways = generator.uniform((-22, -28), (60, 28))
+    half = rotation("y", twist / 2) @ rotation("z", sideways / 2) @ rotation("x", flexion / 2)
+    chest = half @ half
+    turn, nod, tilt = generator.normal(0, (28, 12, 8)).clip((-75, -35, -25), (75, 40, 25))
+    # People look ahead: the neck takes back part of the spine's flexion.
+    head = chest @ rotation("y", turn) @ rotation("x", nod - flexion * 0.6) @ rotation("z", tilt)
+    return half, chest, head
+
+
+def _add_arm(joints, name, side, chest, angles, size):
+    raised, plane, twist, elbow = angles
+    shoulder = joints["thorax"] + chest @ [0.112 * side * size["shoulders"], -0.012 + max(raised - 70, 0) * 3e-4, 0]
+    swing = rotation("y", -side * plane) @ rotation("z", side * raised) @ rotation("y", side * plane)
+    upper = chest @ swing @ rotation("y", -side * twist)
+    lower = upper @ rotation("x", -elbow)
+    joints[f"{name}_shoulder"] = shoulder
+    joints[f"{name}_elbow"] = shoulder + upper @ [0, -0.165 * size["arm"], 0]
+    joints[f"{name}_wrist"] = joints[f"{name}_elbow"] + lower @ [0, -0.142 * size["arm"], 0]
+    joints[f"{name}_hand"] = joints[f"{name}_wrist"] + lower @ [0, -0.042, 0.006]
+
+
+def _add_leg(joints, name, side, angles, turnout, size):
+    flexion, spread, knee = angles
+    upper = rotation("z", side * spread) @ rotation("x", -flexion) @ rotation("y", side * turnout)
+    lower = upper @ rotation("x", knee)
+    joints[f"{name}_hip"] = np.array([0.057 * side * size["hips"], 0, 0])
+    joints[f"{name}_knee"] = joints[f"{name}_hip"] + upper @ [0, -0.238 * size["leg"], 0]
+    joints[f"{name}_ankle"] = joints[f"{name}_knee"] + lower @ [0, -0.232 * size["leg"], 0]
+    joints[f"{name}_heel"] = joints[f"{name}_ankle"] + lower @ [0, -0.022, -0.012]
+    joints[f"{name}_toe"] = joints[f"{name}_ankle"] + lower @ [0, -0.03, 0.085]
+
+
+def _dress(generator, joints, frames, size):
+    skin = _SKIN[generator.integers(len(_SKIN))] * generator.uniform(0.94, 1.04, 3)
+    top, bottom, shoes = (_cloth_color(generator) for _ in range(3))
+    sleeve = (0, 0.55, 1)[pick(generator, (0.15, 0.45, 0.4))]
+    trouser = (0.45, 0.8, 1)[pick(generator, (0.2, 0.15, 0.65))]
+    parts = _trunk(generator, joints, frames["chest"], size, skin, top, bottom)
+    for name in ("left", "right"):
+
+        def limb(first, second, radii, bare, cloth=None, cover=0, girth=size["girth"], name=name):
+            """Adds a limb, the first share of which is covered by cloth."""
+            ends = np.array([joints[f"{name}_{first}"], joints[f"{name}_{second}"]])
+            radii = np.array(radii) * girth
+            inner = ("ankle",) if second == "toe" else (first, second)
+            names = tuple(f"{name}_{joint}" for joint in inner)
+            parts.append(Part(ends, radii, cloth if cover >= 1 else bare, names))
+            if 0 < cover < 1:
+                ends = np.array([ends[0], ends[0] + (ends[1] - ends[0]) * cover])
+                radii = np.array([radii[0], radii[0] + (radii[1] - radii[0]) * cover]) * 1.2
+                parts.append(Part(ends, radii, cloth, names, len(parts) - 1))
+
+        limb("shoulder", "elbow", (0.032, 0.024), skin, top, sleeve)
+        limb("elbow", "wrist", (0.023, 0.015), skin, top, float(sleeve >= 1))
+        limb("wrist", "hand", (0.015, 0.02), skin)
+        limb("hip", "knee", (0.05, 0.034), skin, bottom, trouser)
+        limb("knee", "ankle", (0.033, 0.02), skin, bottom, float(trouser >= 1))
+        limb("heel", "toe", (0.024, 0.017), shoes)
+    return parts + _head(generator, joints["skull"], frames["head"], size["head"], skin, len(parts))
+
+
+def _cloth_color(generator):
+    if generator.random() < 0.45:
+        return (_CLOTH[generator.integers(len(_CLOTH))] * generator.uniform(0.85, 1.1)).clip(12, 245)
+    color = generator.dirichlet((0.5, 0.5, 0.5))
+    saturation, value = generator.uniform(0.3, 0.95), generator.uniform(80, 240)
+    return value * (1 - saturation + saturation * color / color.max())
+
+
+def _trunk(generator, joints, chest, size, skin, top, bottom):
+    """Trunk and neck, and what tells front from back: neckline, buttons or print in front, a rucksack behind."""
+    waist, thorax, girth, depth = joints["waist"], joints["thorax"], size["girth"], 0.055 * size["girth"]
+    shoulders = np.array([joints["left_shoulder"], joints["right_shoulder"]])
+    hips = np.array([joints["left_hip"], joints["right_hip"]])
+    height = 0.17 * size["trunk"]
+    across = chest @ [0.06 * size["shoulders"], 0, 0]
+    ribs = waist + chest @ [0, height / 2, 0.006] + np.array([across, -across])
+    collar = shoulders * 0.4 + thorax * 0.6 + chest @ [0, 0.014, 0]
+    belly = hips * 0.75 + waist * 0.25 + (chest @ [0, 0, 0.002])
+    parts = [
+        Part(np.vstack([hips, [waist * 0.35]]), np.array([0.052, 0.052, 0.058]) * girth, bottom, _HIPS),
+        Part(np.vstack([belly, ribs]), np.repeat((0.053 * girth, depth), 2), top, _HIPS),
+        Part(np.vstack([shoulders, collar, ribs]), np.repeat((0.032, 0.034, depth), 2), top, _SHOULDERS),
+    ]
+    torso = len(parts) - 1
+
+    def add(points, radius, color, side):
+        """Adds a flat part on the chest (side 1) or the back (side -1), in coordinates from the waist."""
+        centers = waist + np.array(points) @ chest.T
+        parts.append(Part(centers, np.full(len(points), radius), color, (), torso, side * chest[:, 2], flat=True))
+
+    surface, accent = depth + 0.004, _cloth_color(generator)
+    if generator.random() < 0.3:
+        wide = 0.06 * size["shoulders"] + 0.7 * depth
+        for level in np.linspace(0, 0.7, generator.integers(2, 6)) * height:
+            for side in (1, -1):
+                add([(-wide, level, 0.6 * depth * side), (wide, level, 0.6 * depth * side)], 0.007, accent, side)
+    drop = generator.uniform(0.03, 0.075)
+    add([(-0.03, height + 0.012, 0.03), (0.03, height + 0.012, 0.03), (0, height - drop, surface)], 0.01, skin, 1)
+    style = generator.random()
+    if style < 0.4:
+        add([(0, height - drop, surface), (0, -0.05, surface)], 0.006, accent, 1)
+    elif style < 0.75:
+        x, low, high = generator.uniform((0.01, 0.02, 0.07), (0.04, 0.06, 0.1))
+        add([(-x, low, surface), (x, low, surface), (x, high, surface), (-x, high, surface)], 0.008, accent, 1)
+    if generator.random() < 0.2:
+        corners = [(x, y, -depth - 0.045) for x in (-0.05, 0.05) for y in (-0.01, 0.13)]
+        parts.append(Part(waist + np.array(corners) @ chest.T, np.full(4, 0.035), accent))
+        for x in (-0.065, 0.065):
+            add([(x, height + 0.02, 0.02), (x * 1.1, 0.03, surface)], 0.008, accent, 1)
+    neck = np.array([thorax, joints["upper_neck"]])
+    return [*parts, Part(neck, np.array([0.034, 0.03]), skin, ("thorax", "neck", "upper_neck"))]
+
+
+def _head(generator, skull, turn, scale, skin, number):
+    """Skull, hair, face and ears; `number` is that of the first of these parts."""
+    hair = _HAIR[generator.integers(len(_HAIR))] * generator.uniform(0.85, 1.15)
+    style = _HAIR_STYLES[pick(generator, _HAIR_SHARES)]
+    scalp = {"bald": skin, "cap": _cloth_color(generator)}.get(style, hair)
+    parts = []
+
+    def add(points, radii, color, joints=(), normal=None, flat=True, on_skull=True):
+        centers = skull + np.array(points) * scale @ turn.T
+        base = number if on_skull else None
+        normal = None if normal is None else turn @ normal
+        parts.append(Part(centers, np.array(radii) * scale, np.asarray(color, float), joints, base, normal, flat))
+
+    ahead = (0, -0.05, 1)
+    add([(0, 0.012, -0.008), (0, -0.035, 0.012)], (0.058, 0.04), scalp, ("head_top",), None, False, False)
+    # The face is a smaller hull, pushed forward: from behind it is not seen, and from the side hair stays behind it.
+    add([(0, 0.004, 0.02), (0, -0.042, 0.022)], (0.047, 0.034), skin, (), (0, 0, 1))
+    if style not in ("bald", "long"):
+        add([(-0.03, 0.042, 0.024), (0.03, 0.042, 0.024), (0, 0.05, -0.01)], (0.02, 0.02, 0.03), scalp, (), ahead)
+    if style == "long":
+        add([(-0.026, 0.046, 0.02), (0.026, 0.046, 0.02)], (0.019, 0.019), hair, (), ahead)
+        locks = [(x, y, -0.05) for x, y in ((0.03, 0), (-0.03, 0), (0.024, -0.11), (-0.024, -0.11))]
+        add(locks, (0.036,) * 4, hair, (), None, False, False)
+    if style == "bun":
+        add([(0, 0.055, -0.045)], [0.026], hair, (), None, False, False)
+    for side, name in ((1, "left"), (-1, "right")):
+        ear, eye = (f"{name}_ear",), (f"{name}_eye",)
+        sight, x = (0.35 * side, 0, 1), 0.021 * side
+        add(
+            [(0.051 * side, 0.004, -0.006), (0.05 * side, -0.01, -0.003)],
+            (0.012, 0.009),
+            skin * 0.9,
+            ear,
+            (side, 0, 0.3),
+        )
+        add([(x, 0.01, 0.05)], [0.012], (245, 245, 242), eye, sight)
+        add([(x, 0.009, 0.057)], [0.0068], (38, 30, 28), eye, sight)
+        brow = skin * 0.5 if style == "bald" else hair * 0.7
+        add([(0.57 * x, 0.028, 0.055), (1.5 * x, 0.029, 0.048)], (0.0042, 0.0032), brow, eye, sight)
+    add([(0, 0.002, 0.058), (0, -0.014, 0.064)], (0.005, 0.009), skin * 0.8, ("nose",), (0, 0, 1))
+    add([(-0.015, -0.041, 0.054), (0.015, -0.041, 0.054)], (0.0045, 0.0045), skin * [0.75, 0.5, 0.5], (), ahead)
+    if style == "cap":
+        brim = [(-0.032, 0.034, 0.05), (0.032, 0.034, 0.05), (0, 0.03, 0.085)]
+        add(brim, (0.012,) * 3, scalp * 0.75, (), (0, 0, 1))
+    return parts

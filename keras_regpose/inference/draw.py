@@ -1,0 +1,273 @@
+"""Pictures of poses: skeletons with their uncertainty on a photograph, and sheets of many pictures.
+
+Sides have the colours of Okabe and Ito's palette that people with any colour vision tell apart: left is blue, right is
+orange, the middle of the body is white; each line has a dark rim, so that it stands out from any background.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from keras_regpose.skeleton import COCO17, Skeleton
+
+LEFT, RIGHT, MIDDLE = (86, 180, 233), (255, 140, 0), (255, 255, 255)
+_RIM, _BOX, _PAPER, _INK = (20, 20, 20), (0, 158, 115), (244, 244, 244), (32, 32, 32)
+_SHIFT = 4  # OpenCV takes coordinates in fixed point: this many bits after the point
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_ELLIPSE_OPACITY, _FADED_OPACITY = 0.4, 0.35
+_FINE_ENOUGH = 900  # pixels: pictures of this size can be drawn on as they are
+
+
+def draw_poses(
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    scores: np.ndarray | None = None,
+    sigmas: np.ndarray | None = None,
+    boxes: np.ndarray | None = None,
+    skeleton: Skeleton = COCO17,
+    score_threshold: float = 0.3,
+    ellipses: bool = True,
+    labels: bool = False,
+    scale: float = 1.0,
+) -> np.ndarray:
+    """Draws people's skeletons: left side blue, right side orange, middle white.
+
+    Joints with a score under the threshold are hollow rings, and the limbs that end there are faded. Lines are as
+    thick as suits each person's size.
+
+    Args:
+        image: (H, W, 3) array, RGB 0–255, or (H, W) grey. It is not modified.
+        keypoints: (N, K, 2) array in image pixels. Joints whose coordinates are not finite are left out.
+        scores: (N, K) array of keypoint scores, or None for joints that are all certain.
+        sigmas: (N, K, 2) array, σ of x and y in image pixels, or None.
+        boxes: (N, 4) array of xyxy boxes to draw, or None.
+        skeleton: `Skeleton` with K keypoints.
+        score_threshold: float.
+        ellipses: bool. Whether to draw the 1 σ ellipse (half axes σx and σy) of each joint that has a σ.
+        labels: bool. Whether to write each person's number and mean keypoint score.
+        scale: float. The picture is enlarged by this first; 3 or so makes tiny images readable.
+
+    Returns:
+        (H · scale, W · scale, 3) uint8 array, RGB.
+
+    Raises:
+        ValueError: If a shape does not fit.
+
+    Example:
+
+    >>> picture = draw_poses(np.zeros((120, 90, 3), np.uint8), np.random.default_rng(0).uniform(10, 80, (1, 17, 2)))
+    >>> picture.shape, bool(picture.any())
+    ((120, 90, 3), True)
+    """
+    picture = _to_rgb(image)
+    keypoints, scores, sigmas, boxes = _check(keypoints, scores, sigmas, boxes, len(skeleton))
+    if not (np.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale must be a positive number. Received: {scale}")
+    if scale != 1:
+        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        # The centre of the first pixel is (0, 0), and stays in the middle of what that pixel becomes.
+        keypoints, boxes = (keypoints + 0.5) * scale - 0.5, None if boxes is None else (boxes + 0.5) * scale - 0.5
+        sigmas = None if sigmas is None else sigmas * scale
+
+    picture = _draw_skeletons(picture, keypoints, scores >= score_threshold, sigmas if ellipses else None, skeleton)
+    for n, points in enumerate(keypoints):
+        corners = points if boxes is None else boxes[n].reshape(2, 2)
+        corners = corners[np.isfinite(corners).all(-1)].clip(-1e6, 1e6)
+        if boxes is not None and len(corners) == 2:
+            first, second = corners.round().astype(int).tolist()
+            cv2.rectangle(picture, first, second, _BOX, max(1, _thickness(points, picture.shape) // 3))
+        if labels and len(corners):
+            _draw_label(picture, f"{n + 1}: {scores[n].mean():.2f}", corners.min(0))
+    return picture
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray],
+    columns: int = 4,
+    tile_size: tuple[int, int] = (256, 256),
+    captions: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Lays pictures out in a grid.
+
+    Args:
+        images: sequence of (H, W, 3) RGB arrays of any sizes. They are not modified.
+        columns: int. Pictures per row.
+        tile_size: (height, width) in pixels into which each picture is fitted.
+        captions: sequence of str, one per picture, or None. What does not fit is cut off.
+
+    Returns:
+        (height, width, 3) uint8 array, RGB.
+
+    Raises:
+        ValueError: If there is no picture, or the number of captions is another.
+
+    Example:
+
+    >>> contact_sheet([np.zeros((50, 80, 3), np.uint8)] * 5, columns=3, tile_size=(100, 100)).shape
+    (224, 332, 3)
+    """
+    if len(images) == 0:
+        raise ValueError("A contact sheet needs at least one image. Received: none")
+    if captions is not None and len(captions) != len(images):
+        raise ValueError(f"Each image needs a caption. Received: {len(images)} images and {len(captions)} captions")
+    if columns < 1 or min(tile_size) < 8:
+        raise ValueError(f"columns must be ≥ 1 and tile_size ≥ 8 pixels. Received: {columns} and {tile_size}")
+    height, width = tile_size
+    gap, text_height = 8, 0 if captions is None else 24
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * (height + text_height + gap) + gap, columns * (width + gap) + gap, 3), _PAPER, np.uint8)
+    for i, image in enumerate(images):
+        tile = _fit(_to_rgb(image), height, width)
+        top = gap + (i // columns) * (height + text_height + gap)
+        left = gap + (i % columns) * (width + gap)
+        y, x = top + (height - tile.shape[0]) // 2, left + (width - tile.shape[1]) // 2
+        sheet[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+        if captions is not None:
+            place = sheet[top + height : top + height + text_height, left : left + width]
+            cv2.putText(place, captions[i], (2, 17), _FONT, 0.45, _INK, 1, cv2.LINE_AA)
+    return sheet
+
+
+def _to_rgb(image):
+    image = np.asarray(image)
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=-1)
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"The image must be an (H, W, 3) RGB array with values 0–255. Received: shape {image.shape}")
+    if image.dtype != np.uint8:
+        image = np.nan_to_num(image).round().clip(0, 255)
+    return np.array(image, np.uint8, order="C")
+
+
+def _check(keypoints, scores, sigmas, boxes, count):
+    """Returns the four as float arrays of the right shapes; scores become 1 where there are none."""
+    people = len(keypoints)
+    scores = np.ones((people, count)) if scores is None else scores
+    given = {
+        "keypoints": (keypoints, (people, count, 2)),
+        "scores": (scores, (people, count)),
+        "sigmas": (sigmas, (people, count, 2)),
+        "boxes": (boxes, (people, 4)),
+    }
+    arrays = []
+    for name, (values, shape) in given.items():
+        array = None if values is None else np.asarray(values, np.float64)
+        if array is not None and people == 0 and array.size == 0:
+            array = array.reshape(shape)
+        if array is not None and array.shape != shape:
+            raise ValueError(
+                f"{name} must have the shape {shape} for {people} people with {count} keypoints. "
+                f"Received: {array.shape}"
+            )
+        arrays.append(array)
+    return arrays
+
+
+def _draw_skeletons(picture, keypoints, certain, sigmas, skeleton):
+    # Small pictures are drawn on enlarged: every pixel is repeated, and averaging the repeated pixels afterwards gives
+    # back the picture unchanged, with lines finer than a pixel.
+    factor = min(4, -(-_FINE_ENOUGH // max(picture.shape[:2])))
+    height, width = picture.shape[:2]
+    if factor > 1:
+        picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    keypoints = (keypoints + 0.5) * factor - 0.5
+    thickness = [_thickness(points, picture.shape) for points in keypoints]
+    limbs = certain[:, skeleton.edge_indices].all(-1) if skeleton.edges else certain[:, :0]
+    if sigmas is not None:
+        layer = picture.copy()
+        _draw_ellipses(layer, keypoints, sigmas * factor, skeleton)
+        picture = cv2.addWeighted(layer, _ELLIPSE_OPACITY, picture, 1 - _ELLIPSE_OPACITY, 0)
+    if not limbs.all():
+        layer = picture.copy()
+        _draw_limbs(layer, keypoints, ~limbs, thickness, skeleton)
+        picture = cv2.addWeighted(layer, _FADED_OPACITY, picture, 1 - _FADED_OPACITY, 0)
+    _draw_limbs(picture, keypoints, limbs, thickness, skeleton)
+    _draw_joints(picture, keypoints, certain, thickness, skeleton)
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA) if factor > 1 else picture
+
+
+def _thickness(points, shape):
+    """Thickness of a person's limbs in pixels: a share of the person's extent."""
+    points = points[np.isfinite(points).all(-1)]
+    extent = np.ptp(points, axis=0).max() if len(points) else 0
+    return max(1, round(0.014 * min(extent, 1.5 * max(shape[:2]))))
+
+
+def _side_colors(skeleton):
+    """Returns the colour of each keypoint."""
+    by_side = {"left": LEFT, "right": RIGHT}
+    return [by_side.get(name.split("_")[0], MIDDLE) for name in skeleton.keypoints]
+
+
+def _limb_color(first, second):
+    if first == second or second == MIDDLE:
+        return first
+    return second if first == MIDDLE else MIDDLE
+
+
+def _fixed(values):
+    """Returns a number or a point in OpenCV's fixed point."""
+    return np.round(np.clip(values, -1e5, 1e5) * (1 << _SHIFT)).astype(int).tolist()
+
+
+def _draw_ellipses(layer, keypoints, sigmas, skeleton):
+    colors = _side_colors(skeleton)
+    for points, spreads in zip(keypoints, sigmas, strict=True):
+        for point, spread, color in zip(points, spreads, colors, strict=True):
+            if np.isfinite(point).all() and np.isfinite(spread).all() and (spread > 0).all():
+                cv2.ellipse(layer, _fixed(point), _fixed(spread), 0, 0, 360, color, -1, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_limbs(layer, keypoints, shown, thickness, skeleton):
+    """Draws each person's limbs, all rims first; `shown` is (N, E) with E the number of the skeleton's edges."""
+    colors = _side_colors(skeleton)
+    for points, limbs, width in zip(keypoints, shown, thickness, strict=True):
+        edges = [
+            (_fixed(points[i]), _fixed(points[j]), _limb_color(colors[i], colors[j]))
+            for (i, j), limb in zip(skeleton.edge_indices, limbs, strict=True)
+            if limb and np.isfinite(points[[i, j]]).all()
+        ]
+        for start, end, _ in edges:
+            cv2.line(layer, start, end, _RIM, width + 2 * _rim(width), cv2.LINE_AA, _SHIFT)
+        for start, end, color in edges:
+            cv2.line(layer, start, end, color, width, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_joints(picture, keypoints, certain, thickness, skeleton):
+    for points, sure, width in zip(keypoints, certain, thickness, strict=True):
+        radius = max(1.5, width)
+        for point, filled, color in zip(points, sure, _side_colors(skeleton), strict=True):
+            if not np.isfinite(point).all():
+                continue
+            center = _fixed(point)
+            if filled:
+                cv2.circle(picture, center, _fixed(radius + _rim(width)), _RIM, -1, cv2.LINE_AA, _SHIFT)
+                cv2.circle(picture, center, _fixed(radius), color, -1, cv2.LINE_AA, _SHIFT)
+            else:
+                line = max(1, width // 2)
+                cv2.circle(picture, center, _fixed(radius * 1.3), _RIM, line + 2 * _rim(line), cv2.LINE_AA, _SHIFT)
+                cv2.circle(picture, center, _fixed(radius * 1.3), color, line, cv2.LINE_AA, _SHIFT)
+
+
+def _rim(width):
+    return max(1, round(width / 4))
+
+
+def _draw_label(picture, text, corner):
+    """Writes a text on a dark plate above a point, inside the picture."""
+    size = max(0.4, max(picture.shape[:2]) / 1600)
+    line = max(1, round(size * 1.6))
+    (width, height), below = cv2.getTextSize(text, _FONT, size, line)
+    x = int(np.clip(corner[0], 0, max(picture.shape[1] - width, 0)))
+    y = int(np.clip(corner[1] - below - 2 * line, height + line, max(picture.shape[0] - below, height + line)))
+    cv2.rectangle(picture, (x, y - height - line), (x + width, y + below), _RIM, -1)
+    cv2.putText(picture, text, (x, y), _FONT, size, MIDDLE, line, cv2.LINE_AA)
+
+
+def _fit(image, height, width):
+    """Scales a picture to the largest size that fits."""
+    share = min(height / image.shape[0], width / image.shape[1])
+    size = max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if share < 1 else cv2.INTER_CUBIC)
