@@ -45,7 +45,7 @@ def draw_occluders(generator: np.random.Generator, boxes: list[np.ndarray]) -> l
         boxes: list of (4,) arrays. The people's boxes, xyxy in pixels.
 
     Returns:
-        list of (polygon, color): (P, 2) float array in pixels, RGB tuple. Empty for two pictures out of three.
+        list of (polygon, color): (P, 2) float array in pixels, RGB tuple. About one person in three has one.
     """
     occluders = []
     for left, top, right, bottom in boxes:
