@@ -1,0 +1,127 @@
+"""Image files and arrays → (H, W, 3) uint8 RGB pictures."""
+
+import os
+
+import cv2
+import numpy as np
+
+MAX_PIXELS = 1 << 28  # 16,384 × 16,384: more than any camera's, yet less than a gigabyte when decoded
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+
+class ImageError(ValueError):
+    """An image cannot be read. The message names it and says why."""
+
+
+def read_image(image: str | os.PathLike | np.ndarray) -> np.ndarray:
+    """Reads an image file, or brings an array into the same form.
+
+    Files are decoded by OpenCV as in the reference: turned as their EXIF orientation says, alpha dropped, grey repeated
+    in all channels, 16 bits reduced to the upper 8. A JPEG or PNG file whose end is missing is refused: OpenCV may
+    return it half grey.
+
+    Args:
+        image: str or path of a file in any format that OpenCV reads, or an array: (H, W), (H, W, 1), (H, W, 3) RGB or
+            (H, W, 4) RGBA, of uint8 or uint16.
+
+    Returns:
+        (H, W, 3) uint8 array, RGB. An array that is in this form already is returned as it is, without a copy.
+
+    Raises:
+        ImageError: If the file is missing, empty, truncated or not an image, if the array has another form, or if the
+            picture has more than `MAX_PIXELS` pixels.
+
+    Example:
+
+    >>> read_image(np.full((2, 5), 65535, np.uint16)).shape
+    (2, 5, 3)
+    """
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    try:
+        path = os.fsdecode(image)
+    except TypeError:
+        raise ImageError(f"An image must be a path or a NumPy array. Received: {type(image).__name__}") from None
+    return _from_file(path)
+
+
+def _from_array(array):
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or array.size == 0:
+        raise ImageError(f"An image array must be (H, W, 3) RGB, channels last. Received: shape {array.shape}")
+    if array.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"An image array must be uint8, values 0 to 255. Received: {array.dtype}")
+    _check_size("The image array", array.shape)
+    if array.dtype == np.uint16:
+        array = (array >> 8).astype(np.uint8)
+    if channels == 1:
+        array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    if channels == 4:
+        array = array[..., :3]
+    return np.ascontiguousarray(array)
+
+
+def _from_file(path):
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        raise ImageError(f"There is no image file at {path}") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"The image file {path} cannot be opened: {error}") from error
+    if not data:
+        raise ImageError(f"The image file {path} is empty")
+
+    size, complete = _inspect(data)
+    if size is not None:
+        _check_size(f"The image file {path}", size)
+    if not complete:
+        raise ImageError(f"The image file {path} is truncated: the end of the picture is missing, so copy it anew")
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        picture = None
+    if picture is None:
+        raise ImageError(f"The file {path} ({len(data)} bytes) is damaged or is not an image in a format OpenCV reads")
+    _check_size(f"The image file {path}", picture.shape)
+    return picture
+
+
+def _check_size(what, shape):
+    height, width = shape[:2]
+    if height * width > MAX_PIXELS:
+        raise ImageError(f"{what} has {width} × {height} pixels, more than the {MAX_PIXELS} that are read")
+
+
+def _inspect(data):
+    """Returns (height, width) if the header tells, and whether the end of the picture is there, without decoding."""
+    if data.startswith(_JPEG_START):
+        size, scan = _jpeg_header(data)
+        # Usually the file ends with the end marker. If something was appended, any end marker in the scan will do:
+        # compressed data cannot contain one.
+        return size, data.endswith(_JPEG_END) or data.find(_JPEG_END, scan) >= 0
+    if data.startswith(_PNG_SIGNATURE):
+        width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
+        return (height, width), data.rfind(b"IEND") >= 0
+    return None, True
+
+
+def _jpeg_header(data):
+    """Returns the (height, width) that a JPEG file declares, or None, and the position of its first scan.
+
+    Segments are stepped over as a whole: a thumbnail inside one of them has markers of its own.
+    """
+    size, position = None, len(_JPEG_START)
+    while position + 9 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xDA:
+            break
+        if marker == 0xFF:
+            position += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            size = tuple(int.from_bytes(data[start : start + 2], "big") for start in (position + 5, position + 7))
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return size, position

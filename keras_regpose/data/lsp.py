@@ -1,0 +1,134 @@
+"""People of Leeds Sports Pose (LSP) and Leeds Sports Pose Extended (LSPET)."""
+
+import os
+
+import numpy as np
+
+from keras_regpose.data.records import (
+    SampleList,
+    collect,
+    estimated_area,
+    extent_box,
+    read_mat,
+    require_folder,
+    to_floats,
+)
+from keras_regpose.data.sample import Sample
+from keras_regpose.skeleton import LSP14
+
+SPLITS = ("train", "val", "test")
+_SPLIT_SEED = 0
+# LSPET has these photographs (numbers of the files) twice, recoloured, rescaled or taken a moment later. Each pair goes
+# to one side of the split.
+_TWICE_IN_LSPET = (
+    *((80, 5884), (366, 7528), (511, 4844), (519, 5535), (528, 6787), (575, 7614), (684, 5683), (936, 7622)),
+    *((992, 5393), (1267, 5843), (1331, 2850), (1338, 5168), (1443, 3167), (1861, 4112), (1939, 7266), (2057, 7676)),
+    *((2109, 2845), (2559, 4253), (2713, 7639), (2878, 3830), (2905, 6858), (3170, 5490), (3202, 7897), (3547, 7304)),
+    *((3658, 6689), (3724, 7566), (3791, 5057), (5740, 6627)),
+)
+
+
+class Lsp(SampleList):
+    """A sequence of `Sample`, one per photograph of LSP or LSPET.
+
+    The files count pixels from 1; here they are counted from 0. The sets have no boxes: a person's box is the extent of
+    the labelled keypoints, so hands, feet and unlabelled limbs may reach beyond it. Unlabelled keypoints are at (0, 0).
+    In LSPET a keypoint is labelled where its flag is 1. In LSP all 14 are labelled, and the flag tells which are
+    occluded.
+    Source: Johnson & Everingham, "Clustered pose and nonlinear appearance models for human pose estimation", BMVC 2010,
+    and "Learning effective human pose estimation from inaccurate annotation", CVPR 2011.
+
+    Args:
+        root: str or path. Folder with `joints.mat` (`joints`: 14 × 3 × N for LSPET, 3 × 14 × N for LSP) and `images/`
+            (`im00001.jpg` … for LSPET, `im0001.jpg` … for LSP).
+        split: "train", "val", "test" or None for all. See `split_indices`.
+        max_skipped_share: float. Broken records are skipped up to this share, above it reading fails.
+
+    Attributes:
+        skeleton: `LSP14`.
+        annotations: None, since LSP is not scored by COCO's evaluation.
+        skipped: list of (what, why). The broken records.
+
+    Raises:
+        FileNotFoundError: If `joints.mat` or `images/` is missing.
+        ValueError: If `joints.mat` has another layout, the split is unknown, or too many records are broken.
+
+    Example:
+
+    >>> people = Lsp("lspet", split="val")  # doctest: +SKIP
+    >>> len(people), people[0].keypoints.shape  # doctest: +SKIP
+    (797, (14, 2))
+    """
+
+    def __init__(self, root: str | os.PathLike, split: str | None = None, max_skipped_share: float = 0.1):
+        root = os.fspath(root)
+        path, images = os.path.join(root, "joints.mat"), os.path.join(root, "images")
+        joints, extended = _read_joints(path)
+        require_folder(images)
+        indices = range(len(joints)) if split is None else self.split_indices(len(joints), split, extended).tolist()
+        digits = 5 if extended else 4
+        records = [
+            {"id": index + 1, "joints": joints[index], "image": os.path.join(images, f"im{index + 1:0{digits}d}.jpg")}
+            for index in indices
+        ]
+        empty = f"{path} has no photographs for the split {split!r}: it has {len(joints)} in all"
+        samples, skipped = collect(records, _sample, "photograph", path, max_skipped_share, empty)
+        super().__init__(samples, LSP14, skipped=skipped)
+
+    @staticmethod
+    def split_indices(count: int, split: str, extended: bool = True) -> np.ndarray:
+        """Returns the photographs of a split, which is this package's own: neither set comes with one of this kind.
+
+        A permutation with a fixed seed, of which the first 80 % are for training, then 10 % for validation and 10 % for
+        testing. Photographs that LSPET has twice go with their first copy, so that none is on both sides.
+
+        Args:
+            count: int. Number of photographs in the set.
+            split: "train", "val" or "test".
+            extended: bool. Whether the set is LSPET.
+
+        Returns:
+            Array of int, ascending: positions counted from 0.
+
+        Raises:
+            ValueError: If there is no such split.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, or None for all. Received: {split!r}")
+        ends = [(count * 8 + 9) // 10, (count * 9 + 9) // 10]  # rounded up: training comes first
+        part = np.searchsorted(ends, np.random.default_rng(_SPLIT_SEED).permutation(count), side="right")
+        if extended:
+            for first, second in _TWICE_IN_LSPET:
+                if second <= count:
+                    part[second - 1] = part[first - 1]
+        return np.flatnonzero(part == SPLITS.index(split))
+
+
+def _read_joints(path):
+    """Returns (N, 14, 3) joints, the third number 1 for labelled ones, and whether they are LSPET's."""
+    joints = np.asarray(read_mat(path, "joints"), np.float64)
+    count = len(LSP14)
+    if joints.ndim == 3 and joints.shape[:2] == (count, 3):
+        return joints.transpose(2, 0, 1), True
+    if joints.ndim == 3 and joints.shape[:2] == (3, count):
+        joints = joints.transpose(2, 1, 0).copy()
+        joints[..., 2] = 1
+        return joints, False
+    raise ValueError(f"The joints in {path} must be {count} × 3 × N or 3 × {count} × N. Received: {joints.shape}")
+
+
+def _sample(_, record):
+    joints = to_floats(record["joints"], (len(LSP14), 3), "list of joints")
+    visible = (joints[:, 2] > 0.5).astype(np.float32)
+    # LSPET has meaningless negative numbers at unlabelled joints.
+    keypoints = np.where(visible[:, None] > 0, joints[:, :2] - 1, 0).astype(np.float32)
+    box = extent_box(keypoints, visible)
+    return Sample(
+        image=record["image"],
+        box=box,
+        keypoints=keypoints,
+        visible=visible,
+        image_id=record["id"],
+        id=record["id"],
+        area=estimated_area(box),
+    )
