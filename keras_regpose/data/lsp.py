@@ -33,8 +33,7 @@ class Lsp(SampleList):
 
     The files count pixels from 1; here they are counted from 0. The sets have no boxes: a person's box is the extent of
     the labelled keypoints, so hands, feet and unlabelled limbs may reach beyond it. Unlabelled keypoints are at (0, 0).
-    In LSPET a keypoint is labelled where its flag is 1. In LSP all 14 are labelled, and the flag tells which are
-    occluded.
+    In LSPET a keypoint is labelled where its flag is 1. In LSP all 14 are labelled, whatever the flag says.
     Source: Johnson & Everingham, "Clustered pose and nonlinear appearance models for human pose estimation", BMVC 2010,
     and "Learning effective human pose estimation from inaccurate annotation", CVPR 2011.
 
