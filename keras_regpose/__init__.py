@@ -10,6 +10,9 @@ _PUBLIC = {
     "PoseRegressor": "keras_regpose.models.regressor",
     "Poses": "keras_regpose.inference.result",
     "Skeleton": "keras_regpose.skeleton",
+    "from_preset": "keras_regpose.hub.loader",
+    "list_presets": "keras_regpose.hub.presets",
+    "preset_info": "keras_regpose.hub.presets",
 }
 _PACKAGES = ("convert", "data", "losses", "metrics", "models", "training")
 

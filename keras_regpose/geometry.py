@@ -91,6 +91,13 @@ def crop_matrix(center: np.ndarray, scale: np.ndarray, rotation: float, input_si
     return np.concatenate([linear, offset[:, None]], axis=1)
 
 
+def mirror_matrix(matrix: np.ndarray, image_width: int) -> np.ndarray:
+    """Returns the (2, 3) map that mirrors the image left-right (x ↦ width − 1 − x) before applying `matrix`."""
+    linear = matrix[:, :2] * np.array([-1, 1])
+    offset = matrix[:, 2] + matrix[:, 0] * (image_width - 1)
+    return np.concatenate([linear, offset[:, None]], axis=1)
+
+
 def crop_image(image: np.ndarray, matrix: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
     """Cuts the model's input out of an image: bilinear, black outside the image.
 

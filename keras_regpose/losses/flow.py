@@ -47,6 +47,8 @@ class RealNVP(keras.layers.Layer):
                     network.append((kernel, bias))
                 networks.append(network)
             setattr(self, f"{net}_networks", networks)
+        # 1 is the flow, 0 the standard normal it starts from; see `training.callbacks.DelayFlow`.
+        self.strength = self.add_weight(shape=(), initializer="ones", trainable=False, name="strength")
         self.built = True
 
     def call(self, points):
@@ -92,7 +94,7 @@ class RealNVP(keras.layers.Layer):
         def evaluate(kept, output_units, **unused):
             shift = _apply(self.translation_networks[coupling], kept)
             log_scale = keras.ops.tanh(_apply(self.scale_networks[coupling], kept))
-            return shift, log_scale
+            return shift * self.strength, log_scale * self.strength
 
         return evaluate
 

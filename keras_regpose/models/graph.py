@@ -45,7 +45,9 @@ def pose_graph(backbone, keypoint_count, input_size, method, pixel_mean=IMAGENET
 def pose_head(pooled, keypoint_count: int, method: str):
     """Applies the regression head to pooled features (B, C)."""
     # The reference's single matrix of 4 rows a keypoint, as two: exports can then scale each range on its own.
-    coordinates = _dense(pooled, 2 * keypoint_count, None, "coordinates")
+    # Predictions start at the crop's centre, as in the original paper's code. Started at its corner, a network without
+    # pretrained features stays there: the flow learns the constant offset sooner than the network does.
+    coordinates = _dense(pooled, 2 * keypoint_count, None, "coordinates", bias=0.5)
     coordinates = keras.layers.Reshape((keypoint_count, 2), dtype="float32", name="keypoints")(coordinates)
     if method == "deeppose":
         return coordinates
@@ -116,11 +118,15 @@ def _normalize_layer(pixel_mean, pixel_std):
     return keras.layers.Rescaling(scale, offset, dtype="float32", name="normalize")
 
 
-def _dense(x, units, activation, name):
-    initializer = keras.initializers.RandomNormal(stddev=0.01)
-    return keras.layers.Dense(units, activation=activation, kernel_initializer=initializer, dtype="float32", name=name)(
-        x
-    )
+def _dense(x, units, activation, name, bias=0.0):
+    return keras.layers.Dense(
+        units,
+        activation=activation,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        bias_initializer=keras.initializers.Constant(bias),
+        dtype="float32",
+        name=name,
+    )(x)
 
 
 def _replace_batch_norm(config, layer_class):

@@ -124,6 +124,40 @@ class PoseRegressor(keras.Model):
         graph = keras.Model(self.inputs[0], head, name="pose_regressor")
         return PoseRegressor(skeleton=skeleton, input_size=self.input_size, method=self.method, graph=graph)
 
+    def estimate(self, image, boxes=None, flip_test: bool = False, batch_size: int = 32):
+        """Estimates the poses of the people in an image.
+
+        Args:
+            image: str or path of an image file, or an (H, W, 3) uint8 RGB array.
+            boxes: (N, 4) array or list of people's boxes, xyxy in image pixels, or None for the whole image.
+            flip_test: bool. Whether to average with the prediction for the mirrored crop, as published figures do.
+            batch_size: int. People per run of the network.
+
+        Returns:
+            `Poses` of N people, in the order of the boxes, in image pixels.
+
+        Raises:
+            ValueError: If the image cannot be read, or a box is not xyxy of a positive size.
+
+        Example:
+
+        >>> import keras_regpose as rp
+        >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+        >>> person = rp.data.Synthetic(1, seed=0)[0]
+        >>> people = model.estimate(person.image, boxes=[person.box])
+        >>> people.keypoints.shape, people.sigmas.shape, people.scores.shape
+        ((1, 17, 2), (1, 17, 2), (1, 17))
+        """
+        from keras_regpose.inference.estimator import estimate
+
+        return estimate(self, image, boxes, flip_test, batch_size)
+
+    def save_to_preset(self, directory) -> None:
+        """Saves the model as a preset directory, which `from_preset` and plain `keras.saving.load_model` open."""
+        from keras_regpose.hub.preset_files import save_preset
+
+        save_preset(self, directory)
+
     def to_keras(self) -> keras.Model:
         """Returns a copy as a plain `keras.Model` of stock layers: what is saved, exported and deployed."""
         return stock_graph(self)

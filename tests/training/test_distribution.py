@@ -1,0 +1,44 @@
+"""Several devices train as one: real logical devices, in a process of their own."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+
+SCRIPT = """
+    import json, sys
+    import keras, numpy as np, tensorflow as tf
+    devices = int(sys.argv[1])
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+    import keras_regpose as rp
+    keras.utils.set_random_seed(0)
+    people = rp.data.Synthetic(16, seed=0)
+    with rp.training.device_scope():
+        model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, (64, 64))
+        rp.training.synchronize_batch_norm(model)
+        model.compile(keras.optimizers.SGD(1e-3))
+        dataset = rp.data.make_dataset(people, model, training=True, batch_size=8, seed=3)
+        history = model.fit(dataset, epochs=2, verbose=0).history
+    np.savez(sys.argv[2], *[weight.numpy() for weight in model.weights])
+    json.dump(history, open(sys.argv[3], "w"))
+    """
+
+
+def run(devices, folder):
+    weights, history = folder / f"{devices}.npz", folder / f"{devices}.json"
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), str(devices), str(weights), str(history)], check=True
+    )
+    return list(np.load(weights).values()), json.loads(history.read_text())
+
+
+def test_two_devices_give_the_loss_and_weights_of_one(tmp_path):
+    one, history_of_one = run(1, tmp_path)
+    two, history_of_two = run(2, tmp_path)
+    for key in history_of_one:
+        np.testing.assert_allclose(history_of_two[key], history_of_one[key], rtol=1e-4, err_msg=key)
+    for first, second in zip(one, two, strict=True):
+        np.testing.assert_allclose(second, first, rtol=1e-4, atol=1e-4)
