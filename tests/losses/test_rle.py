@@ -1,18 +1,14 @@
 """The flow and the RLE loss against closed forms and vectors recorded from MMPose."""
 
 import math
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from golden_weights import golden_tensor
 
 from keras_regpose.losses import RLE, RealNVP, rle_terms
-
-sys.path.append(str(Path(__file__).parents[1]))
-from golden_weights import golden_tensor  # noqa: E402
 
 NETS = {"scale": "s", "translation": "t"}
 
