@@ -4,6 +4,7 @@ The same loader feeds `tf.data` on the TensorFlow backend and a `keras.utils.PyD
 yields depends on (seed, epoch, sample) alone, so an interrupted run can go on with the very same batches.
 """
 
+import itertools
 import logging
 import threading
 from collections.abc import Sequence
@@ -156,6 +157,7 @@ def make_dataset(
     augmentation: Augmentation | None = None,
     seed: int = 0,
     epoch: int = 0,
+    repeat: bool = False,
     cache_bytes: int = 1 << 30,
     max_unreadable_share: float = 0.1,
 ):
@@ -169,6 +171,8 @@ def make_dataset(
         augmentation: `Augmentation` or None. What to do to training samples; None means the COCO recipe's.
         seed: int. Seeds order and augmentation.
         epoch: int. The first epoch's number: with the same seed, a resumed run sees the batches it would have seen.
+        repeat: bool. Whether a `tf.data.Dataset` goes on epoch after epoch, for `fit(steps_per_epoch=...)`. Otherwise
+            it is one epoch long and every pass over it, a mere look at its first batch included, is the next epoch.
         cache_bytes: int. Decoded photographs are kept in memory up to this size.
         max_unreadable_share: float. Unreadable images are named and skipped up to this share of the samples.
 
@@ -203,21 +207,24 @@ def make_dataset(
     if len(batches) == 0:
         raise ValueError(f"{len(samples)} samples do not fill one batch of {batch_size}. Choose a smaller batch_size")
     if keras.backend.backend() == "tensorflow":
-        return _as_tensorflow_dataset(batches)
+        return _as_tensorflow_dataset(batches, repeat)
     return batches
 
 
-def _as_tensorflow_dataset(batches):
+def _as_tensorflow_dataset(batches, repeat):
     import tensorflow as tf
 
     loader = batches.loader
 
+    used = len(batches) * batches.batch_size if batches.drop_remainder else len(loader.samples)
+
     def sample_numbers():
+        if repeat:
+            for epoch in itertools.count(batches.epoch):
+                yield from ((epoch, index) for index in loader.order(epoch, batches.shuffle)[:used])
         epoch = batches.epoch
-        for index in loader.order(epoch, batches.shuffle):
-            yield epoch, index
-        # Only a pass that was seen to its end counts: fit peeks at the first batch to build the model.
-        batches.on_epoch_end()
+        batches.epoch += 1
+        yield from ((epoch, index) for index in loader.order(epoch, batches.shuffle)[:used])
 
     def load(epoch, index):
         crop, target = tf.numpy_function(loader.load, [epoch, index], (tf.uint8, tf.float32))
@@ -229,7 +236,8 @@ def _as_tensorflow_dataset(batches):
     dataset = tf.data.Dataset.from_generator(sample_numbers, output_signature=(number, number))
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(batches.batch_size, drop_remainder=batches.drop_remainder)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    length = tf.data.INFINITE_CARDINALITY if repeat else len(batches)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(length))
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.with_options(options).prefetch(2)

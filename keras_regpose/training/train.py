@@ -68,10 +68,11 @@ def train(
         raise ValueError(f"schedule must be one of {SCHEDULES}. Received: {schedule!r}")
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1. Received: {epochs}")
+    # One endless stream, so that which batches an epoch sees does not depend on how often fit looks at the data.
     dataset = make_dataset(
-        samples, model, True, batch_size, augmentation=augmentation, seed=seed, cache_bytes=cache_bytes
+        samples, model, True, batch_size, augmentation=augmentation, seed=seed, repeat=True, cache_bytes=cache_bytes
     )
-    steps_per_epoch = len(dataset)
+    steps_per_epoch = len(samples) // batch_size
     steps = steps_per_epoch * epochs
     warmup = min(warmup, steps // 10)
     if schedule == "steps":
@@ -94,7 +95,14 @@ def train(
             chain.append(SaveBestPreset(output / "best"))
         chain.append(keras.callbacks.CSVLogger(str(output / "history.csv")))
         chain.append(_SaveLast(output / "last.keras"))
-    history = model.fit(dataset, epochs=epochs, callbacks=[*chain, *callbacks], verbose=verbose)
+    history = model.fit(
+        dataset,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        shuffle=False,
+        callbacks=[*chain, *callbacks],
+        verbose=verbose,
+    )
     return history.history
 
 
