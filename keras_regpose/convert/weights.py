@@ -1,0 +1,143 @@
+"""Which tensor of a PyTorch checkpoint belongs to which Keras variable, and how its axes lie.
+
+The names are MMPose's without `backbone.`, which for a ResNet are torchvision's.
+Axes: kernels (out, in, h, w) → (h, w, in, out); depthwise (channels, 1, h, w) → (h, w, channels, 1); dense
+(out, in) → (in, out).
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_regpose.convert.restricted_pickle import CheckpointError, Stub
+
+_NAMES_IN_AN_ERROR = 5
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where one tensor of a checkpoint goes.
+
+    Args:
+        shape: tuple of int. The tensor's shape in PyTorch.
+        parts: tuple of (variable, function). Each variable takes the function's value of the tensor.
+    """
+
+    shape: tuple[int, ...]
+    parts: tuple[tuple[keras.Variable, Callable[[np.ndarray], np.ndarray]], ...]
+
+
+def backbone_targets(model: keras.Model) -> dict[str, Target]:
+    """Returns the target of every tensor of a model's backbone by its name, such as `layer1.0.conv1.weight`.
+
+    Args:
+        model: keras.Model whose layers are named as in `models/resnet.py` or `models/mobilenet_v2.py`.
+
+    Raises:
+        ValueError: If the backbone is another one.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    if "layer1_0_conv1" in layers:
+        module_name = _resnet_module
+    elif "layer1_0_depthwise" in layers:
+        module_name = _mobilenet_module
+    else:
+        raise ValueError("PyTorch's weights fit a backbone made by name, such as 'resnet50'. Received another model")
+    targets = {}
+    for name, layer in layers.items():
+        for kind, layer_targets in _LAYER_TARGETS.items():
+            if isinstance(layer, kind):
+                for parameter, target in layer_targets(layer).items():
+                    targets[f"{module_name(name)}.{parameter}"] = target
+    return targets
+
+
+def assign_tensors(targets: dict[str, Target], tensors: dict, source: str) -> None:
+    """Assigns every tensor to its variables, after all names and shapes have been checked.
+
+    Args:
+        targets: dict of names to `Target`.
+        tensors: dict of names to arrays.
+        source: str. What the tensors come from, for the error.
+
+    Raises:
+        CheckpointError: If tensors are missing, unexpected, of another shape or no floating-point numbers. Nothing is
+            assigned then.
+    """
+    missing = [name for name in targets if name not in tensors]
+    unexpected = [str(name) for name in tensors if name not in targets]
+    if missing or unexpected:
+        found = [f"{kind} {_enumerate(names)}" for kind, names in (("lacks", missing), ("has", unexpected)) if names]
+        raise CheckpointError(
+            f"{source} does not fit the network: it {', and '.join(found)}"
+            + (", which the network does not know" if unexpected else "")
+            + ". Is it the checkpoint of another model?"
+        )
+    for name, target in targets.items():
+        tensor = tensors[name]
+        if isinstance(tensor, Stub) or not np.issubdtype(getattr(tensor, "dtype", None) or object, np.floating):
+            raise CheckpointError(f"{source}: {name} is not a tensor of floating-point numbers")
+        if tensor.shape != target.shape:
+            raise CheckpointError(f"{source}: {name} has shape {tensor.shape}, the network needs {target.shape}")
+    for name, target in targets.items():
+        for variable, value in target.parts:
+            variable.assign(np.ascontiguousarray(value(tensors[name]), np.float32))
+
+
+def whole(variable: keras.Variable) -> Target:
+    """Returns the target of a tensor that lies in Keras as in PyTorch."""
+    return Target(tuple(variable.shape), ((variable, lambda tensor: tensor),))
+
+
+def _convolution(layer):
+    height, width, channels, filters = layer.kernel.shape
+    return {
+        "weight": Target((filters, channels, height, width), ((layer.kernel, lambda x: x.transpose(2, 3, 1, 0)),)),
+    }
+
+
+def _depthwise_convolution(layer):
+    height, width, channels, multiplier = layer.kernel.shape
+    return {
+        "weight": Target((channels, multiplier, height, width), ((layer.kernel, lambda x: x.transpose(2, 3, 0, 1)),)),
+    }
+
+
+def _batch_norm(layer):
+    return {
+        "weight": whole(layer.gamma),
+        "bias": whole(layer.beta),
+        "running_mean": whole(layer.moving_mean),
+        "running_var": whole(layer.moving_variance),
+    }
+
+
+_LAYER_TARGETS = {
+    keras.layers.Conv2D: _convolution,
+    keras.layers.DepthwiseConv2D: _depthwise_convolution,
+    keras.layers.BatchNormalization: _batch_norm,
+}
+
+
+def _resnet_module(layer_name):
+    return layer_name.replace("_", ".")
+
+
+def _mobilenet_module(layer_name):
+    """`layer2_0_expand` is `layer2.0.conv.0.conv`, `layer2_0_expand_bn` is `layer2.0.conv.0.bn`, and so on."""
+    convolution = layer_name.removesuffix("_bn")
+    kind = "conv" if convolution == layer_name else "bn"
+    block = re.fullmatch(r"(layer(\d+)_\d+)_(expand|depthwise|project)", convolution)
+    if block is None:
+        return f"{convolution}.{kind}"
+    # The blocks of the first stage have no expansion.
+    steps = ("depthwise", "project") if block[2] == "1" else ("expand", "depthwise", "project")
+    return f"{block[1].replace('_', '.')}.conv.{steps.index(block[3])}.{kind}"
+
+
+def _enumerate(names):
+    shown = ", ".join(name if len(name) <= 80 else name[:77] + "..." for name in map(repr, names[:_NAMES_IN_AN_ERROR]))
+    return shown + (f" and {len(names) - _NAMES_IN_AN_ERROR} more" if len(names) > _NAMES_IN_AN_ERROR else "")
