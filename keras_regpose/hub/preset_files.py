@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 
@@ -92,6 +93,7 @@ def load_preset(directory: str | os.PathLike) -> PoseRegressor:
         if not (directory / name).is_file():
             raise PresetError(f"{directory} lacks {name}. Download or save the preset again")
     try:
+        h5py.File(directory / "model.weights.h5", "r").close()  # Keras stumbles over a truncated file
         model = PoseRegressor.from_keras(keras.saving.load_model(directory), skeleton, method)
         if model.flow is not None:
             _flow_model(model.flow).load_weights(directory / FLOW_FILE)
@@ -111,8 +113,6 @@ def _flow_model(flow):
 
 
 def _store_half_precision(file):
-    import h5py
-
     with h5py.File(file, "r") as full:
         arrays = {}
         full.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
@@ -125,8 +125,6 @@ def _store_half_precision(file):
 
 
 def _groups(file):
-    import h5py
-
     groups = []
     file.visititems(lambda name, item: groups.append((name, item)) if isinstance(item, h5py.Group) else None)
     return groups

@@ -1,0 +1,84 @@
+"""How well does a small model learn real photographs from random weights? PCK on photographs that it never saw.
+
+usage: keras-regpose train --dataset lsp --data ../shared/data/lspet --output runs/lspet ...   (see the result file)
+       python benchmarks/lspet.py runs/lspet --data ../shared/data/lspet
+Reads the run's history and its best model, evaluates the test split, and compares with the mean pose of the training
+people. Writes benchmarks/results/lspet.json and lspet.png (the curves), and a contact sheet into the run's folder.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from environment import environment
+
+import keras_regpose as rp
+from keras_regpose import geometry
+from keras_regpose.inference.draw import prediction_sheet, save_picture
+from keras_regpose.inference.evaluation import gather, predict_samples, score_predictions
+from keras_regpose.metrics import box_size, pck, torso_size
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("run", nargs="+", help="folders of the training run, in order if it was continued")
+parser.add_argument("--data", default="../shared/data/lspet")
+parser.add_argument("--settings", default="", help="the training command, kept beside the figures")
+options = parser.parse_args()
+results = Path(__file__).parent / "results"
+
+
+def crop_units(samples):
+    """Keypoints (N, K, 2) as fractions of the square around the padded box, with weights, centres and sizes."""
+    center, scale = geometry.box_to_center_scale(np.stack([sample.box for sample in samples]))
+    scale = geometry.fix_aspect_ratio(scale, (1, 1))
+    keypoints = np.stack([sample.keypoints for sample in samples])
+    visible = np.stack([sample.visible for sample in samples])
+    return (keypoints - center[:, None]) / scale[:, None] + 0.5, visible, center, scale
+
+
+training, test = (rp.data.Lsp(options.data, split=split) for split in ("train", "test"))
+model = rp.from_preset(f"{options.run[-1]}/best")
+predictions = predict_samples(model, test)
+pred, truth, visible = gather(predictions, test)
+units, weights, _, _ = crop_units(training)
+mean_pose = (units * weights[..., None]).sum(0) / weights.sum(0)[:, None]
+_, _, center, scale = crop_units([test[entry["index"]] for entry in predictions])
+mean_pred = geometry.crop_to_image(np.broadcast_to(mean_pose, pred.shape), center, scale)
+boxes = np.stack([entry["box"] for entry in predictions])
+torso = torso_size(truth, visible, model.skeleton)
+
+history = []
+for run in options.run:
+    with open(Path(run) / "history.csv") as file:
+        history += [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+result = {
+    "environment": environment(),
+    "settings": options.settings,
+    "people": {"train": len(training), "test": len(test)},
+    "epochs": len(history),
+    "test_PCK@0.2_torso": score_predictions(predictions, test, model.skeleton),
+    "test_PCK@0.2_torso_flip_test": score_predictions(
+        predict_samples(model, test, flip_test=True), test, model.skeleton
+    ),
+    "mean_pose_PCK@0.2_torso": pck(mean_pred, truth, visible, torso, model.skeleton)["Mean"],
+    "test_PCK@0.2_box": pck(pred, truth, visible, box_size(boxes), model.skeleton)["Mean"],
+    "mean_pose_PCK@0.2_box": pck(mean_pred, truth, visible, box_size(boxes), model.skeleton)["Mean"],
+    "history": {key: [round(row[key], 4) for row in history] for key in ("loss", "rle_sigma", "val_PCK")},
+}
+print(json.dumps({key: value for key, value in result.items() if key != "history"}, indent=1, ensure_ascii=False))
+(results / "lspet.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), constrained_layout=True)
+left.plot(result["history"]["loss"])
+left.set(xlabel="epoch", ylabel="RLE loss", title="Training loss")
+right.plot(result["history"]["val_PCK"], label="model, validation split")
+right.axhline(result["mean_pose_PCK@0.2_torso"], color="gray", linestyle="--", label="mean pose, test split")
+right.set(xlabel="epoch", ylabel="PCK@0.2 of the torso", title="Photographs never trained on", ylim=(0, None))
+right.legend()
+figure.savefig(results / "lspet.png", dpi=110)
+save_picture(Path(options.run[-1]) / "contact_sheet.png", prediction_sheet(predictions, test, model.skeleton))

@@ -1,0 +1,129 @@
+"""Preset directories: the round trip, other skeletons, and damaged ones."""
+
+import json
+import logging
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from keras_regpose import COCO17, LSP14, PoseRegressor, from_preset
+from keras_regpose.hub.preset_files import PresetError, load_preset, save_preset
+
+CROPS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return PoseRegressor("mobilenetv2_0.25", COCO17, (32, 32))
+
+
+@pytest.fixture
+def preset(model, tmp_path):
+    save_preset(model, tmp_path / "preset")
+    return tmp_path / "preset"
+
+
+def test_the_directory_holds_what_the_format_says(preset):
+    names = {path.name for path in preset.iterdir()}
+    assert names >= {"config.json", "metadata.json", "model.weights.h5", "preset.json", "flow.weights.h5"}
+    description = json.loads((preset / "preset.json").read_text())
+    assert description["format"] == 1 and description["input_size"] == [32, 32]
+    assert "keras_regpose" not in (preset / "config.json").read_text()
+    assert not list(preset.parent.glob(".*"))
+
+
+def test_half_precision_halves_the_file_and_moves_keypoints_little(model, preset, tmp_path):
+    save_preset(model, tmp_path / "half", half_precision=True)
+    sizes = [(folder / "model.weights.h5").stat().st_size for folder in (preset, tmp_path / "half")]
+    assert sizes[1] < 0.75 * sizes[0]
+    half = load_preset(tmp_path / "half")
+    assert {str(weight.dtype) for weight in half.weights} == {"float32"}
+    np.testing.assert_allclose(half.predict(CROPS, verbose=0), model.predict(CROPS, verbose=0), atol=2e-3)
+
+
+def test_another_skeleton_keeps_the_backbone_and_says_so(model, preset, caplog):
+    with caplog.at_level(logging.WARNING):
+        other = from_preset(preset, skeleton=LSP14)
+    assert "Kept the backbone" in caplog.text and "14 keypoints" in caplog.text
+    np.testing.assert_array_equal(other.backbone.predict(CROPS, verbose=0), model.backbone.predict(CROPS, verbose=0))
+    assert other.output_shape == (None, 14, 4)
+    caplog.clear()
+    assert from_preset(preset, skeleton=COCO17).output_shape == (None, 17, 4)
+    assert caplog.text == ""
+
+
+def test_saving_again_replaces_a_preset_but_nothing_else(model, preset, tmp_path):
+    save_preset(model, preset, note="second")
+    assert json.loads((preset / "preset.json").read_text())["note"] == "second"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(PresetError, match="is not a preset"):
+        save_preset(model, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def damage(preset, name, content):
+    (preset / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda p: (p / "model.weights.h5").unlink(), "lacks model.weights.h5"),
+        (lambda p: (p / "flow.weights.h5").unlink(), "lacks flow.weights.h5"),
+        (lambda p: damage(p, "preset.json", b"{"), "preset.json is damaged"),
+        (lambda p: damage(p, "preset.json", b"[]"), "preset.json is damaged"),
+        (lambda p: damage(p, "preset.json", b'{"format": 99, "method": "rle", "skeleton": {}}'), "preset.json is"),
+        (lambda p: damage(p, "model.weights.h5", (p / "model.weights.h5").read_bytes()[:5000]), "is damaged"),
+        (lambda p: damage(p, "config.json", b"{}"), "is damaged"),
+    ],
+)
+def test_damage_is_named(preset, harm, message):
+    harm(preset)
+    with pytest.raises(PresetError, match=message):
+        load_preset(preset)
+
+
+def test_a_newer_format_asks_for_an_upgrade(preset):
+    description = json.loads((preset / "preset.json").read_text())
+    damage(preset, "preset.json", json.dumps({**description, "format": 2}).encode())
+    with pytest.raises(PresetError, match="Upgrade keras-regpose"):
+        load_preset(preset)
+
+
+def test_a_graph_of_another_shape_is_refused(preset, tmp_path):
+    description = json.loads((preset / "preset.json").read_text())
+    damage(preset, "preset.json", json.dumps({**description, "skeleton": LSP14.to_dict()}).encode())
+    with pytest.raises(PresetError, match="14 keypoints"):
+        load_preset(preset)
+
+
+def test_code_in_a_preset_does_not_run(preset, tmp_path):
+    marker = tmp_path / "ran"
+    inputs = keras.Input((32, 32, 3))
+    touch = eval(f"lambda x: [x, __import__('pathlib').Path({str(marker)!r}).touch()][0]")
+    hostile = keras.Model(inputs, keras.layers.Lambda(touch)(inputs))
+    marker.unlink()  # building the model here has run it
+    damage(preset, "config.json", json.dumps(keras.saving.serialize_keras_object(hostile)).encode())
+    with pytest.raises(PresetError, match="is damaged"):
+        load_preset(preset)
+    assert not marker.exists()
+
+
+def test_missing_names_are_explained(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no preset at"):
+        from_preset(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="Did you mean"):
+        from_preset("resnet50_rle_cocoo")
+    with pytest.raises(FileNotFoundError, match="keras-regpose convert mmpose"):
+        from_preset("resnet50_rle_coco")
+
+
+def test_every_weight_is_stored_in_half_precision(model, tmp_path):
+    save_preset(model, tmp_path / "half", half_precision=True)
+    with h5py.File(tmp_path / "half" / "model.weights.h5") as file:
+        kinds = set()
+        file.visititems(lambda name, item: kinds.add(item.dtype) if isinstance(item, h5py.Dataset) else None)
+    assert kinds == {np.dtype("float16")}
