@@ -4,11 +4,16 @@ Sides have the colours of Okabe and Ito's palette that people with any colour vi
 orange, the middle of the body is white; each line has a dark rim, so that it stands out from any background.
 """
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from keras_regpose import geometry
+from keras_regpose.data.images import read_image
+from keras_regpose.data.sample import Sample
 from keras_regpose.skeleton import COCO17, Skeleton
 
 LEFT, RIGHT, MIDDLE = (86, 180, 233), (255, 140, 0), (255, 255, 255)
@@ -128,6 +133,46 @@ def contact_sheet(
             place = sheet[top + height : top + height + text_height, left : left + width]
             cv2.putText(place, captions[i], (2, 17), _FONT, 0.45, _INK, 1, cv2.LINE_AA)
     return sheet
+
+
+def prediction_sheet(
+    predictions: Sequence[dict], samples: Sequence[Sample], skeleton: Skeleton, count: int = 24, tile: int = 224
+) -> np.ndarray:
+    """Shows the first predictions, each cut out around its person.
+
+    Args:
+        predictions: list of dicts from `inference.evaluation.predict_samples`.
+        samples: the samples that they were made for.
+        skeleton: `Skeleton` of the keypoints.
+        count: int. Number of people to show.
+        tile: int. Side of each picture in pixels.
+
+    Returns:
+        (height, width, 3) uint8 array, RGB: skeletons with 1 σ ellipses, captioned with the mean keypoint score.
+    """
+    pictures, captions = [], []
+    for entry in predictions[:count]:
+        center, scale = geometry.box_to_center_scale(entry["box"], padding=1.5)
+        scale = geometry.fix_aspect_ratio(scale, (tile, tile))
+        matrix = geometry.crop_matrix(center, scale, 0, (tile, tile))
+        crop = geometry.crop_image(read_image(samples[entry["index"]].image), matrix, (tile, tile))
+        sigmas = None if entry["sigmas"] is None else entry["sigmas"][None] * matrix[0, 0]
+        points = geometry.transform_points(entry["keypoints"], matrix)
+        pictures.append(draw_poses(crop, points[None], entry["scores"][None], sigmas, skeleton=skeleton))
+        captions.append(f"score {entry['scores'].mean():.2f}")
+    return contact_sheet(pictures, columns=6, tile_size=(tile, tile), captions=captions)
+
+
+def save_picture(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Writes an RGB array as a picture file, complete or not at all."""
+    path = Path(path)
+    written, data = cv2.imencode(path.suffix or ".png", np.ascontiguousarray(image[..., ::-1]))
+    if not written:
+        raise ValueError(f"Pictures can be written as .png, .jpg or .webp. Received: {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.write_bytes(data.tobytes())
+    os.replace(temporary, path)
 
 
 def _to_rgb(image):

@@ -192,6 +192,8 @@ class PoseRegressor(keras.Model):
         return keras.saving.serialize_keras_object(self._own_compile_config)
 
     def compile_from_config(self, config):
+        import keras_regpose.training.schedule  # noqa: F401 — registers the schedules that a saved optimizer may use
+
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
