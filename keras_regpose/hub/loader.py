@@ -48,14 +48,13 @@ def _load(name, load_weights):
         raise FileNotFoundError(f"There is no preset at {name}: a preset directory holds a preset.json")
     info = preset_info(name)
     if not load_weights:
-        return PoseRegressor(
-            info["backbone"], SKELETONS[info["skeleton"]], tuple(info["input_size"]), method=info["method"]
-        )
+        skeleton, input_size = SKELETONS[info["skeleton"]], tuple(info["input_size"])
+        return PoseRegressor(info["backbone"], skeleton, input_size, method=info["method"])
     if is_preset(BUNDLED / name):
         return load_preset(BUNDLED / name)
-    bundled = [preset for preset in list_presets() if is_preset(BUNDLED / preset)]
+    bundled = ", ".join(preset for preset in list_presets() if is_preset(BUNDLED / preset))
     raise FileNotFoundError(
         f"The weights of {name} are not on this machine. Download {info['checkpoint']['url']} and convert it with "
-        f"`keras-regpose convert mmpose CHECKPOINT.pth --preset {name} --out DIR`, then load that directory"
-        + (f". Bundled with the package: {', '.join(bundled)}" if bundled else "")
+        f"`keras-regpose convert mmpose CHECKPOINT.pth --preset {name} --out DIR`, then load that directory. "
+        f"Bundled with the package: {bundled}"
     )

@@ -7,7 +7,7 @@ import json
 from importlib import resources
 
 # The figures that stand for a model in the table; each row has those of its data set.
-_HEADLINE_METRICS = ("AP", "AR", "PCKh@0.5", "PCKh@0.1")
+_HEADLINE_METRICS = ("AP", "AR", "PCKh@0.5", "PCKh@0.1", "PCK@0.2")
 
 
 def list_presets() -> list[str]:
@@ -32,7 +32,7 @@ def preset_info(name: str) -> dict:
         (backbone and head, without the flow, which only training needs), `gmacs` (10⁹ multiply-accumulates of one
         crop; twice as many with flip test), `metrics` as published, in [0, 1], `source` (MMPose 1.3.2's page of
         them), `evaluation` (how they were measured), `caveats` (list of str), `license` and `checkpoint` (`url`,
-        `sha256_prefix`, `format`: the MMPose version whose names it uses). A copy: changing it changes nothing.
+        `sha256_prefix`, `format`: the MMPose version whose names it uses; None for this package's own models). A copy: changing it changes nothing.
 
     Raises:
         ValueError: If there is no preset of that name.
