@@ -14,7 +14,7 @@ _PUBLIC = {
     "list_presets": "keras_regpose.hub.presets",
     "preset_info": "keras_regpose.hub.presets",
 }
-_PACKAGES = ("convert", "data", "losses", "metrics", "models", "training")
+_PACKAGES = ("convert", "data", "hub", "losses", "metrics", "models", "training")
 
 __all__ = [*_PUBLIC, *_PACKAGES]
 __version__ = "0.1.0"

@@ -32,7 +32,8 @@ def preset_info(name: str) -> dict:
         (backbone and head, without the flow, which only training needs), `gmacs` (10⁹ multiply-accumulates of one
         crop; twice as many with flip test), `metrics` as published, in [0, 1], `source` (MMPose 1.3.2's page of
         them), `evaluation` (how they were measured), `caveats` (list of str), `license` and `checkpoint` (`url`,
-        `sha256_prefix`, `format`: the MMPose version whose names it uses; None for this package's own models). A copy: changing it changes nothing.
+        `sha256_prefix`, `format`: the MMPose version whose names it uses; None for this package's own models). A copy:
+        changing it changes nothing.
 
     Raises:
         ValueError: If there is no preset of that name.

@@ -1,19 +1,19 @@
 """One training run: samples in, the best preset, the last state and a history out."""
 
-import logging
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 
 from keras_regpose.data.augment import Augmentation
+from keras_regpose.data.images import ImageError
 from keras_regpose.data.pipeline import make_dataset
 from keras_regpose.data.sample import Sample
 from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
 from keras_regpose.training.schedule import WarmupCosine, WarmupSteps
 
-_log = logging.getLogger(__name__)
 SCHEDULES = ("steps", "cosine")
 
 
@@ -95,14 +95,21 @@ def train(
             chain.append(SaveBestPreset(output / "best"))
         chain.append(keras.callbacks.CSVLogger(str(output / "history.csv")))
         chain.append(_SaveLast(output / "last.keras"))
-    history = model.fit(
-        dataset,
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        shuffle=False,
-        callbacks=[*chain, *callbacks],
-        verbose=verbose,
-    )
+    try:
+        history = model.fit(
+            dataset,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            shuffle=False,
+            callbacks=[*chain, *callbacks],
+            verbose=verbose,
+        )
+    except Exception as error:
+        # tf.data wraps an error of the loader in its own; give back the sentence that names the images.
+        sentence = re.search(r"ImageError: (.*)", str(error))
+        if sentence is None or isinstance(error, ImageError):
+            raise
+        raise ImageError(sentence[1]) from error
     return history.history
 
 

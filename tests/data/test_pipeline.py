@@ -1,0 +1,158 @@
+"""Samples → batches: exact crops, reproducible order, bounded cache, bad images."""
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_regpose import COCO17, LSP14, PoseRegressor, codec, geometry
+from keras_regpose.data import Augmentation, Synthetic, make_dataset, pipeline
+from keras_regpose.data.images import ImageError
+from keras_regpose.data.pipeline import CropLoader, PoseBatches
+from keras_regpose.data.sample import Sample
+
+SIZE = (64, 48)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return PoseRegressor("mobilenetv2_0.25", COCO17, SIZE)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Twelve people in twelve picture files."""
+    samples = []
+    for number, person in enumerate(Synthetic(12, seed=0)):
+        path = str(tmp_path / f"{number}.png")
+        cv2.imwrite(path, person.image[..., ::-1])
+        samples.append(Sample(path, person.box, person.keypoints, person.visible, number, number))
+    return samples
+
+
+def arrays(dataset, batches=None):
+    iterator = iter(dataset)
+    crops, targets = zip(*(next(iterator) for _ in range(batches or len(dataset))), strict=True)
+    return np.concatenate([np.asarray(c) for c in crops]), np.concatenate([np.asarray(t) for t in targets])
+
+
+def test_plain_crops_are_geometry_and_codec(model, files):
+    crops, targets = arrays(make_dataset(files, model, batch_size=5))
+    assert crops.dtype == np.uint8 and targets.dtype == np.float32 and len(crops) == 12
+    for person, crop, target in zip(files, crops, targets, strict=True):
+        center, scale = geometry.box_to_center_scale(person.box)
+        matrix = geometry.crop_matrix(center, geometry.fix_aspect_ratio(scale, SIZE), 0, SIZE)
+        image = cv2.imread(person.image)[..., ::-1]
+        np.testing.assert_array_equal(crop, geometry.crop_image(np.ascontiguousarray(image), matrix, SIZE))
+        expected = codec.encode(geometry.transform_points(person.keypoints, matrix), person.visible, SIZE)
+        np.testing.assert_array_equal(target, expected)
+
+
+def test_batches_depend_on_seed_and_epoch_alone(model, files):
+    def batches(**options):
+        return arrays(make_dataset(files, model, training=True, batch_size=4, **options))
+
+    first = batches(seed=1)
+    for one, two in zip(first, batches(seed=1), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(first[0], batches(seed=2)[0])
+    later = make_dataset(files, model, training=True, batch_size=4, seed=1)
+    arrays(later)
+    second_pass = arrays(later)
+    np.testing.assert_array_equal(second_pass[0], batches(seed=1, epoch=1)[0])
+    endless = make_dataset(files, model, training=True, batch_size=4, seed=1, repeat=True)
+    next(iter(endless))  # a look at the first batch changes nothing
+    crops, _ = arrays(endless, batches=6)
+    np.testing.assert_array_equal(crops, np.concatenate([first[0], second_pass[0]]))
+
+
+def test_tensorflow_and_keras_batches_are_the_same(model, files):
+    loader = CropLoader(files, COCO17, SIZE, augmentation=Augmentation.coco(), seed=5)
+    batches = PoseBatches(loader, batch_size=5, shuffle=True, drop_remainder=True, epoch=3)
+    crops, targets = arrays(make_dataset(files, model, training=True, batch_size=5, seed=5, epoch=3))
+    assert len(batches) == 2
+    np.testing.assert_array_equal(np.concatenate([batches[i][0] for i in range(2)]), crops)
+    np.testing.assert_array_equal(np.concatenate([batches[i][1] for i in range(2)]), targets)
+
+
+def test_augmentation_moves_picture_and_keypoints_together(files):
+    """A bright dot painted on each keypoint is found where the target says."""
+    person = files[0]
+    image = np.zeros((200, 200, 3), np.uint8)
+    keypoints = np.full((17, 2), 100, np.float32)
+    keypoints[0] = (90, 110)
+    cv2.circle(image, (90, 110), 2, (255, 255, 255), -1)
+    visible = np.zeros(17, np.float32)
+    visible[0] = 1
+    dotted = Sample(image, np.array([40, 40, 160, 160], np.float32), keypoints, visible, 0, 0)
+    augmentation = Augmentation(half_body_probability=0)
+    loader = CropLoader([dotted], COCO17, (256, 192), augmentation=augmentation)
+    found = 0
+    for epoch in range(40):
+        crop, target = loader.load(epoch, 0)
+        if target[0, 2]:
+            y, x = np.unravel_index(cv2.GaussianBlur(crop[..., 0], (5, 5), 0).argmax(), crop.shape[:2])
+            assert np.hypot(x - target[0, 0] * 192, y - target[0, 1] * 256) < 4
+            found += 1
+    assert found > 30 and person.box.shape == (4,)
+
+
+def test_pictures_are_decoded_once_while_they_fit(model, files, monkeypatch):
+    reads = []
+
+    def counting(path):
+        reads.append(path)
+        return real(path)
+
+    real = pipeline.read_image
+    monkeypatch.setattr(pipeline, "read_image", counting)
+    one_picture = real(files[0].image).nbytes
+    for cache_bytes, expected in ((1 << 30, 12), (0, 24), (5 * one_picture, 12 + 7)):
+        reads.clear()
+        loader = CropLoader(files, COCO17, SIZE, cache_bytes=cache_bytes)
+        for epoch in range(2):
+            for index in range(12):
+                loader.load(epoch, index)
+        assert len(reads) == expected
+
+
+def test_an_unreadable_picture_is_named_counted_and_replaced(files, caplog):
+    cut = files[3].image.replace(".png", ".jpg")
+    _, data = cv2.imencode(".jpg", cv2.imread(files[3].image))
+    with open(cut, "wb") as file:
+        file.write(data.tobytes()[: len(data) // 2])
+    bad = Sample(cut, files[3].box, files[3].keypoints, files[3].visible, 3, 3)
+    samples = [*files[:3], bad, *files[4:]]
+    loader = CropLoader(samples, COCO17, SIZE)
+    crop, _ = loader.load(0, 3)
+    np.testing.assert_array_equal(crop, loader.load(0, 4)[0])
+    assert list(loader.unreadable) == [cut]
+    assert caplog.text.count("Skipped") == 1 and cut in caplog.text
+
+
+def test_too_many_unreadable_pictures_are_an_error(model, files):
+    missing = [
+        Sample(f"/nowhere/{number}.jpg", s.box, s.keypoints, s.visible, number, number)
+        for number, s in enumerate(files[:4])
+    ]
+    loader = CropLoader([*missing, *files[4:]], COCO17, SIZE)
+    with pytest.raises(ImageError, match="2 of 12 images cannot be read, more than the 10% allowed"):
+        for index in range(12):
+            loader.load(0, index)
+
+
+def test_labels_that_are_not_numbers_get_no_weight(model, files):
+    keypoints = files[0].keypoints.copy()
+    keypoints[5] = np.nan
+    visible = files[0].visible.copy()
+    visible[5] = 1
+    loader = CropLoader([Sample(files[0].image, files[0].box, keypoints, visible, 0, 0)], COCO17, SIZE)
+    assert loader.load(0, 0)[1][5, 2] == 0
+
+
+def test_mistakes_are_explained(model, files):
+    with pytest.raises(ValueError, match="The data set is empty"):
+        make_dataset([], model)
+    with pytest.raises(ValueError, match="12 samples do not fill one batch of 64"):
+        make_dataset(files, model, training=True)
+    with pytest.raises(ValueError, match="have 17 keypoints, the skeleton 'lsp14' of the model"):
+        CropLoader(files, LSP14, SIZE)

@@ -1,0 +1,127 @@
+"""The command line: what each command prints and writes, and one sentence with exit status 2 for bad input."""
+
+import json
+
+import cv2
+import pytest
+
+from keras_regpose import COCO17, LSP14, PoseRegressor
+from keras_regpose.cli import main
+from keras_regpose.data import Synthetic
+
+COMMANDS = ("demo", "list", "predict", "train", "evaluate", "convert")
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "preset"
+    PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48)).save_to_preset(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), Synthetic(1, seed=0)[0].image[..., ::-1])
+    return str(path)
+
+
+def sentence(capsys):
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("keras-regpose")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main([command, "--help"])
+    assert exit_info.value.code == 0
+    assert f"example: keras-regpose {command}" in capsys.readouterr().out
+
+
+def test_list(capsys):
+    assert main(["list"]) == 0
+    assert "resnet50_rle_coco" in capsys.readouterr().out
+    assert main(["list", "--markdown"]) == 0
+    assert "| resnet50_rle_coco |" in capsys.readouterr().out
+
+
+def test_predict_writes_picture_and_numbers(preset, photo, tmp_path, capsys):
+    output = tmp_path / "poses"
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"not a picture")
+    arguments = ["predict", preset, photo, str(broken), "--box", "10,20,110,220", "--box", "5,5,60,90"]
+    assert main([*arguments, "--flip-test", "--output", str(output)]) == 0
+    captured = capsys.readouterr()
+    assert "1 of 2 images" in captured.out and "broken.jpg" in captured.err
+    values = json.loads((output / "photo.json").read_text())
+    assert values["boxes"] == [[10, 20, 110, 220], [5, 5, 60, 90]]
+    assert cv2.imread(str(output / "photo.png")).shape == cv2.imread(photo).shape
+
+
+def test_train_then_evaluate(tmp_path, capsys):
+    data = ["--dataset", "synthetic", "--count", "8"]
+    run = tmp_path / "run"
+    train = ["train", *data, "--backbone", "mobilenetv2_0.25", "--input-size", "64x48", "--epochs", "1"]
+    assert main([*train, "--batch-size", "4", "--output", str(run)]) == 0
+    assert "8 people to learn from" in capsys.readouterr().out
+    figures, picture = tmp_path / "figures.json", tmp_path / "sheet.png"
+    evaluate = ["evaluate", str(run / "best"), *data, "--limit", "5", "--flip-test", "--nms", "none"]
+    assert main([*evaluate, "--json", str(figures), "--pictures", str(picture)]) == 0
+    printed = capsys.readouterr().out
+    values = json.loads(figures.read_text())
+    assert f"{values['AP']:.4f}" in printed
+    assert set(values) == {"AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"}
+    assert cv2.imread(str(picture)).shape[1] > 5 * 224
+
+
+def test_bad_input_gets_one_sentence_and_status_2(preset, photo, tmp_path, capsys):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "person_keypoints_val2017.json").write_text("{ broken")
+    (tmp_path / "empty").mkdir()
+    lsp = tmp_path / "lsp"
+    PoseRegressor("mobilenetv2_0.25", LSP14, (64, 48)).save_to_preset(lsp)
+    evaluate = ["evaluate", preset, "--dataset"]
+    cases = {
+        "There is no folder": [*evaluate, "coco", "--data", str(tmp_path / "nowhere")],
+        "pass --data DIR": [*evaluate, "coco"],
+        "person_keypoints_val2017.json": [*evaluate, "coco", "--data", str(tmp_path)],
+        "empty": [*evaluate, "lsp", "--data", str(tmp_path / "empty")],
+        "no preset 'resnet51'": ["evaluate", "resnet51", "--dataset", "synthetic"],
+        "There is no preset at": ["predict", str(tmp_path / "missing"), photo],
+        "none of the images": ["predict", preset, str(tmp_path / "missing.jpg"), "--output", str(tmp_path / "o")],
+        "x2 > x1": ["predict", preset, photo, "--box", "90,10,20,50", "--output", str(tmp_path / "o")],
+        "keypoints": ["evaluate", str(lsp), "--dataset", "synthetic", "--count", "4"],
+        "do not fill one batch": [
+            *("train", "--dataset", "synthetic", "--count", "4", "--backbone", "mobilenetv2_0.25"),
+            *("--input-size", "64x48", "--output", str(tmp_path / "t")),
+        ],
+        "Unknown backbone": [
+            *("train", "--dataset", "synthetic", "--count", "4", "--backbone", "vgg", "--output", str(tmp_path / "t"))
+        ],
+        "checkpoint.pth": [
+            *("convert", "mmpose", str(tmp_path / "checkpoint.pth"), "--preset", "resnet50_rle_coco"),
+            *("--out", str(tmp_path / "c")),
+        ],
+    }
+    for expected, arguments in cases.items():
+        assert main(arguments) == 2, arguments
+        assert expected in sentence(capsys), arguments
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "preset", "a.jpg", "--box", "1,2,3"],
+        ["train", "--dataset", "coco", "--output", "x", "--input-size", "large"],
+        ["train", "--dataset", "coco", "--output", "x", "--epochs", "0"],
+        ["train", "--dataset", "imagenet", "--output", "x"],
+        ["nothing"],
+    ],
+)
+def test_arguments_that_do_not_parse_exit_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    assert exit_info.value.code == 2
+    assert "error:" in capsys.readouterr().err

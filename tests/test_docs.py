@@ -1,0 +1,37 @@
+"""Every example in a docstring or in the README runs."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import keras_regpose
+
+MODULES = [module.name for module in pkgutil.walk_packages(keras_regpose.__path__, "keras_regpose.")]
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(name)
+    results = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert results.failed == 0
+
+
+def test_readme_examples(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    assert len(blocks) >= 4
+    namespace = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)
+    assert (tmp_path / "people.json").exists() and (tmp_path / "my_pose_model" / "preset.json").exists()
+
+
+def test_the_readme_table_is_the_table_of_presets():
+    table = keras_regpose.hub.preset_table(markdown=True)
+    assert table in README.read_text(encoding="utf-8")

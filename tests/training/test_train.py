@@ -1,0 +1,126 @@
+"""One small run: what it writes, what it logs, what it refuses."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+
+from keras_regpose import COCO17, PoseRegressor, from_preset
+from keras_regpose.data import Augmentation, Synthetic
+from keras_regpose.data.images import ImageError
+from keras_regpose.data.sample import Sample
+from keras_regpose.inference.evaluation import evaluate
+from keras_regpose.training import SaveBestPreset, train
+
+PEOPLE, VALIDATION = Synthetic(8, seed=0), Synthetic(4, seed=1)
+SIZE = (64, 48)
+
+
+def small_model():
+    return PoseRegressor("mobilenetv2_0.25", COCO17, SIZE)
+
+
+class WithoutAnnotations(list):
+    """Samples whose data set has no COCO annotations, as LSP's."""
+
+    annotations = None
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    model = small_model()
+    flow_at_first = [weight.numpy().copy() for weight in model.flow.trainable_weights]
+    history = train(
+        model, PEOPLE, VALIDATION, folder, epochs=2, batch_size=4, delay_flow=1, validate_every=1, verbose=0
+    )
+    return folder, model, history, flow_at_first
+
+
+def test_it_writes_the_best_preset_the_last_state_and_the_curves(run):
+    folder, model, history, _ = run
+    assert {path.name for path in folder.iterdir()} == {"best", "last.keras", "history.csv"}
+    assert from_preset(folder / "best").skeleton == COCO17
+    last = keras.saving.load_model(folder / "last.keras")
+    crops = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3))
+    np.testing.assert_array_equal(last.predict(crops, verbose=0), model.predict(crops, verbose=0))
+    assert int(last.optimizer.iterations.numpy()) == 4
+    with open(folder / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert set(rows[0]) == {"epoch", "loss", "rle_flow", "rle_residual", "rle_sigma", "val_AP", "val_AR"}
+    assert history["val_AP"][-1] == pytest.approx(evaluate(model, VALIDATION)["AP"], abs=1e-6)
+
+
+def test_the_flow_was_delayed_for_one_epoch_and_then_moved(run):
+    _, model, _, flow_at_first = run
+    assert float(model.flow.strength.numpy()) == 1
+    assert max(
+        np.abs(w.numpy() - old).max() for w, old in zip(model.flow.trainable_weights, flow_at_first, strict=True)
+    )
+
+
+def test_a_delayed_flow_stays_as_it_is():
+    model = small_model()
+    before = [weight.numpy().copy() for weight in model.flow.trainable_weights]
+    train(model, PEOPLE, epochs=1, batch_size=4, delay_flow=1, verbose=0)
+    for weight, old in zip(model.flow.trainable_weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), old)
+
+
+def test_pck_can_be_followed_by_keras_callbacks(tmp_path):
+    stopping = keras.callbacks.EarlyStopping(monitor="val_PCK", mode="max", patience=0, start_from_epoch=0)
+    history = train(
+        small_model(),
+        PEOPLE,
+        WithoutAnnotations(VALIDATION),
+        tmp_path,
+        epochs=4,
+        batch_size=4,
+        learning_rate=0.0,
+        schedule="cosine",
+        validate_every=1,
+        verbose=0,
+        augmentation=Augmentation.none(),
+        callbacks=[stopping],
+    )
+    # Nothing is learned at rate 0, though batch normalisation may still move PCK a little for an epoch.
+    assert 2 <= len(history["val_PCK"]) <= 4
+    assert all(0 <= value <= 1 for value in history["val_PCK"])
+
+
+def test_half_precision_training_is_finite_and_keeps_the_flow_in_float32():
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = small_model()
+        history = train(model, PEOPLE, epochs=1, batch_size=4, verbose=0)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert np.isfinite(history["loss"]).all()
+    assert {str(weight.dtype) for weight in model.flow.weights} == {"float32"}
+    assert model.get_layer("conv1").compute_dtype == "bfloat16"
+
+
+def test_labels_that_are_not_numbers_do_not_spread():
+    broken = list(PEOPLE)
+    keypoints = broken[0].keypoints.copy()
+    keypoints[:4] = np.nan
+    broken[0] = Sample(broken[0].image, broken[0].box, keypoints, broken[0].visible, 0, 0)
+    history = train(small_model(), broken, epochs=1, batch_size=4, verbose=0)
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_unreadable_images_end_the_run_with_one_sentence():
+    missing = [Sample(f"/nowhere/{s.id}.jpg", s.box, s.keypoints, s.visible, s.image_id, s.id) for s in PEOPLE]
+    with pytest.raises(ImageError, match="images cannot be read, more than the 10% allowed"):
+        train(small_model(), missing, epochs=1, batch_size=4, verbose=0)
+
+
+def test_mistakes_are_explained():
+    with pytest.raises(ValueError, match="schedule must be one of"):
+        train(None, PEOPLE, schedule="constant")
+    with pytest.raises(ValueError, match="epochs must be at least 1"):
+        train(None, PEOPLE, epochs=0)
+    with pytest.raises(ValueError, match="put KeypointMetrics before it"):
+        SaveBestPreset("unused").on_epoch_end(0, {"loss": 1.0})
