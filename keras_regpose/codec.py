@@ -21,8 +21,8 @@ def encode(keypoints: np.ndarray, visible: np.ndarray, input_size: tuple[int, in
 
     Example:
 
-    >>> encode(np.array([[96.0, 64.0], [-1.0, 3.0]]), np.array([1, 1]), (256, 192)).round(4).tolist()
-    [[0.5, 0.25, 1.0], [-0.0052, 0.0117, 0.0]]
+    >>> encode(np.array([[96, 64], [-48, 32]]), np.array([1, 1]), (256, 192)).tolist()
+    [[0.5, 0.25, 1.0], [-0.25, 0.125, 0.0]]
     """
     height, width = input_size
     keypoints = np.asarray(keypoints, np.float32)

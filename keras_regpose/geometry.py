@@ -80,8 +80,8 @@ def crop_matrix(center: np.ndarray, scale: np.ndarray, rotation: float, input_si
 
     Example:
 
-    >>> crop_matrix(np.array([100, 100]), np.array([50, 50]), 0, (200, 200)).round(6).tolist()
-    [[4.0, 0.0, -300.0], [0.0, 4.0, -300.0]]
+    >>> crop_matrix(np.array([100, 100]), np.array([50, 50]), 0, (200, 200)).astype(int).tolist()
+    [[4, 0, -300], [0, 4, -300]]
     """
     height, width = input_size
     zoom = width / float(scale[0])

@@ -20,7 +20,7 @@ class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):
 
     >>> schedule = WarmupSteps(1e-3, drops=(1000,), warmup=500)
     >>> [round(float(schedule(step)), 9) for step in (0, 1, 250, 499, 999, 1000)]
-    [1e-06, 3.002e-06, 0.00050151, 0.001, 0.001, 0.0001]
+    [1e-06, 3.002e-06, 0.000501501, 0.001, 0.001, 0.0001]
     """
 
     def __init__(self, learning_rate: float, drops=(), warmup: int = 500):
