@@ -1,0 +1,80 @@
+"""Is training as fast as MMPose's on the same cores? Input pipeline, training step, and what fit loses to the pipeline.
+
+usage: python benchmarks/training_speed.py --peer-python PEER/bin/python --peer-folder ../shared/peer
+Both sides run side by side and are measured in turn, several times; ratios are medians over the turns.
+Writes benchmarks/results/training_speed.json.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from environment import environment
+
+here = Path(__file__).parent
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--peer-python", required=True, help="Python of the environment in which MMPose runs")
+parser.add_argument("--peer-folder", default="../shared/peer", help="folder of mmpose_cpu.py")
+parser.add_argument("--coco", default="../shared/data/coco_mini")
+parser.add_argument("--turns", type=int, default=5)
+parser.add_argument("--seconds", type=float, default=4.0)
+options = parser.parse_args()
+
+# question: (ours, against, who answers the second)
+COMPARISONS = {
+    "input pipeline, photographs decoded every time": ("pipeline:decode every time", "pipeline:", "mmpose"),
+    "input pipeline, decoded photographs kept in memory": ("pipeline:kept", "pipeline:", "mmpose"),
+    "training step MobileNetV2, float32": ("step:mobilenetv2 float32", "step:mobilenetv2", "mmpose"),
+    "training step ResNet-50, float32": ("step:resnet50 float32", "step:resnet50", "mmpose"),
+    "training step ResNet-50, mixed_bfloat16": ("step:resnet50 mixed_bfloat16", "step:resnet50", "mmpose"),
+    "fit with the pipeline against fit on one batch in memory, MobileNetV2 float32": (
+        "fit:mobilenetv2 float32",
+        "fit on one batch in memory:mobilenetv2 float32",
+        "keras_regpose",
+    ),
+}
+
+
+class Side:
+    """A worker process that measures on command."""
+
+    def __init__(self, python, side):
+        command = [python, str(here / "speed_worker.py"), side, "--coco", options.coco]
+        command += ["--peer-folder", options.peer_folder, "--seconds", str(options.seconds)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def measure(self, task):
+        self.process.stdin.write(task + "\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+
+def versions_of_peer():
+    code = "import mmpose, torch, cv2; print(mmpose.__version__, torch.__version__, cv2.__version__)"
+    output = subprocess.run([options.peer_python, "-c", code], capture_output=True, text=True, check=True).stdout
+    return dict(zip(("mmpose", "torch", "opencv"), output.split()[-3:], strict=True))
+
+
+result = {"environment": environment(), "peer": versions_of_peer(), "batch": 16, "comparisons": {}}
+for question, (ours, theirs, second) in COMPARISONS.items():
+    # Fresh processes for each question: one side's threads and memory must not weigh on the next.
+    sides = [Side(sys.executable, "keras_regpose")]
+    sides.append(Side(options.peer_python, "mmpose") if second == "mmpose" else Side(sys.executable, second))
+    turns = [(sides[0].measure(ours), sides[1].measure(theirs)) for _ in range(options.turns)]
+    for side in sides:
+        side.process.stdin.close()
+        side.process.terminate()
+        side.process.wait()
+    ratios = [first / other for first, other in turns]
+    result["comparisons"][question] = {
+        "ours_per_second": [round(first, 1) for first, _ in turns],
+        "against_per_second": [round(other, 1) for _, other in turns],
+        "median_ratio": round(statistics.median(ratios), 3),
+    }
+    print(f"{question}: ×{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})", flush=True)
+(here / "results" / "training_speed.json").write_text(json.dumps(result, indent=1) + "\n")
