@@ -46,8 +46,8 @@ def _parser():
 
     sub = command("demo", _demo, "Fine-tune a small model on drawn people, offline.", "keras-regpose demo")
     sub.add_argument("--output", default="demo_output", help="folder for the pictures and the model")
-    sub.add_argument("--people", type=_positive, default=2000, help="drawn people to learn from")
-    sub.add_argument("--epochs", type=_positive, default=15, help="passes over them")
+    sub.add_argument("--people", type=_positive, default=1600, help="drawn people to learn from")
+    sub.add_argument("--epochs", type=_positive, default=12, help="passes over them")
 
     sub = command("list", _list, "Show the zoo as a table.", "keras-regpose list --markdown")
     sub.add_argument("--markdown", action="store_true", help="as a Markdown table")

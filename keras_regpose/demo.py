@@ -8,7 +8,7 @@ from keras_regpose.skeleton import COCO17
 BUNDLED_PRESET = "mobilenetv2_rle_lspet"
 
 
-def run_demo(output: Path, people: int = 2000, epochs: int = 15) -> dict:
+def run_demo(output: Path, people: int = 1600, epochs: int = 12) -> dict:
     """Fine-tunes the bundled preset on drawn people with COCO's 17 keypoints, offline.
 
     Args:
