@@ -60,8 +60,10 @@ def versions_of_peer():
     return dict(zip(("mmpose", "torch", "opencv"), output.split()[-3:], strict=True))
 
 
+file = here / "results" / "training_speed.json"
 result = {"environment": environment(), "peer": versions_of_peer(), "batch": 16, "comparisons": {}}
-for question, (ours, theirs, second) in COMPARISONS.items():
+for number, (question, (ours, theirs, second)) in enumerate(COMPARISONS.items(), start=1):
+    print(f"{number} of {len(COMPARISONS)} …", flush=True)
     # Fresh processes for each question: one side's threads and memory must not weigh on the next.
     sides = [Side(sys.executable, "keras_regpose")]
     sides.append(Side(options.peer_python, "mmpose") if second == "mmpose" else Side(sys.executable, second))
@@ -77,4 +79,4 @@ for question, (ours, theirs, second) in COMPARISONS.items():
         "median_ratio": round(statistics.median(ratios), 3),
     }
     print(f"{question}: ×{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})", flush=True)
-(here / "results" / "training_speed.json").write_text(json.dumps(result, indent=1) + "\n")
+    file.write_text(json.dumps(result, indent=1) + "\n")
