@@ -21,6 +21,7 @@ parser.add_argument("--peer-folder", default="../shared/peer", help="folder of m
 parser.add_argument("--coco", default="../shared/data/coco_mini")
 parser.add_argument("--turns", type=int, default=5)
 parser.add_argument("--seconds", type=float, default=4.0)
+parser.add_argument("--only", type=int, nargs="+", help="numbers of the comparisons to make; default: all")
 options = parser.parse_args()
 
 # question: (ours, against, who answers the second)
@@ -63,6 +64,8 @@ def versions_of_peer():
 file = here / "results" / "training_speed.json"
 result = {"environment": environment(), "peer": versions_of_peer(), "batch": 16, "comparisons": {}}
 for number, (question, (ours, theirs, second)) in enumerate(COMPARISONS.items(), start=1):
+    if options.only and number not in options.only:
+        continue
     print(f"{number} of {len(COMPARISONS)} …", flush=True)
     # Fresh processes for each question: one side's threads and memory must not weigh on the next.
     sides = [Side(sys.executable, "keras_regpose")]
