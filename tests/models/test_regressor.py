@@ -23,7 +23,7 @@ def keras_cv_backbone():
     import keras_cv
 
     return keras_cv.models.ResNetBackbone(
-        stackwise_filters=[16, 32],
+        stackwise_filters=[64, 128],
         stackwise_blocks=[1, 1],
         stackwise_strides=[1, 2],
         block_type="basic_block",
