@@ -97,10 +97,12 @@ def test_the_flow_trains_and_the_likelihood_rises():
     keras.utils.set_random_seed(0)
     model = PoseRegressor("mobilenetv2_0.25", COCO17, (32, 32))
     crops, targets = batch((32, 32), count=16)
-    before = [weight.numpy().copy() for weight in model.flow.weights]
+    before = [weight.numpy().copy() for weight in model.flow.trainable_weights]
     model.compile(keras.optimizers.Adam(1e-3))
     history = model.fit(crops, targets, batch_size=16, epochs=30, verbose=0).history
-    moved = [np.abs(weight.numpy() - old).max() for weight, old in zip(model.flow.weights, before, strict=True)]
+    moved = [
+        np.abs(weight.numpy() - old).max() for weight, old in zip(model.flow.trainable_weights, before, strict=True)
+    ]
     assert min(moved) > 0
     assert set(history) == {"loss", "rle_flow", "rle_residual", "rle_sigma"}
     assert history["rle_flow"][-1] < history["rle_flow"][0] - 10
