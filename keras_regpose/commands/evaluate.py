@@ -1,0 +1,56 @@
+"""`keras-regpose evaluate`."""
+
+import json
+
+from keras_regpose.commands.shared import add_data_options, open_samples, positive, progress_bar, write_text
+
+
+def add(command):
+    """Adds the command to the parser."""
+    sub = command(
+        "evaluate",
+        run,
+        "Print a preset's accuracy on a data set.",
+        "keras-regpose evaluate runs/coco/best --dataset coco --data ~/coco --flip-test",
+    )
+    sub.add_argument("preset", help="name or directory of a preset")
+    add_data_options(sub)
+    sub.add_argument("--split", choices=("train", "val", "test"), default="val")
+    sub.add_argument("--boxes", help="COCO detections file to take boxes from (default: annotated boxes)")
+    sub.add_argument("--flip-test", action="store_true", help="average with the mirrored crop, as published figures do")
+    sub.add_argument(
+        "--score-mode", choices=("bbox", "keypoint", "bbox_keypoint", "bbox_rle"), help="COCO instance score"
+    )
+    sub.add_argument("--nms", choices=("oks", "soft_oks", "none"), default="oks", help="suppression of doubled poses")
+    sub.add_argument("--batch-size", type=positive, default=32)
+    sub.add_argument("--json", help="also write the figures to this file")
+    sub.add_argument("--pictures", help="also write a contact sheet of predictions to this PNG file")
+
+
+def run(options):
+    from keras_regpose.hub.loader import from_preset
+    from keras_regpose.inference.evaluation import predict_samples, score_predictions
+
+    model = from_preset(options.preset)
+    samples = open_samples(options, options.split, boxes=options.boxes)
+    with progress_bar(len(samples), "people") as bar:
+        predictions = predict_samples(model, samples, options.flip_test, options.batch_size, progress=bar.update)
+    figures = score_predictions(
+        predictions,
+        samples,
+        model.skeleton,
+        annotations=samples.annotations,
+        score_mode=options.score_mode,
+        nms=None if options.nms == "none" else options.nms,
+    )
+    for name, value in figures.items():
+        print(f"{name:>12} {value:.4f}" if isinstance(value, float) else f"{name:>12} {value}")
+    skipped = len(samples) - len(predictions)
+    if skipped:
+        print(f"{skipped} of {len(samples)} people were skipped, because their images cannot be read")
+    if options.json:
+        write_text(options.json, json.dumps(figures, indent=1) + "\n")
+    if options.pictures:
+        from keras_regpose.inference.draw import prediction_sheet, save_picture
+
+        save_picture(options.pictures, prediction_sheet(predictions, samples, model.skeleton))

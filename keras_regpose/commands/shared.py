@@ -1,0 +1,61 @@
+"""What several commands share: kinds of arguments, the choice of data, progress, and files written whole."""
+
+import argparse
+import os
+from pathlib import Path
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, received {text}")
+    return value
+
+
+def size(text):
+    try:
+        height, width = (int(side) for side in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH, such as 256x192, received {text!r}") from None
+    return height, width
+
+
+def box(text):
+    try:
+        x1, y1, x2, y2 = (float(value) for value in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be x1,y1,x2,y2 in pixels, received {text!r}") from None
+    return [x1, y1, x2, y2]
+
+
+def add_data_options(sub):
+    from keras_regpose.data.folders import DATASETS
+
+    sub.add_argument("--dataset", choices=DATASETS, required=True, help="layout of the data")
+    sub.add_argument("--data", help="folder of the data")
+    sub.add_argument("--count", type=positive, default=1000, help="drawn images (synthetic)")
+    sub.add_argument("--limit", type=positive, help="use the first so many people only")
+    sub.add_argument("--seed", type=int, default=0)
+
+
+def open_samples(options, split, boxes=None):
+    from keras_regpose.data.folders import open_dataset
+    from keras_regpose.data.subset import Subset
+
+    if boxes and options.limit:
+        raise ValueError("--limit counts annotated people and cannot be combined with --boxes")
+    samples = open_dataset(options.dataset, options.data, split, boxes=boxes, count=options.count, seed=options.seed)
+    return Subset(samples, range(min(options.limit, len(samples)))) if options.limit else samples
+
+
+def progress_bar(total, unit):
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=f" {unit}", delay=2)
+
+
+def write_text(path, text):
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
