@@ -1,9 +1,13 @@
 """Image files and arrays → (H, W, 3) uint8 RGB pictures."""
 
 import os
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 MAX_PIXELS = 1 << 28  # 16,384 × 16,384: more than any camera's, yet less than a gigabyte when decoded
 
@@ -15,8 +19,8 @@ class ImageError(ValueError):
     """An image cannot be read. The message names it and says why."""
 
 
-def read_image(image: str | os.PathLike | np.ndarray) -> np.ndarray:
-    """Reads an image file, or brings an array into the same form.
+def read_image(image: "str | os.PathLike | np.ndarray | PIL.Image.Image") -> np.ndarray:
+    """Reads an image file, or brings an array or a PIL image into the same form.
 
     Files are decoded by OpenCV as in the reference: turned as their EXIF orientation says, alpha dropped, grey repeated
     in all channels, 16 bits reduced to the upper 8. A JPEG or PNG file whose end is missing is refused: OpenCV may
@@ -24,7 +28,7 @@ def read_image(image: str | os.PathLike | np.ndarray) -> np.ndarray:
 
     Args:
         image: str or path of a file in any format that OpenCV reads, or an array: (H, W), (H, W, 1), (H, W, 3) RGB or
-            (H, W, 4) RGBA, of uint8 or uint16.
+            (H, W, 4) RGBA, of uint8 or uint16; or a PIL image of any mode, turned as its EXIF orientation says.
 
     Returns:
         (H, W, 3) uint8 array, RGB. An array that is in this form already is returned as it is, without a copy.
@@ -40,11 +44,60 @@ def read_image(image: str | os.PathLike | np.ndarray) -> np.ndarray:
     """
     if isinstance(image, np.ndarray):
         return _from_array(image)
+    if hasattr(image, "getbands"):  # PIL's images, recognised without importing PIL
+        return _from_pil(image)
     try:
         path = os.fsdecode(image)
     except TypeError:
-        raise ImageError(f"An image must be a path or a NumPy array. Received: {type(image).__name__}") from None
+        raise ImageError(
+            f"An image must be a path, a NumPy array or a PIL image. Received: {type(image).__name__}"
+        ) from None
     return _from_file(path)
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Decodes the contents of an image file, as `read_image` does.
+
+    Args:
+        data: bytes. The file's contents.
+        name: str. What error messages call the image, such as "The image file a.jpg".
+
+    Returns:
+        (H, W, 3) uint8 array, RGB.
+
+    Raises:
+        ImageError: If the contents are empty, truncated or not an image, or the picture has too many pixels.
+    """
+    if not data:
+        raise ImageError(f"{name} is empty")
+    size, complete = _inspect(data)
+    if size is not None:
+        _check_size(name, size)
+    if not complete:
+        raise ImageError(f"{name} is truncated: the end of the picture is missing, so copy it anew")
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        picture = None
+    if picture is None:
+        raise ImageError(f"{name} ({len(data)} bytes) is damaged or is not an image in a format OpenCV reads")
+    _check_size(name, picture.shape)
+    return picture
+
+
+def _from_pil(image):
+    from PIL import ImageOps
+
+    _check_size("The image", image.size[::-1])
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):  # 16-bit files
+            return _from_array(np.asarray(image).clip(0, 65535).astype(np.uint16))
+        if image.mode in ("RGBA", "LA", "RGBX"):
+            return _from_array(np.asarray(image.convert("RGBA")))
+        return np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"The image {getattr(image, 'filename', '')} cannot be decoded: {error}") from error
 
 
 def _from_array(array):
@@ -71,22 +124,7 @@ def _from_file(path):
         raise ImageError(f"There is no image file at {path}") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"The image file {path} cannot be opened: {error}") from error
-    if not data:
-        raise ImageError(f"The image file {path} is empty")
-
-    size, complete = _inspect(data)
-    if size is not None:
-        _check_size(f"The image file {path}", size)
-    if not complete:
-        raise ImageError(f"The image file {path} is truncated: the end of the picture is missing, so copy it anew")
-    try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error:
-        picture = None
-    if picture is None:
-        raise ImageError(f"The file {path} ({len(data)} bytes) is damaged or is not an image in a format OpenCV reads")
-    _check_size(f"The image file {path}", picture.shape)
-    return picture
+    return decode_image(data, f"The image file {path}")
 
 
 def _check_size(what, shape):

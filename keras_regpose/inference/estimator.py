@@ -1,32 +1,53 @@
-"""Image → boxes → crops → model → keypoints in image pixels."""
+"""Source → pictures → boxes → crops → model → keypoints in image pixels."""
 
-from collections.abc import Sequence
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 
 from keras_regpose import codec, geometry
-from keras_regpose.data.images import read_image
+from keras_regpose.data.images import ImageError
+from keras_regpose.inference.boxes import BoxFinder, box_finder, check_inside
 from keras_regpose.inference.result import Poses
+from keras_regpose.inference.sources import Files, Frame, Video, open_source, read_ahead, read_picture
+
+_WAITING_BYTES = 1 << 27  # pictures whose people wait for a full batch
+_WARP_LIMIT = 32_000  # pixels: cv2.warpAffine takes no picture of 32,768 or more on a side
 
 
-def predict_crops(model, crops: np.ndarray, flip_test: bool = False, shift: bool = True) -> np.ndarray:
-    """Runs the model on crops of any number, in one compiled shape.
+def predict_crops(
+    model, crops: np.ndarray, flip_test: bool = False, shift: bool = True, batch_size: int = 32
+) -> np.ndarray:
+    """Runs the model on any number of crops, in few shapes: each of them is compiled once.
 
     Args:
-        model: `PoseRegressor`.
+        model: `PoseRegressor`, or anything with its `predict_on_batch`, `skeleton` and `input_size`.
         crops: (B, H, W, 3) array, RGB 0–255.
         flip_test: bool. Whether to average with the prediction for the mirrored crop.
         shift: bool. Whether the mirrored prediction is also moved by one pixel, as all published rows do.
+        batch_size: int. Crops per run of the network. What is left over runs in powers of two.
 
     Returns:
         (B, K, 4 or 2) float32 array in crop units.
     """
-    output = model.predict_on_batch(crops)
-    if not flip_test:
-        return output
-    mirrored = model.predict_on_batch(np.ascontiguousarray(crops[:, :, ::-1]))
-    width = model.input_size[1]
-    return codec.merge_flipped(output, mirrored, model.skeleton.flip_permutation, width, shift)
+    outputs, start = [], 0
+    while start < len(crops):
+        size = _run_size(len(crops) - start, batch_size)
+        batch = crops[start : start + size]
+        if len(batch) < size:
+            batch = np.concatenate([batch, np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)])
+        output = np.asarray(model.predict_on_batch(batch))
+        if flip_test:
+            mirrored = np.asarray(model.predict_on_batch(np.ascontiguousarray(batch[:, :, ::-1])))
+            output = codec.merge_flipped(output, mirrored, model.skeleton.flip_permutation, model.input_size[1], shift)
+        outputs.append(output[: len(crops) - start])
+        start += size
+    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
 
 def decode_poses(output: np.ndarray, center: np.ndarray, scale: np.ndarray):
@@ -47,68 +68,193 @@ def decode_poses(output: np.ndarray, center: np.ndarray, scale: np.ndarray):
 
 def estimate(
     model,
-    image: str | np.ndarray,
-    boxes: Sequence | np.ndarray | None = None,
+    source: Any,
+    boxes: Any = None,
     flip_test: bool = False,
     batch_size: int = 32,
-) -> Poses:
-    """Estimates the poses of the people in one image; see `PoseRegressor.estimate`."""
-    picture = read_image(image)
-    height, width = picture.shape[:2]
-    boxes = check_boxes([[0, 0, width, height]] if boxes is None else boxes)
-    center, scale = geometry.box_to_center_scale(boxes)
-    scale = geometry.fix_aspect_ratio(scale, model.input_size)
-    outputs = np.zeros((len(boxes), *model.output_shape[1:]), np.float32)
-    for start in range(0, len(boxes), batch_size):
-        chosen = range(start, min(start + batch_size, len(boxes)))
-        crops = [
-            geometry.crop_image(
-                picture, geometry.crop_matrix(center[i], scale[i], 0, model.input_size), model.input_size
-            )
-            for i in chosen
-        ]
-        outputs[start : start + len(crops)] = predict_crops(model, pad_batch(crops, batch_size), flip_test)[
-            : len(crops)
-        ]
-    keypoints, scores, sigmas = decode_poses(outputs, center, scale)
-    return Poses(
-        keypoints=keypoints,
-        sigmas=sigmas,
-        scores=scores,
-        boxes=boxes,
-        box_scores=np.ones(len(boxes), np.float32),
-        skeleton=model.skeleton,
-        image_size=(height, width),
-        source=image if isinstance(image, str) else None,
-    )
+    score_threshold: float | None = None,
+    on_error: Callable[[ValueError], None] | None = None,
+) -> "Poses | list[Poses] | Iterator[Poses]":
+    """Estimates the poses of the people in a source of pictures; see `PoseRegressor.estimate`.
 
-
-def check_boxes(boxes) -> np.ndarray:
-    """Returns boxes as an (N, 4) float32 array.
-
-    Raises:
-        ValueError: If they are not xyxy boxes of a positive, finite size.
+    Args:
+        model: Anything with `predict_on_batch` ((B, H, W, 3) uint8 → (B, K, 4 or 2)), `skeleton` and `input_size`.
     """
-    try:
-        array = np.asarray(boxes, np.float32)
-    except (TypeError, ValueError):
-        array = np.zeros(0)
-    if array.size == 0 and len(boxes) == 0:
-        return np.zeros((0, 4), np.float32)
-    if array.ndim != 2 or array.shape[1] != 4:
-        raise ValueError(f"boxes must be (N, 4): x1, y1, x2, y2 in pixels. Received: {boxes!r:.200}")
-    bad = ~np.isfinite(array).all(1) | (array[:, 2] <= array[:, 0]) | (array[:, 3] <= array[:, 1])
-    if bad.any():
-        first = int(np.argmax(bad))
-        raise ValueError(
-            f"Box {first} is not x1, y1, x2, y2 with x2 > x1 and y2 > y1. Received: {array[first].tolist()}"
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
+    opened = open_source(source)
+    options = {"flip_test": flip_test, "batch_size": batch_size, "score_threshold": score_threshold}
+    if isinstance(opened, (Files, Video)):
+        find = box_finder(boxes, "stream", opened.total if isinstance(opened, Files) else None)
+        return _stream(estimate_frames(model, opened, find, on_error=on_error or _warn, **options))
+    one = isinstance(opened, Frame)
+    frames = [opened] if one else map(read_picture, opened)
+    find = box_finder(boxes, "one" if one else "list", 1 if one else len(opened))
+    if one:
+        options["batch_size"] = min(batch_size, 1 if boxes is None or callable(boxes) else max(1, len(boxes)))
+    results = []
+    for _, poses in estimate_frames(model, frames, find, **options):
+        if poses.source is not None and Path(poses.source).is_file():
+            poses.image = None  # `plot` reads it again
+        results.append(poses)
+    return results[0] if one else results
+
+
+def estimate_frames(
+    model,
+    frames: Iterable[Frame | ImageError],
+    find_boxes: BoxFinder,
+    flip_test: bool = False,
+    batch_size: int = 32,
+    score_threshold: float | None = None,
+    on_error: Callable[[ValueError], None] | None = None,
+) -> Iterator[tuple[Frame, Poses]]:
+    """Estimates the poses in frame after frame, with the people of several frames in one batch.
+
+    Args:
+        model: See `estimate`.
+        frames: iterable of `Frame`, or of the error where there should have been one. Frames of a `Files` or `Video`
+            are read ahead in a thread; those of a source with a true attribute `live` are estimated one by one.
+        find_boxes: `BoxFinder`, from `box_finder`.
+        flip_test, batch_size, score_threshold: See `PoseRegressor.estimate`.
+        on_error: callable. Called with the error of each frame that has no picture or whose boxes are wrong. If it
+            returns, the next frame follows. None raises it.
+
+    Yields:
+        (`Frame`, `Poses`) in the order of the frames.
+    """
+    live = getattr(frames, "live", False)
+    waiting, batch = deque(), _Batch(model, batch_size, flip_test)
+    items = read_ahead(frames) if hasattr(frames, "live") and not live else frames
+    for position, frame in enumerate(items):
+        try:
+            if isinstance(frame, ImageError):
+                raise frame
+            boxes, scores = find_boxes(frame, position)
+            if score_threshold is not None:
+                boxes, scores = boxes[scores >= score_threshold], scores[scores >= score_threshold]
+            check_inside(boxes, frame.image.shape[:2])
+        except ValueError as error:
+            (on_error or _raise)(error if frame is error else _named(error, frame))
+            continue
+        people = _People(frame, boxes, scores, model)
+        waiting.append(people)
+        for n in range(len(boxes)):
+            batch.add(people, n)
+        if live or sum(one.frame.image.nbytes for one in waiting) > _WAITING_BYTES:
+            batch.run()
+        while waiting and waiting[0].missing == 0:
+            people = waiting.popleft()
+            yield people.frame, people.poses(model)
+    batch.run()
+    while waiting:
+        people = waiting.popleft()
+        yield people.frame, people.poses(model)
+
+
+class _People:
+    """The people of one frame, and the outputs of the network as far as they are there."""
+
+    def __init__(self, frame, boxes, scores, model):
+        self.frame, self.boxes, self.scores = frame, boxes, scores
+        self.center, scale = geometry.box_to_center_scale(boxes)
+        self.scale = geometry.fix_aspect_ratio(scale, model.input_size)
+        self.outputs = [None] * len(boxes)
+        self.missing = len(boxes)
+
+    def poses(self, model):
+        frame, count = self.frame, len(model.skeleton)
+        channels = getattr(model, "output_shape", (4,))[-1]
+        output = np.stack(self.outputs) if self.outputs else np.zeros((0, count, channels), np.float32)
+        keypoints, scores, sigmas = decode_poses(output, self.center, self.scale)
+        return Poses(
+            keypoints=keypoints,
+            sigmas=sigmas,
+            scores=scores,
+            boxes=self.boxes,
+            box_scores=self.scores,
+            skeleton=model.skeleton,
+            image_size=frame.image.shape[:2],
+            source=frame.source,
+            frame=frame.frame,
+            image=frame.image,
         )
-    return array
 
 
-def pad_batch(crops: list, batch_size: int) -> np.ndarray:
-    """Stacks crops to a batch whose size is a power of two up to `batch_size`, so that few shapes are compiled."""
-    size = min(batch_size, 1 << (len(crops) - 1).bit_length())
-    batch = np.zeros((size, *crops[0].shape), np.uint8)
-    batch[: len(crops)] = crops
-    return batch
+@dataclass(eq=False)
+class _Batch:
+    """Crops that wait for the network to run, cut straight into the array that it takes."""
+
+    model: Any
+    size: int
+    flip_test: bool
+
+    def __post_init__(self):
+        self.crops = np.zeros((self.size, *self.model.input_size, 3), np.uint8)
+        self.owners = []
+
+    def add(self, people, number):
+        matrix = geometry.crop_matrix(people.center[number], people.scale[number], 0, self.model.input_size)
+        _cut(people.frame.image, matrix, self.crops[len(self.owners)])
+        self.owners.append((people, number))
+        if len(self.owners) == self.size:
+            self.run()
+
+    def run(self):
+        if not self.owners:
+            return
+        crops = self.crops[: len(self.owners)]
+        outputs = predict_crops(self.model, crops, self.flip_test, batch_size=self.size)
+        for (people, number), output in zip(self.owners, outputs, strict=True):
+            people.outputs[number] = output
+            people.missing -= 1
+        self.owners.clear()
+
+
+def _stream(results):
+    for _, poses in results:
+        yield poses
+        # A list of the results of a long video must not hold all of its frames.
+        poses.image = None
+
+
+def _raise(error):
+    raise error
+
+
+def _warn(error):
+    warnings.warn(f"Left out: {error}", stacklevel=2)
+
+
+def _named(error, frame):
+    """Returns the error of a frame's boxes with the name of the frame."""
+    name = frame.source if frame.frame is None else f"Frame {frame.frame} of {frame.source or 'the camera'}"
+    return error if name is None else ValueError(f"{name}: {error}")
+
+
+def _cut(image, matrix, crop):
+    """Does what `geometry.crop_image` does, into an array that is there already."""
+    height, width = crop.shape[:2]
+    if max(image.shape[:2]) > _WARP_LIMIT:
+        image, matrix = _within_limit(image, matrix, (width, height))
+    cv2.warpAffine(image, matrix, (width, height), dst=crop, flags=cv2.INTER_LINEAR)
+
+
+def _within_limit(image, matrix, size):
+    """Returns the part of a huge image that a crop shows, thinned out where even that is too large, and its matrix."""
+    corners = geometry.transform_points(np.array([[0, 0], size]), cv2.invertAffineTransform(matrix))
+    sides = np.array(image.shape[1::-1])
+    first = np.clip(np.floor(corners[0]) - 2, 0, sides - 1).astype(int)
+    last = np.clip(np.ceil(corners[1]) + 3, first + 1, sides).astype(int)
+    step = -(-(last - first) // _WARP_LIMIT)
+    part = image[first[1] : last[1] : step[1], first[0] : last[0] : step[0]]
+    offset = matrix[:, 2] + matrix[:, :2] @ first
+    return np.ascontiguousarray(part), np.concatenate([matrix[:, :2] * step, offset[:, None]], axis=1)
+
+
+def _run_size(count, batch_size):
+    """Returns the number of crops of the next run: a power of two, of which at most a quarter is padding."""
+    size = 1 << (count - 1).bit_length()
+    if size - count > size // 4:
+        size //= 2
+    return min(size, batch_size)

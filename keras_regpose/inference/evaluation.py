@@ -7,7 +7,7 @@ import numpy as np
 from keras_regpose import geometry
 from keras_regpose.data.images import ImageError, read_image
 from keras_regpose.data.sample import Sample
-from keras_regpose.inference.estimator import decode_poses, pad_batch, predict_crops
+from keras_regpose.inference.estimator import decode_poses, predict_crops
 from keras_regpose.metrics import coco_keypoints, pck, pckh
 from keras_regpose.metrics.pck import torso_size
 
@@ -50,7 +50,7 @@ def predict_samples(
             centers.append(center)
             scales.append(scale)
         if crops:
-            output = predict_crops(model, pad_batch(crops, batch_size), flip_test)[: len(crops)]
+            output = predict_crops(model, np.stack(crops), flip_test, batch_size=batch_size)
             keypoints, scores, sigmas = decode_poses(output, np.stack(centers), np.stack(scales))
             for row, index in enumerate(chosen):
                 sample = samples[index]

@@ -1,10 +1,11 @@
 """What an estimate returns: the poses of the people in one image, and the ways to show, keep and hand them on."""
 
+import io
 import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +36,18 @@ class Poses:
         box_scores: (N,) float32 array. The detector's confidences; 1 for given boxes.
         skeleton: `Skeleton` with K keypoints.
         sigmas: (N, K, 2) float32 array or None. The scale σ of each coordinate's error in image pixels, as the model
-            predicts it; None for plain regression models, which predict none.
+            predicts it; None for plain regression models, which predict none. See below.
         image_size: (height, width) of the image in pixels, or None if it is not known.
         source: str or None. Path of the image, from which `plot` and `save` read it when they are not given it.
+        frame: int or None. The frame's number, from 0, if the source is a video or a camera.
+        image: (H, W, 3) uint8 RGB array or None. The image, where there is no file to read it from. A video's frame is
+            kept until the next one is asked for.
+
+    What σ is: RLE trains with a Laplace density exp(−|e| / σ) / 2σ for the error e of each coordinate. So far as that
+    holds, the mean of |e| is σ, its median 0.69 σ and the root of its mean square 1.41 σ. It does so on the photographs
+    trained on; how far on others, `keras-regpose evaluate --calibration` measures. In crop units (before the
+    multiplication by the region's width and height) σ is between 0 and 1, and a keypoint's score is 1 − mean(σx, σy).
+    `PoseRegressor.density` gives the density of the error that training has learned, beyond its scale.
 
     Raises:
         ValueError: If a shape does not fit.
@@ -60,6 +70,8 @@ class Poses:
     sigmas: np.ndarray | None = None
     image_size: tuple[int, int] | None = None
     source: str | None = None
+    frame: int | None = None
+    image: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self):
         if not isinstance(self.skeleton, Skeleton):
@@ -92,6 +104,11 @@ class Poses:
         if self.source is not None:
             self.source = os.fspath(self.source)
 
+    @property
+    def xy(self) -> np.ndarray:
+        """The keypoints, by the name that other packages give them."""
+        return self.keypoints
+
     def __len__(self) -> int:
         return len(self.keypoints)
 
@@ -120,14 +137,27 @@ class Poses:
             sigmas=None if self.sigmas is None else self.sigmas[index],
             image_size=self.image_size,
             source=self.source,
+            frame=self.frame,
+            image=self.image,
         )
+
+    def _repr_png_(self) -> bytes | None:
+        """What notebooks show: the picture, at most 1,600 pixels wide, or nothing if there is nothing to draw on."""
+        try:
+            picture = self.plot()
+        except (ValueError, OSError):
+            return None
+        picture.thumbnail((1600, 1600))
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        return buffer.getvalue()
 
     def plot(self, image: Any = None, boxes: bool = False, **options) -> "PIL.Image.Image":
         """Draws the poses on the image; notebooks show what is returned, `.show()` opens a window.
 
         Args:
-            image: (H, W, 3) RGB array with values 0–255, a PIL image, a path, or None for `source`. If that is not
-                known either, the poses are drawn on grey.
+            image: (H, W, 3) RGB array with values 0–255, a PIL image, a path, or None for the image of the estimate.
+                If that is not known, the poses are drawn on grey.
             boxes: bool. Whether to draw the boxes as well.
             **options: score_threshold, ellipses, labels, scale: see `draw_poses`.
 
@@ -197,6 +227,7 @@ class Poses:
         values["skeleton"] = self.skeleton.to_dict()
         values["image_size"] = None if self.image_size is None else list(self.image_size)
         values["source"] = self.source
+        values["frame"] = self.frame
         return json.dumps(values, allow_nan=False, ensure_ascii=False)
 
     @classmethod
@@ -213,7 +244,7 @@ class Poses:
             values = json.loads(text)
         except ValueError as error:
             raise ValueError(f"The text is not JSON ({error}): pass the text that Poses.to_json returned") from error
-        needed = {*_ARRAYS, "skeleton", "image_size", "source"}
+        needed = {*_ARRAYS, "skeleton", "image_size", "source", "frame"}
         if not isinstance(values, dict) or set(values) != needed:
             got = ", ".join(sorted(values)) if isinstance(values, dict) else type(values).__name__
             raise ValueError(f"The JSON of poses has the keys {', '.join(sorted(needed))}. Received: {got}")
@@ -294,17 +325,22 @@ class Poses:
 
     def _image(self, image):
         """Returns the array to draw on."""
-        image = self.source if image is None else image
+        if image is None:
+            image = self.image
+        if image is None and self.frame is not None:
+            raise ValueError(
+                f"Frame {self.frame} is no longer in memory: plot it before you ask for the next one, or pass the image"
+            )
+        if image is None:
+            image = self.source
         if image is None:
             if self.image_size is None:
                 raise ValueError("There is nothing to draw on: pass the image, as in poses.plot(image)")
             return np.full((*self.image_size, 3), 96, np.uint8)
-        if isinstance(image, (str, os.PathLike)):
+        if isinstance(image, (str, os.PathLike)) or hasattr(image, "getbands"):
             from keras_regpose.data.images import read_image
 
-            return read_image(os.fspath(image))
-        if hasattr(image, "convert"):
-            image = image.convert("RGB")
+            return read_image(image)
         return np.asarray(image)
 
 

@@ -1,6 +1,6 @@
 """PoseRegressor: backbone, regression head and flow as one `keras.Model`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -124,20 +124,36 @@ class PoseRegressor(keras.Model):
         graph = keras.Model(self.inputs[0], head, name="pose_regressor")
         return PoseRegressor(skeleton=skeleton, input_size=self.input_size, method=self.method, graph=graph)
 
-    def estimate(self, image, boxes=None, flip_test: bool = False, batch_size: int = 32):
-        """Estimates the poses of the people in an image.
+    def estimate(
+        self,
+        source,
+        boxes=None,
+        flip_test: bool = False,
+        batch_size: int = 32,
+        score_threshold: float | None = None,
+        on_error: Callable[[ValueError], None] | None = None,
+    ):
+        """Estimates the poses of the people in an image, in several, or in a video.
 
         Args:
-            image: str or path of an image file, or an (H, W, 3) uint8 RGB array.
-            boxes: (N, 4) array or list of people's boxes, xyxy in image pixels, or None for the whole image.
+            source: One image: a path, a URL, a PIL image, or an (H, W, 3) uint8 RGB array. Several: a list of those, a
+                folder, a pattern such as "photos/*.jpg", a video file, or a camera's number.
+            boxes: The people's boxes, xyxy in image pixels, or None for the whole image. For one image an (N, 4) array
+                or list, or (N, 5) with the detector's scores behind; for several a list with the boxes of each image,
+                while folders and videos also take one (N, 4) array for all. Everywhere the path of a COCO detections
+                file, or a detector: any callable from an RGB array to boxes. See `inference.detectors` for adapters.
             flip_test: bool. Whether to average with the prediction for the mirrored crop, as published figures do.
-            batch_size: int. People per run of the network.
+            batch_size: int. People per run of the network. Those of several images or frames share a run.
+            score_threshold: float or None. Boxes with a lower score of the detector are left out.
+            on_error: callable or None. Called with the error of each file of a folder, or frame of a video, that is
+                left out because it or its boxes cannot be read. None warns.
 
         Returns:
-            `Poses` of N people, in the order of the boxes, in image pixels.
+            For one image `Poses` of N people, in the order of the boxes, in image pixels. For a list a list of them.
+            For folders, patterns, videos and cameras an iterator over them, which works while it is asked.
 
         Raises:
-            ValueError: If the image cannot be read, or a box is not xyxy of a positive size.
+            ValueError: If the source cannot be read, or a box is not xyxy of a positive size inside of its image.
 
         Example:
 
@@ -150,13 +166,66 @@ class PoseRegressor(keras.Model):
         """
         from keras_regpose.inference.estimator import estimate
 
-        return estimate(self, image, boxes, flip_test, batch_size)
+        return estimate(self, source, boxes, flip_test, batch_size, score_threshold, on_error)
+
+    def density(self, people):
+        """Returns the density that training has learned for where people's joints are.
+
+        Args:
+            people: `Poses`, as `estimate` returned it.
+
+        Returns:
+            `inference.density.PoseDensity`: its `log_prob` evaluates points in pixels, its `sample` draws some.
+
+        Raises:
+            ValueError: If the model has not learned one, since it is not trained with RLE.
+        """
+        from keras_regpose.inference.density import PoseDensity
+
+        return PoseDensity(self, people)
 
     def save_to_preset(self, directory) -> None:
         """Saves the model as a preset directory, which `from_preset` and plain `keras.saving.load_model` open."""
         from keras_regpose.hub.preset_files import save_preset
 
         save_preset(self, directory)
+
+    def export(self, filepath, format=None, precision="float32", calibration=None, verbose=True, **facts):
+        """Writes the model as a file that runs without Keras, which `load_exported` opens.
+
+        The file takes (B, H, W, 3) uint8 RGB crops for any B and gives keypoints and sigmas as two outputs. A JSON
+        file beside it says what they mean. It is compared with Keras before it takes its name.
+
+        Args:
+            filepath: str or path. Its suffix says the format: `pose.onnx`, `pose.xml` (OpenVINO), `pose.tflite`
+                (LiteRT), or `pose` without a suffix for the folder of a TF SavedModel.
+            format: None, or "onnx", "openvino", "litert", "tf_saved_model": the same, said twice.
+            precision: "float32", "bfloat16" (OpenVINO), "float16" (ONNX, LiteRT), or "int8" (all but TF SavedModel).
+            calibration: (N, H, W, 3) uint8 array of RGB crops, which int8 takes its ranges from and every export is
+                compared on. See `export.calibration_crops`. None compares on drawn people.
+            verbose: bool. Whether to print how far the export is from Keras.
+            **facts: JSON-ready values that go into the JSON file (preset, licence).
+
+        Returns:
+            `export.Deviation`: median, 95th percentile and maximum in crop pixels.
+
+        Raises:
+            ValueError: If an argument is not as above, or the export does not give the model's outputs.
+            ImportError: If a package that the format needs is not installed.
+
+        Example:
+
+        >>> import keras_regpose as rp
+        >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+        >>> model.export("pose_model", verbose=False).median < 0.01
+        True
+        """
+        from keras_regpose.export.formats import export_model
+
+        deviation = export_model(self, filepath, format, precision, calibration, **facts)
+        if verbose:
+            print(f"{filepath}: {deviation}")
+        return deviation
 
     def to_keras(self) -> keras.Model:
         """Returns a copy as a plain `keras.Model` of stock layers: what is saved, exported and deployed."""

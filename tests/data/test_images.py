@@ -101,7 +101,7 @@ def test_float_arrays_are_refused_because_their_range_is_unknown(picture):
 
 
 def test_other_things(tmp_path):
-    with pytest.raises(ImageError, match="path or a NumPy array. Received: list"):
+    with pytest.raises(ImageError, match="path, a NumPy array or a PIL image. Received: list"):
         read_image([[0, 0]])
     with pytest.raises(ImageError, match=r"no image file at .*nowhere\.jpg"):
         read_image(tmp_path / "nowhere.jpg")

@@ -1,0 +1,228 @@
+"""Where pictures come from: paths, URLs, arrays, PIL images, folders, globs, videos and cameras.
+
+A source of one picture is read at once. All others yield their pictures in order, one at a time; what cannot be read
+is yielded as the `ImageError` that says why, so that the rest still comes.
+"""
+
+import glob
+import os
+import queue
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from keras_regpose.data.images import ImageError, decode_image, read_image
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp")
+_MAX_DOWNLOAD = 1 << 28  # bytes
+_TIMEOUT = 20  # seconds
+
+
+@dataclass(eq=False)
+class Frame:
+    """One picture.
+
+    Args:
+        image: (H, W, 3) uint8 array, RGB.
+        source: str or None. The path or URL that it comes from.
+        frame: int or None. Its number in a video or of a camera, from 0.
+    """
+
+    image: np.ndarray
+    source: str | None = None
+    frame: int | None = None
+
+
+class Files:
+    """Image files, read one at a time when they are asked for.
+
+    Args:
+        paths: list of str. Paths or URLs.
+    """
+
+    live = False
+
+    def __init__(self, paths: list[str]):
+        self.paths = paths
+        self.total = len(paths)
+
+    def __iter__(self) -> Iterator[Frame | ImageError]:
+        for path in self.paths:
+            try:
+                yield read_picture(path)
+            except ImageError as error:
+                yield error
+
+
+class Video:
+    """The frames of a video file or of a camera, decoded by OpenCV.
+
+    Args:
+        source: str or int. Path or URL of a video, or a camera's number.
+
+    Attributes:
+        total: int or None. Number of frames that the file's header tells.
+        rate: float or None. Frames per second.
+        live: bool. Whether frames are lost unless they are taken in time.
+
+    Raises:
+        ImageError: If there is no such video or camera, or it has no picture.
+    """
+
+    def __init__(self, source: str | int):
+        self.source = source
+        camera = isinstance(source, int)
+        self.name = f"camera {source}" if camera else source
+        self.live = camera or source.lower().startswith(("rtsp:", "rtmp:", "udp:"))
+        if not camera and not _is_url(source):
+            if not os.path.isfile(source):
+                raise ImageError(f"There is no video file at {source}")
+            if os.path.getsize(source) == 0:
+                raise ImageError(f"The video file {source} is empty")
+        self._capture = cv2.VideoCapture(source)
+        opened, first = self._capture.read() if self._capture.isOpened() else (False, None)
+        if not opened:
+            if camera:
+                raise ImageError(f"There is no camera {source}, or another program uses it")
+            raise ImageError(f"The video {source} is damaged or is not a video in a format that OpenCV reads")
+        self._first = first
+        count, rate = self._capture.get(cv2.CAP_PROP_FRAME_COUNT), self._capture.get(cv2.CAP_PROP_FPS)
+        self.total = int(count) if not self.live and 0 < count < 1e9 else None
+        self.rate = float(rate) if np.isfinite(rate) and 0 < rate < 1000 else None
+
+    def __iter__(self) -> Iterator[Frame | ImageError]:
+        number, picture = 0, self._first
+        self._first = None
+        try:
+            while picture is not None:
+                source = None if isinstance(self.source, int) else self.source
+                yield Frame(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), source, number)
+                number += 1
+                picture = self._capture.read()[1]
+            if self.total is not None and number < self.total:
+                yield ImageError(f"{self.total - number} of the {self.total} frames of {self.name} cannot be read")
+        finally:
+            self._capture.release()
+
+
+def open_source(source: Any) -> "Frame | Files | Video | list":
+    """Finds out what a source is, and opens it.
+
+    Args:
+        source: See `PoseRegressor.estimate`.
+
+    Returns:
+        `Frame` for a source of one picture, a list of sources of one picture for a list, otherwise `Files` or `Video`.
+
+    Raises:
+        ImageError: If there is no such thing, or it cannot be read.
+        ValueError: If a folder or a pattern has no image.
+    """
+    if isinstance(source, (list, tuple)):
+        return list(source)
+    if isinstance(source, (int, np.integer)) and not isinstance(source, bool):
+        return Video(int(source))
+    if not isinstance(source, (str, os.PathLike)):
+        return read_picture(source)
+    path = os.fspath(source)
+    if _is_url(path):
+        is_video = path.lower().startswith(("rtsp:", "rtmp:", "udp:")) or _is_video(urllib.parse.urlsplit(path).path)
+        return Video(path) if is_video else read_picture(path)
+    if os.path.isdir(path):
+        files = sorted(str(file) for file in Path(path).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise ValueError(f"The folder {path} has no images ({', '.join(IMAGE_SUFFIXES)})")
+        return Files(files)
+    if any(sign in path for sign in "*?[") and not os.path.exists(path):
+        files = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
+        if not files:
+            raise ValueError(f"No file fits the pattern {path}")
+        return Files(files)
+    return Video(path) if _is_video(path) else read_picture(path)
+
+
+def read_picture(source: Any) -> Frame:
+    """Reads a source of one picture: a path, a URL, an array or a PIL image.
+
+    Raises:
+        ImageError: If it cannot be read.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        image = _download(path) if _is_url(path) else read_image(path)
+        return Frame(image, path)
+    return Frame(read_image(source))
+
+
+def read_ahead(items: Iterable, count: int = 4) -> Iterator:
+    """Yields the items of an iterable that runs in a thread of its own, at most `count` items ahead."""
+    ready, stop = queue.Queue(count), threading.Event()
+    end = object()
+
+    def hand_over(item, error=None):
+        while not stop.is_set():
+            try:
+                ready.put((item, error), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work():
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                if not hand_over(item):
+                    iterator.close()
+                    return
+        except Exception as error:
+            hand_over(end, error)
+        else:
+            hand_over(end)
+
+    thread = threading.Thread(target=work, name="read_ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is end:
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _is_url(text):
+    return text.lower().startswith(("http://", "https://", "rtsp:", "rtmp:", "udp:"))
+
+
+def _is_video(path):
+    return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
+
+
+def _download(url):
+    request = urllib.request.Request(url, headers={"User-Agent": "keras_regpose"})
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+            data = response.read(_MAX_DOWNLOAD + 1)
+    except urllib.error.HTTPError as error:
+        raise ImageError(f"The server answers {error.code} ({error.reason}) to {url}") from error
+    except urllib.error.URLError as error:
+        raise ImageError(f"{url} cannot be reached: {error.reason}") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{url} cannot be downloaded: {error}") from error
+    if len(data) > _MAX_DOWNLOAD:
+        raise ImageError(f"{url} has more than the {_MAX_DOWNLOAD >> 20} megabytes that are downloaded")
+    return decode_image(data, f"The download from {url}")
