@@ -12,9 +12,10 @@ _PUBLIC = {
     "Skeleton": "keras_regpose.skeleton",
     "from_preset": "keras_regpose.hub.loader",
     "list_presets": "keras_regpose.hub.presets",
+    "load_exported": "keras_regpose.export.runtime",
     "preset_info": "keras_regpose.hub.presets",
 }
-_PACKAGES = ("convert", "data", "hub", "losses", "metrics", "models", "training")
+_PACKAGES = ("convert", "data", "export", "hub", "losses", "metrics", "models", "training")
 
 __all__ = [*_PUBLIC, *_PACKAGES]
 __version__ = "0.1.0"

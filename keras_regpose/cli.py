@@ -5,10 +5,10 @@ import logging
 import os
 import sys
 
-from keras_regpose.commands import convert, demo, evaluate, predict, train
+from keras_regpose.commands import convert, demo, evaluate, export, predict, train
 from keras_regpose.commands import list as list_command
 
-COMMANDS = (demo, list_command, predict, train, evaluate, convert)
+COMMANDS = (demo, list_command, predict, train, evaluate, convert, export)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         return options.run(options) or 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if options.debug:
             raise
         print(f"keras-regpose {options.command}: {' '.join(str(error).split())}", file=sys.stderr)

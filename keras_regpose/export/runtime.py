@@ -1,0 +1,171 @@
+"""An exported model, opened again: the same `estimate()` without Keras."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from keras_regpose.export.sidecar import import_optional, read_sidecar
+from keras_regpose.skeleton import Skeleton
+
+_OPENVINO_PRECISION = {"float32": "f32", "int8": "f32", "bfloat16": "bf16"}
+
+
+def load_exported(path: str | os.PathLike, threads: int | None = None) -> "ExportedPoseRegressor":
+    """Opens what `model.export` wrote.
+
+    Args:
+        path: str or path. The exported .onnx, .xml (OpenVINO) or .tflite file, or the folder of a TF SavedModel.
+        threads: int or None. CPU threads to use; None for one per core.
+
+    Returns:
+        `ExportedPoseRegressor`, which estimates poses as the model that it was made of does.
+
+    Raises:
+        FileNotFoundError: If there is no export, or its sidecar is missing.
+        ValueError: If a file is damaged.
+        ImportError: If the package that runs this format is not installed.
+
+    Example:
+
+    >>> import keras_regpose as rp
+    >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+    >>> _ = model.export("pose", verbose=False)
+    >>> fast = rp.load_exported("pose")
+    >>> person = rp.data.Synthetic(1, seed=0)[0]
+    >>> fast.estimate(person.image, boxes=[person.box]).keypoints.shape
+    (1, 17, 2)
+    """
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, or None for one per core. Received: {threads}")
+    description = read_sidecar(path)
+    if description.format not in _OPENERS:
+        raise ValueError(f"{path} is in a format that is not known here: {description.format!r}. Upgrade keras-regpose")
+    run = _OPENERS[description.format](Path(path), description.precision, threads or _cores())
+    return ExportedPoseRegressor(description, run)
+
+
+class ExportedPoseRegressor:
+    """A model that runs outside Keras; made by `load_exported`."""
+
+    def __init__(self, description, run):
+        self._description = description
+        self._run = run
+
+    def __repr__(self):
+        return f"<ExportedPoseRegressor {self.format} {self.precision} {self.skeleton.name} {self.input_size}>"
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The keypoints that the model regresses."""
+        return self._description.skeleton
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the crops in pixels."""
+        return self._description.input_size
+
+    @property
+    def method(self) -> str:
+        """ "rle" or "deeppose"."""
+        return self._description.method
+
+    @property
+    def format(self) -> str:
+        """ "onnx", "openvino", "litert" or "tf_saved_model"."""
+        return self._description.format
+
+    @property
+    def precision(self) -> str:
+        """ "float32", "bfloat16", "float16" or "int8"."""
+        return self._description.precision
+
+    @property
+    def output_shape(self) -> tuple:
+        """(None, K, 4) with sigmas, else (None, K, 2)."""
+        return (None, len(self.skeleton), 4 if self.method == "rle" else 2)
+
+    def predict_on_batch(self, crops: np.ndarray) -> np.ndarray:
+        """Runs the network.
+
+        Args:
+            crops: (B, H, W, 3) uint8 array, RGB.
+
+        Returns:
+            (B, K, 4) float32 array: x, y, σx, σy in units of crop width and height; (B, K, 2) without σ.
+
+        Raises:
+            ValueError: If the crops have another shape or type.
+        """
+        crops = np.ascontiguousarray(crops)
+        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (*self.input_size, 3):
+            raise ValueError(
+                f"crops must be uint8 of shape (B, {self.input_size[0]}, {self.input_size[1]}, 3). "
+                f"Received: {crops.dtype} of shape {crops.shape}"
+            )
+        if len(crops) == 0:
+            return np.zeros((0, *self.output_shape[1:]), np.float32)
+        return np.concatenate(self._run(crops), axis=-1)
+
+    def estimate(self, source, boxes=None, **options):
+        """Estimates the poses of the people in an image; see `PoseRegressor.estimate`, whose options it takes."""
+        from keras_regpose.inference.estimator import estimate
+
+        return estimate(self, source, boxes, **options)
+
+
+def _open_onnx(path, precision, threads):
+    onnxruntime = import_optional("onnxruntime", "An ONNX export")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda crops: session.run(None, {"image": crops})
+
+
+def _open_openvino(path, precision, threads):
+    openvino = import_optional("openvino", "An OpenVINO export")
+    settings = {
+        "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISION[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+    return lambda crops: list(request.infer([crops], share_inputs=True).values())
+
+
+def _open_litert(path, precision, threads):
+    interpreter_module = import_optional("ai_edge_litert.interpreter", "A LiteRT export")
+    runner = interpreter_module.Interpreter(str(path), num_threads=threads).get_signature_runner()
+    names = [name for name in ("keypoints", "sigmas") if name in runner.get_output_details()]
+
+    def run(crops):
+        outputs = runner(image=crops)
+        return [outputs[name] for name in names]
+
+    return run
+
+
+def _open_saved_model(path, precision, threads):
+    tensorflow = import_optional("tensorflow", "A TF SavedModel")
+    # TensorFlow has one pool of threads per process, which its own settings size.
+    loaded = tensorflow.saved_model.load(str(path))
+    function = loaded.signatures["serving_default"]
+
+    def run(crops):
+        outputs = function(image=tensorflow.constant(crops))
+        return [outputs[name].numpy() for name in ("keypoints", "sigmas") if name in outputs]
+
+    run.loaded = loaded  # the signature does not keep alive what it belongs to
+    return run
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_OPENERS = {
+    "onnx": _open_onnx,
+    "openvino": _open_openvino,
+    "litert": _open_litert,
+    "tf_saved_model": _open_saved_model,
+}

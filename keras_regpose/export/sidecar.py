@@ -1,0 +1,164 @@
+"""What stands beside an exported file: everything that its numbers alone do not tell.
+
+`pose.onnx` has `pose.onnx.json` beside it, a TF SavedModel `keras_regpose.json` inside. The JSON names the skeleton,
+the input and outputs, the precision, how far the export is from Keras, and the size and SHA-256 of the files, so that a
+truncated download or a file of another model is noticed.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from keras_regpose.skeleton import Skeleton
+
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Deviation:
+    """How far the outputs of an export are from those of Keras in float32, over the crops that were compared.
+
+    Attributes:
+        median, p95, maximum: floats. Distance of keypoints in crop pixels.
+        sigma_median: float or None. Absolute difference of σx and σy in crop pixels.
+        crop_units: float. Greatest difference of any output, in units of the crop.
+        crops: int. Number of crops.
+
+    Example:
+
+    >>> moved = np.full((2, 17, 4), 0.5) + [0.01, 0, 0, 0]
+    >>> round(Deviation.between(moved, np.full((2, 17, 4), 0.5), (256, 192)).median, 2)
+    1.92
+    """
+
+    median: float
+    p95: float
+    maximum: float
+    sigma_median: float | None
+    crop_units: float
+    crops: int
+
+    @classmethod
+    def between(cls, output: np.ndarray, expected: np.ndarray, input_size: tuple[int, int]) -> "Deviation":
+        """Compares two (B, K, 4 or 2) outputs in crop units, for crops of (height, width) pixels."""
+        difference = output.astype(np.float64) - expected
+        pixels = difference.reshape(*difference.shape[:-1], -1, 2) * input_size[::-1]
+        distance = np.linalg.norm(pixels[..., 0, :], axis=-1)
+        return cls(
+            median=float(np.median(distance)),
+            p95=float(np.percentile(distance, 95)),
+            maximum=float(distance.max()),
+            sigma_median=float(np.median(np.abs(pixels[..., 1, :]))) if output.shape[-1] == 4 else None,
+            crop_units=float(np.abs(difference).max()),
+            crops=len(output),
+        )
+
+    def __str__(self):
+        sigma = "" if self.sigma_median is None else f"; sigmas {self.sigma_median:.3g} px (median)"
+        return (
+            f"keypoints {self.median:.3g} px (median), {self.p95:.3g} px (95th percentile), "
+            f"{self.maximum:.3g} px (greatest){sigma} from Keras in float32, over {self.crops} crops"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What the sidecar says that running the export needs."""
+
+    format: str
+    precision: str
+    method: str
+    skeleton: Skeleton
+    input_size: tuple[int, int]
+
+
+def sidecar_path(path: Path) -> Path:
+    """Returns where the sidecar of an export is: beside a file, inside a folder."""
+    return path / "keras_regpose.json" if path.suffix == "" else path.with_name(f"{path.name}.json")
+
+
+def write_sidecar(path: Path, description: Description, deviation: Deviation, files: list[Path], facts: dict) -> Path:
+    """Writes the sidecar of the export at `path` and returns where."""
+    outputs = {"keypoints": "(B, K, 2) float32: x, y as fractions of the crop's width and height, 0 = left, top"}
+    if description.method == "rle":
+        outputs["sigmas"] = "(B, K, 2) float32: uncertainty of x and y in the same units; score = 1 - their mean"
+    height, width = description.input_size
+    content = {
+        "version": VERSION,
+        **dataclasses.asdict(description),
+        "skeleton": description.skeleton.to_dict(),
+        "input": {
+            "image": f"(B, {height}, {width}, 3) uint8: RGB 0-255 crops of one person each, whose boxes were widened "
+            "to the crop's aspect ratio and enlarged by 1.25"
+        },
+        "outputs": outputs,
+        "deviation": dataclasses.asdict(deviation),
+        **facts,
+        "files": {
+            file.relative_to(path.parent if path.suffix else path).as_posix(): [file.stat().st_size, _sha256(file)]
+            for file in files
+        },
+    }
+    target = sidecar_path(path)
+    target.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return target
+
+
+def read_sidecar(path: str | os.PathLike) -> Description:
+    """Reads the sidecar of an export and checks the files that it names.
+
+    Raises:
+        FileNotFoundError: If there is no export or no sidecar.
+        ValueError: If the sidecar or the files are damaged or of a newer version.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no export at {path}")
+    file = sidecar_path(path)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{path} cannot be used without {file.name}, which model.export writes with it: copy both, or export again"
+        )
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        version, files = content["version"], dict(content["files"])
+        description = Description(
+            format=content["format"],
+            precision=content["precision"],
+            method=content["method"],
+            skeleton=Skeleton.from_dict(content["skeleton"]),
+            input_size=tuple(content["input_size"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({error}). Export the model again") from error
+    if version != VERSION:
+        raise ValueError(f"{file} has version {version}, this keras-regpose reads {VERSION}. Upgrade keras-regpose")
+    for name, (size, checksum) in files.items():
+        part = (path.parent if path.suffix else path) / name
+        if not part.is_file() or part.stat().st_size != size or _sha256(part) != checksum:
+            raise ValueError(f"{part} is missing, damaged or not the file that {file.name} describes. Export again")
+    return description
+
+
+def import_optional(module: str, needed_for: str):
+    """Imports a package that only exports need.
+
+    Raises:
+        ImportError: If it is not installed; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f'{needed_for} needs the package {module.split(".")[0]!r} ({error}): pip install "keras-regpose[export]"'
+        ) from error
+
+
+def _sha256(file):
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
