@@ -25,13 +25,19 @@ def add(command):
     sub.add_argument("--batch-size", type=positive, default=32)
     sub.add_argument("--json", help="also write the figures to this file")
     sub.add_argument("--pictures", help="also write a contact sheet of predictions to this PNG file")
+    sub.add_argument("--calibration", help="also compare predicted σ with actual errors, and plot it to this PNG file")
 
 
 def run(options):
     from keras_regpose.hub.loader import from_preset
+    from keras_regpose.inference.calibration import calibrate_predictions, plot_calibration, require_matplotlib
     from keras_regpose.inference.evaluation import predict_samples, score_predictions
 
+    if options.calibration:
+        require_matplotlib()
     model = from_preset(options.preset)
+    if options.calibration and model.method != "rle":
+        raise ValueError("--calibration needs a model with σ, which those trained without RLE do not predict")
     samples = open_samples(options, options.split, boxes=options.boxes)
     with progress_bar(len(samples), "people") as bar:
         predictions = predict_samples(model, samples, options.flip_test, options.batch_size, progress=bar.update)
@@ -54,3 +60,7 @@ def run(options):
         from keras_regpose.inference.draw import prediction_sheet, save_picture
 
         save_picture(options.pictures, prediction_sheet(predictions, samples, model.skeleton))
+    if options.calibration:
+        calibration = calibrate_predictions(predictions, samples)
+        print(calibration)
+        plot_calibration(calibration, options.calibration)

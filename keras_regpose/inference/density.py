@@ -55,6 +55,11 @@ class PoseDensity:
         error = (self._mean - points) / self._sigma
         return np.asarray(self._flow.log_prob(error)) - np.log(self._sigma).sum(-1)
 
+    def expected_error(self) -> np.ndarray:
+        """Returns the (N, K, 2) mean absolute errors of x and y in pixels that the density expects: σ times E |e|."""
+        error = np.asarray(self._flow.sample(20_000, seed=0))
+        return self._sigma * np.abs(error).mean(0)
+
     def sample(self, count: int, seed: int | None = None) -> np.ndarray:
         """Draws (count, N, K, 2) points in image pixels; the joints are drawn independently of each other."""
         error = np.asarray(self._flow.sample(count * self._mean[..., 0].size, seed))

@@ -35,6 +35,7 @@ def draw_poses(
     ellipses: bool = True,
     labels: bool = False,
     scale: float = 1.0,
+    ellipse_scale: float = 1.0,
 ) -> np.ndarray:
     """Draws people's skeletons: left side blue, right side orange, middle white.
 
@@ -49,9 +50,11 @@ def draw_poses(
         boxes: (N, 4) array of xyxy boxes to draw, or None.
         skeleton: `Skeleton` with K keypoints.
         score_threshold: float.
-        ellipses: bool. Whether to draw the 1 σ ellipse (half axes σx and σy) of each joint that has a σ.
-        labels: bool. Whether to write each person's number and mean keypoint score.
+        ellipses: bool. Whether to draw the 1 σ ellipse (half axes σx and σy) of each joint that has a σ. Of ellipses
+            that are larger than a limb, only the outline is drawn.
+        labels: bool. Whether to write each person's number and mean keypoint score; the number alone in tiny images.
         scale: float. The picture is enlarged by this first; 3 or so makes tiny images readable.
+        ellipse_scale: float. σ is multiplied by this first, such as by the factor that a calibration has found.
 
     Returns:
         (H · scale, W · scale, 3) uint8 array, RGB.
@@ -74,8 +77,10 @@ def draw_poses(
         # The centre of the first pixel is (0, 0), and stays in the middle of what that pixel becomes.
         keypoints, boxes = (keypoints + 0.5) * scale - 0.5, None if boxes is None else (boxes + 0.5) * scale - 0.5
         sigmas = None if sigmas is None else sigmas * scale
+    sigmas = None if sigmas is None else sigmas * ellipse_scale
 
     picture = _draw_skeletons(picture, keypoints, scores >= score_threshold, sigmas if ellipses else None, skeleton)
+    plates = []
     for n, points in enumerate(keypoints):
         corners = points if boxes is None else boxes[n].reshape(2, 2)
         corners = corners[np.isfinite(corners).all(-1)].clip(-1e6, 1e6)
@@ -83,7 +88,7 @@ def draw_poses(
             first, second = corners.round().astype(int).tolist()
             cv2.rectangle(picture, first, second, _BOX, max(1, _thickness(points, picture.shape) // 3))
         if labels and len(corners):
-            _draw_label(picture, f"{n + 1}: {scores[n].mean():.2f}", corners.min(0))
+            _draw_label(picture, (f"{n + 1}: {scores[n].mean():.2f}", str(n + 1)), corners.min(0), plates)
     return picture
 
 
@@ -222,7 +227,7 @@ def _draw_skeletons(picture, keypoints, certain, sigmas, skeleton):
     limbs = certain[:, skeleton.edge_indices].all(-1) if skeleton.edges else certain[:, :0]
     if sigmas is not None:
         layer = picture.copy()
-        _draw_ellipses(layer, keypoints, sigmas * factor, skeleton)
+        _draw_ellipses(layer, keypoints, sigmas * factor, thickness, skeleton)
         picture = cv2.addWeighted(layer, _ELLIPSE_OPACITY, picture, 1 - _ELLIPSE_OPACITY, 0)
     if not limbs.all():
         layer = picture.copy()
@@ -257,12 +262,14 @@ def _fixed(values):
     return np.round(np.clip(values, -1e5, 1e5) * (1 << _SHIFT)).astype(int).tolist()
 
 
-def _draw_ellipses(layer, keypoints, sigmas, skeleton):
+def _draw_ellipses(layer, keypoints, sigmas, thickness, skeleton):
     colors = _side_colors(skeleton)
-    for points, spreads in zip(keypoints, sigmas, strict=True):
+    for points, spreads, width in zip(keypoints, sigmas, thickness, strict=True):
         for point, spread, color in zip(points, spreads, colors, strict=True):
             if np.isfinite(point).all() and np.isfinite(spread).all() and (spread > 0).all():
-                cv2.ellipse(layer, _fixed(point), _fixed(spread), 0, 0, 360, color, -1, cv2.LINE_AA, _SHIFT)
+                # Filled, they would hide the photograph: limbs are about fifteen times as long as thick.
+                line = max(1, width // 3) if spread.max() > 15 * width else -1
+                cv2.ellipse(layer, _fixed(point), _fixed(spread), 0, 0, 360, color, line, cv2.LINE_AA, _SHIFT)
 
 
 def _draw_limbs(layer, keypoints, shown, thickness, skeleton):
@@ -300,13 +307,22 @@ def _rim(width):
     return max(1, round(width / 4))
 
 
-def _draw_label(picture, text, corner):
-    """Writes a text on a dark plate above a point, inside the picture."""
+def _draw_label(picture, texts, corner, plates):
+    """Writes the first text that is not too wide on a dark plate above a point, where no other plate is."""
     size = max(0.4, max(picture.shape[:2]) / 1600)
     line = max(1, round(size * 1.6))
-    (width, height), below = cv2.getTextSize(text, _FONT, size, line)
+    for text in texts:
+        (width, height), below = cv2.getTextSize(text, _FONT, size, line)
+        if width <= 0.25 * picture.shape[1]:
+            break
     x = int(np.clip(corner[0], 0, max(picture.shape[1] - width, 0)))
     y = int(np.clip(corner[1] - below - 2 * line, height + line, max(picture.shape[0] - below, height + line)))
+    step = height + below + 2 * line
+    for lower in range(y, min(y + 6 * step, picture.shape[0] - below), step):
+        if not any(abs(lower - other_y) < step and x < right and left < x + width for left, right, other_y in plates):
+            y = lower
+            break
+    plates.append((x, x + width, y))
     cv2.rectangle(picture, (x, y - height - line), (x + width, y + below), _RIM, -1)
     cv2.putText(picture, text, (x, y), _FONT, size, MIDDLE, line, cv2.LINE_AA)
 

@@ -43,11 +43,13 @@ class Poses:
         image: (H, W, 3) uint8 RGB array or None. The image, where there is no file to read it from. A video's frame is
             kept until the next one is asked for.
 
-    What σ is: RLE trains with a Laplace density exp(−|e| / σ) / 2σ for the error e of each coordinate. So far as that
-    holds, the mean of |e| is σ, its median 0.69 σ and the root of its mean square 1.41 σ. It does so on the photographs
-    trained on; how far on others, `keras-regpose evaluate --calibration` measures. In crop units (before the
-    multiplication by the region's width and height) σ is between 0 and 1, and a keypoint's score is 1 − mean(σx, σy).
-    `PoseRegressor.density` gives the density of the error that training has learned, beyond its scale.
+    What σ is: RLE trains with a Laplace density exp(−|e| / σ) / 2σ of the error e of each coordinate, times one that
+    its flow has learned of e / σ. σ therefore tells how uncertain one joint is compared with another, while the factor
+    between σ and the mean of |e|, which is the same for all joints of a model, is the flow's. Most models end up with
+    errors smaller than σ. `PoseRegressor.density(poses).expected_error()` is σ times that factor, in pixels;
+    `keras-regpose evaluate --calibration` measures the factor on photographs, and how well it holds. In crop units
+    (before the multiplication by the region's width and height) σ is between 0 and 1, and a keypoint's score is
+    1 − mean(σx, σy).
 
     Raises:
         ValueError: If a shape does not fit.
@@ -159,7 +161,7 @@ class Poses:
             image: (H, W, 3) RGB array with values 0–255, a PIL image, a path, or None for the image of the estimate.
                 If that is not known, the poses are drawn on grey.
             boxes: bool. Whether to draw the boxes as well.
-            **options: score_threshold, ellipses, labels, scale: see `draw_poses`.
+            **options: score_threshold, ellipses, ellipse_scale, labels, scale: see `draw_poses`.
 
         Returns:
             `PIL.Image.Image`.
