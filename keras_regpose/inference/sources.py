@@ -23,6 +23,7 @@ from keras_regpose.data.images import ImageError, decode_image, read_image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp")
+_STREAMS = ("rtsp:", "rtmp:", "udp:")
 _MAX_DOWNLOAD = 1 << 28  # bytes
 _TIMEOUT = 20  # seconds
 
@@ -82,7 +83,7 @@ class Video:
         self.source = source
         camera = isinstance(source, int)
         self.name = f"camera {source}" if camera else source
-        self.live = camera or source.lower().startswith(("rtsp:", "rtmp:", "udp:"))
+        self.live = camera or source.lower().startswith(_STREAMS)
         if not camera and not _is_url(source):
             if not os.path.isfile(source):
                 raise ImageError(f"There is no video file at {source}")
@@ -133,10 +134,20 @@ def open_source(source: Any) -> "Frame | Files | Video | list":
         return Video(int(source))
     if not isinstance(source, (str, os.PathLike)):
         return read_picture(source)
-    path = os.fspath(source)
+    opened = open_path(os.fspath(source))
+    return read_picture(source) if opened is None else opened
+
+
+def open_path(path: str) -> "Files | Video | None":
+    """Opens a folder, a pattern or a video; returns None for anything else, which should be one picture.
+
+    Raises:
+        ImageError: If the video cannot be read.
+        ValueError: If the folder or the pattern has no image.
+    """
     if _is_url(path):
-        is_video = path.lower().startswith(("rtsp:", "rtmp:", "udp:")) or _is_video(urllib.parse.urlsplit(path).path)
-        return Video(path) if is_video else read_picture(path)
+        is_stream = path.lower().startswith(_STREAMS)
+        return Video(path) if is_stream or _is_video(urllib.parse.urlsplit(path).path) else None
     if os.path.isdir(path):
         files = sorted(str(file) for file in Path(path).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
@@ -147,7 +158,7 @@ def open_source(source: Any) -> "Frame | Files | Video | list":
         if not files:
             raise ValueError(f"No file fits the pattern {path}")
         return Files(files)
-    return Video(path) if _is_video(path) else read_picture(path)
+    return Video(path) if _is_video(path) else None
 
 
 def read_picture(source: Any) -> Frame:
@@ -205,7 +216,7 @@ def read_ahead(items: Iterable, count: int = 4) -> Iterator:
 
 
 def _is_url(text):
-    return text.lower().startswith(("http://", "https://", "rtsp:", "rtmp:", "udp:"))
+    return text.lower().startswith(("http://", "https://", *_STREAMS))
 
 
 def _is_video(path):
