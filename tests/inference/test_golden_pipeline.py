@@ -37,11 +37,11 @@ def test_keypoints_and_scores_equal_mmpose(models, golden, shared_data, case, fl
     (image,) = shared_data.rglob(record["image"])
     people = model.estimate(str(image), boxes=[box], flip_test=flip)
     expected = record["flip" if flip else "plain"]
-    # 0.5 % of the side of the region is what OpenCV 5's other interpolation can do.
+    # What is left is rounding: of the affine maps' last bits to 1/32 pixel, and of the networks' sums.
     scale = geometry.fix_aspect_ratio(geometry.box_to_center_scale(box)[1], model.input_size)
     deviation = np.abs(people.keypoints[0] - expected["keypoints"]).max(0) / scale
-    assert deviation.max() < 0.005
-    np.testing.assert_allclose(people.scores[0], expected["scores"], atol=5e-3)
+    assert deviation.max() < 0.001
+    np.testing.assert_allclose(people.scores[0], expected["scores"], atol=2e-4)
 
 
 def test_recorded_crops_give_the_same_keypoints(models, golden):
