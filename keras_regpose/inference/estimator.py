@@ -90,8 +90,6 @@ def estimate(
     one = isinstance(opened, Frame)
     frames = [opened] if one else map(read_picture, opened)
     find = box_finder(boxes, "one" if one else "list", 1 if one else len(opened))
-    if one:
-        options["batch_size"] = min(batch_size, 1 if boxes is None or callable(boxes) else max(1, len(boxes)))
     results = []
     for _, poses in estimate_frames(model, frames, find, **options):
         if poses.source is not None and Path(poses.source).is_file():
@@ -130,7 +128,7 @@ def estimate_frames(
         try:
             if isinstance(frame, ImageError):
                 raise frame
-            boxes, scores = find_boxes(frame, position)
+            boxes, scores = find_boxes(frame, position if frame.frame is None else frame.frame)
             if score_threshold is not None:
                 boxes, scores = boxes[scores >= score_threshold], scores[scores >= score_threshold]
             check_inside(boxes, frame.image.shape[:2])
@@ -237,7 +235,7 @@ def _cut(image, matrix, crop):
     height, width = crop.shape[:2]
     if max(image.shape[:2]) > _WARP_LIMIT:
         image, matrix = _within_limit(image, matrix, (width, height))
-    cv2.warpAffine(image, matrix, (width, height), dst=crop, flags=cv2.INTER_LINEAR)
+    crop[:] = geometry.crop_image(image, matrix, (height, width))
 
 
 def _within_limit(image, matrix, size):

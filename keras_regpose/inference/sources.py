@@ -26,6 +26,7 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpe
 _STREAMS = ("rtsp:", "rtmp:", "udp:")
 _MAX_DOWNLOAD = 1 << 28  # bytes
 _TIMEOUT = 20  # seconds
+_MAX_BROKEN = 50  # frames in a row, after which a video is taken to be over
 
 
 @dataclass(eq=False)
@@ -101,16 +102,21 @@ class Video:
         self.rate = float(rate) if np.isfinite(rate) and 0 < rate < 1000 else None
 
     def __iter__(self) -> Iterator[Frame | ImageError]:
-        number, picture = 0, self._first
+        picture, number, broken, in_a_row = self._first, 0, 0, 0
         self._first = None
+        source = None if isinstance(self.source, int) else self.source
         try:
-            while picture is not None:
-                source = None if isinstance(self.source, int) else self.source
-                yield Frame(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), source, number)
+            while picture is not None or (number < (self.total or 0) and in_a_row < _MAX_BROKEN):
+                if picture is None:
+                    broken, in_a_row = broken + 1, in_a_row + 1
+                else:
+                    in_a_row = 0
+                    yield Frame(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), source, number)
                 number += 1
                 picture = self._capture.read()[1]
-            if self.total is not None and number < self.total:
-                yield ImageError(f"{self.total - number} of the {self.total} frames of {self.name} cannot be read")
+            missing = broken + max(0, (self.total or 0) - number)
+            if missing:
+                yield ImageError(f"{missing} of the {self.total} frames of {self.name} cannot be read")
         finally:
             self._capture.release()
 

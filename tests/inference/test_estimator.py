@@ -1,0 +1,372 @@
+"""Estimates from every source and with every kind of boxes: the same numbers, in order, in bounded memory."""
+
+import gc
+import json
+import os
+import threading
+import warnings
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+
+from keras_regpose import COCO17, PoseRegressor, geometry
+from keras_regpose.data.images import ImageError
+from keras_regpose.inference.estimator import _cut, _run_size, predict_crops
+
+BOXES = [[10, 20, 60, 100], [30, 10, 90, 110], [5, 5, 40, 80]]
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48))
+    # Random weights hardly see the crop; a larger head makes every crop's answer its own.
+    head = model.layers[-1] if model.layers[-1].weights else next(la for la in reversed(model.layers) if la.weights)
+    head.set_weights([weight * 50 for weight in head.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Five (120, 100, 3) pictures of coloured clouds."""
+    generator = np.random.default_rng(3)
+    return [cv2.resize(generator.integers(0, 255, (12, 10, 3), np.uint8), (100, 120)) for _ in range(5)]
+
+
+@pytest.fixture
+def folder(tmp_path, pictures):
+    for number, picture in enumerate(pictures):
+        cv2.imwrite(str(tmp_path / f"00{number}.png"), picture[..., ::-1])
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def expected(model, pictures):
+    return [model.estimate(picture, BOXES) for picture in pictures]
+
+
+def assert_same(first, second):
+    np.testing.assert_allclose(first.keypoints, second.keypoints, atol=1e-3)
+    np.testing.assert_allclose(first.sigmas, second.sigmas, atol=1e-3)
+    np.testing.assert_allclose(first.scores, second.scores, atol=1e-4)
+    np.testing.assert_array_equal(first.boxes, second.boxes)
+
+
+def test_people_differ_so_that_the_order_is_tested(expected):
+    points = np.concatenate([poses.keypoints.reshape(3, -1) for poses in expected])
+    distances = np.abs(points[:, None] - points[None]).max(-1) + np.eye(15) * 100
+    assert distances.min() > 0.05, distances.min()
+
+
+def test_one_image_in_every_form(model, folder, pictures, expected):
+    for source in (folder / "001.png", str(folder / "001.png"), pictures[1], PIL.Image.fromarray(pictures[1])):
+        poses = model.estimate(source, BOXES)
+        assert_same(poses, expected[1])
+        assert poses.image_size == (120, 100) and poses.xy is poses.keypoints
+        assert poses.plot().size == (100, 120)
+
+
+def test_lists_folders_and_patterns(model, folder, pictures, expected):
+    boxes = [BOXES] * 5
+    mixed = [folder / "000.png", pictures[1], PIL.Image.fromarray(pictures[2]), str(folder / "003.png"), pictures[4]]
+    results = model.estimate(mixed, boxes, batch_size=4)
+    assert isinstance(results, list) and len(results) == 5
+    for source in (folder, str(folder / "*.png")):
+        stream = model.estimate(source, BOXES, batch_size=4)
+        assert not isinstance(stream, list)
+        results += list(stream)
+    results += model.estimate(folder, boxes)
+    assert len(results) == 20
+    for number, poses in enumerate(results):
+        assert_same(poses, expected[number % 5])
+    assert [os.path.basename(poses.source) for poses in results[5:10]] == [f"00{n}.png" for n in range(5)]
+    assert model.estimate([]) == []
+
+
+def test_boxes_of_every_image_its_own(model, folder, expected):
+    chosen = [[0, 2], [], [1], [0, 1, 2], [2]]
+    boxes = [np.array(BOXES)[numbers] if numbers else [] for numbers in chosen]
+    for source in (folder, sorted(folder.iterdir())):
+        results = list(model.estimate(source, boxes, batch_size=3))
+        assert [len(poses) for poses in results] == [2, 0, 1, 3, 1]
+        for poses, numbers, whole in zip(results, chosen, expected, strict=True):
+            if numbers:
+                assert_same(poses, whole[numbers])
+        assert results[1].keypoints.shape == results[1].sigmas.shape == (0, 17, 2)
+    whole = model.estimate(folder / "000.png")
+    assert whole.boxes.tolist() == [[0, 0, 100, 120]]
+    assert_same(next(model.estimate(folder, [None, *boxes[1:]])), whole)
+
+
+def test_boxes_from_a_detector_and_from_a_detections_file(model, folder, pictures, expected):
+    def detector(image):
+        assert image.shape == (120, 100, 3) and image.dtype == np.uint8
+        return [[*box, 0.25 * n] for n, box in enumerate(BOXES, 1)]
+
+    records = [
+        {"image_id": image, "category_id": category, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": 0.25 * n}
+        for image in (0, 1, "002.png", "003", 4)
+        for category, (n, (x1, y1, x2, y2)) in [*((1, box) for box in enumerate(BOXES, 1)), (18, (1, BOXES[0]))]
+    ]
+    path = folder / "detections.json"
+    path.write_text(json.dumps(records))
+    for boxes in (detector, path, str(path)):
+        for number, poses in enumerate(model.estimate(folder, boxes)):
+            assert_same(poses, expected[number])
+            assert poses.box_scores.tolist() == [0.25, 0.5, 0.75]
+    confident = model.estimate(folder / "000.png", path, score_threshold=0.5)
+    assert_same(confident, expected[0][1:])
+    assert len(model.estimate(pictures[0], path)) == 0
+    assert len(model.estimate(pictures[0], detector, score_threshold=0.8)) == 0
+
+
+def test_flip_test_is_the_mean_with_the_mirrored_crop(model, pictures, expected):
+    flipped = model.estimate(pictures[0], BOXES, flip_test=True)
+    assert np.abs(flipped.keypoints - expected[0].keypoints).max() > 0.01
+    crops = np.zeros((3, 64, 48, 3), np.uint8)
+    center, scale = geometry.box_to_center_scale(np.array(BOXES))
+    scale = geometry.fix_aspect_ratio(scale, (64, 48))
+    for n in range(3):
+        _cut(pictures[0], geometry.crop_matrix(center[n], scale[n], 0, (64, 48)), crops[n])
+    mirrored = model.predict_on_batch(np.ascontiguousarray(crops[:, :, ::-1]))
+    x = (model.predict_on_batch(crops)[:, 0, 0] + 1 - 1 / 48 - mirrored[:, 0, 0]) / 2
+    np.testing.assert_allclose(flipped.keypoints[:, 0, 0], (x - 0.5) * scale[:, 0] + center[:, 0], atol=1e-3)
+
+
+def test_runs_are_powers_of_two_with_at_most_a_quarter_of_padding():
+    for batch_size in (1, 8, 32, 48):
+        sizes = {_run_size(count, batch_size) for count in range(1, batch_size + 1)}
+        assert len(sizes) <= 7 and _run_size(1000, batch_size) == batch_size
+        for count in range(1, batch_size):
+            size = _run_size(count, batch_size)
+            assert size <= count or size - count <= max(size // 4, 0)
+
+
+def test_few_shapes_are_compiled(model, pictures):
+    runs = []
+
+    class Counting:
+        skeleton, input_size = model.skeleton, model.input_size
+
+        def predict_on_batch(self, crops):
+            runs.append(len(crops))
+            return np.zeros((len(crops), 17, 4), np.float32)
+
+    for people in range(70):
+        assert len(predict_crops(Counting(), np.zeros((people + 1, 64, 48, 3), np.uint8))) == people + 1
+    assert set(runs) == {1, 2, 4, 8, 16, 32}
+    for people in (1, 2, 3):
+        model.estimate(pictures[0], BOXES[:people])
+    traces = model.predict_function.experimental_get_tracing_count()
+    for people in range(1, 40):
+        model.estimate(pictures[people % 5], [BOXES[0]] * people)
+    assert model.predict_function.experimental_get_tracing_count() <= traces + 1
+
+
+def test_crops_equal_those_of_the_reference_also_in_huge_images():
+    generator = np.random.default_rng(0)
+    wide = generator.integers(0, 255, (20, 40_000, 3), np.uint8)
+    matrix = geometry.crop_matrix(np.array([35_000.3, 9.6]), np.array([33.0, 44.0]), 0, (64, 48))
+    crop = np.zeros((64, 48, 3), np.uint8)
+    _cut(wide, matrix, crop)
+    near = geometry.crop_matrix(np.array([500.3, 9.6]), np.array([33.0, 44.0]), 0, (64, 48))
+    _cut(wide[:, 34_500:35_500], near, other := np.zeros_like(crop))
+    np.testing.assert_array_equal(other, geometry.crop_image(wide[:, 34_500:35_500].copy(), near, (64, 48)))
+    assert np.abs(crop.astype(int) - other).max() <= 8 and crop.any()
+    _cut(wide, geometry.crop_matrix(np.array([20_000, 10]), np.array([40_000, 53_333]), 0, (64, 48)), crop)
+    assert crop[32].any()
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ([[1, 2, 3]], r"Boxes must be \(N, 4\): x1, y1, x2, y2 in pixels"),
+        ([1, 2, 30, 40], r"Boxes must be \(N, 4\)"),
+        ("some", "There is no file of boxes at some"),
+        ([["a", "b", "c", "d"]], r"Boxes must be \(N, 4\)"),
+        ([[50, 20, 10, 90]], r"Box 0 is not .* x2 > x1 and y2 > y1. Received: \[50.0, 20.0, 10.0, 90.0\]"),
+        ([[1, 1, 9, 9], [5, 5, 5, 50]], "Box 1 is not"),
+        ([[1, 2, np.nan, 9]], "Box 0 is not"),
+        ([[0, 0, np.inf, 9]], "Box 0 is not"),
+        ([[0, 0, 1e30, 9]], "Box 0 is not"),
+        ([[1, 1, 9, 9], [200, 5, 300, 50]], r"Box 1 lies outside of the image, which has 100 × 120 pixels"),
+        ([[-50, 5, -10, 50]], "Box 0 lies outside"),
+        (lambda image: 7, r"Boxes must be \(N, 4\)"),
+        ([[[1, 2, 3, 4]]], r"Boxes must be \(N, 4\)"),
+    ],
+)
+def test_wrong_boxes_are_named(model, pictures, boxes, message):
+    with pytest.raises((ValueError, OSError), match=message) as error:
+        model.estimate(pictures[0], boxes)
+    assert "\n" not in str(error.value)
+
+
+def test_boxes_that_do_not_fit_the_images(model, folder, pictures):
+    with pytest.raises(ValueError, match="A list of 2 images needs a list with the boxes of each image"):
+        model.estimate(pictures[:2], BOXES)
+    with pytest.raises(ValueError, match="There are 5 images and boxes for 2 of them"):
+        model.estimate(folder, [BOXES, BOXES])
+    (folder / "b.json").write_text('{"annotations": []}')
+    with pytest.raises(ValueError, match="b.json is not a COCO detections file: it holds dict"):
+        model.estimate(folder, folder / "b.json")
+    (folder / "b.json").write_text('[{"image_id": 1, "bbox": [1, 2, 3]}]')
+    with pytest.raises(ValueError, match="Record 0 of .*b.json has no image_id and bbox"):
+        model.estimate(folder, folder / "b.json")
+    (folder / "b.json").write_text('[{"image_id": 1, "bbox": [1, 2, 0, 8]}]')
+    with pytest.raises(ValueError, match="b.json, image 1: Box 0 is not"):
+        model.estimate(folder, folder / "b.json")
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        model.estimate(pictures[0], batch_size=0)
+
+
+def test_boxes_at_the_border_no_boxes_and_ten_thousand(model, pictures):
+    reaching = model.estimate(pictures[0], [[-40, -30, 50, 60], [0.5, 0.5, 0.501, 0.501]])
+    assert np.isfinite(reaching.keypoints).all() and np.isfinite(reaching.sigmas).all()
+    for none in ([], np.zeros((0, 4)), lambda image: []):
+        assert len(model.estimate(pictures[0], none)) == 0
+    many = np.tile(np.array(BOXES, np.float32), (3334, 1))[:10_000]
+    poses = model.estimate(pictures[0], many, batch_size=256)
+    assert len(poses) == 10_000
+    np.testing.assert_allclose(poses.keypoints[9_000:9_003], poses.keypoints[:3], atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (20, 20_000), (20_000, 20), (1, 40_000)])
+def test_images_of_extreme_sizes(model, shape):
+    poses = model.estimate(np.full((*shape, 3), 90, np.uint8))
+    assert poses.boxes.tolist() == [[0, 0, shape[1], shape[0]]]
+    assert np.isfinite(poses.keypoints).all()
+    assert poses.plot().size == shape[::-1]
+
+
+def test_errors_of_lists_are_raised_and_of_folders_told(model, folder, expected):
+    (folder / "0005.jpg").touch()
+    (folder / "002.png").write_bytes(b"not a picture")
+    with pytest.raises(ImageError, match="0005.jpg is empty"):
+        model.estimate(sorted(folder.iterdir()))
+    errors = []
+    results = list(model.estimate(folder, BOXES, on_error=errors.append))
+    assert [os.path.basename(poses.source) for poses in results] == ["000.png", "001.png", "003.png", "004.png"]
+    assert_same(results[2], expected[3])
+    assert [str(error).split(folder.name)[1][:9] for error in errors] == ["/0005.jpg", "/002.png "]
+    with pytest.warns(UserWarning) as warned:
+        assert len(list(model.estimate(folder, BOXES))) == 4
+    assert len(warned) == 2 and "Left out: The image file" in str(warned[0].message)
+    with pytest.raises(ImageError, match="no image file at"):
+        model.estimate([folder / "nowhere.png"])
+
+
+def test_a_box_that_is_wrong_in_one_image_leaves_the_others(model, folder):
+    errors = []
+    boxes = [BOXES, [[300, 1, 400, 50]], BOXES, lambda: 0, BOXES]
+    results = list(model.estimate(folder, boxes, on_error=errors.append))
+    assert [poses.source[-7:] for poses in results] == ["000.png", "002.png", "004.png"]
+    assert "001.png: Box 0 lies outside of the image" in str(errors[0]) and "003.png: Boxes must be" in str(errors[1])
+
+
+def write_video(path, count, size=(64, 48)):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, size)
+    generator = np.random.default_rng(0)
+    some = [cv2.resize(generator.integers(0, 255, (4, 5, 3), np.uint8), size) for _ in range(7)]
+    for number in range(count):
+        writer.write(some[number % 7])
+    writer.release()
+    return path
+
+
+def test_video_frames_in_order_with_their_pictures_while_they_are_asked_for(model, tmp_path):
+    path = write_video(tmp_path / "v.avi", 40)
+    boxes = [[5, 5, 40, 40], [20, 3, 60, 45]]
+    results = []
+    for number, poses in enumerate(model.estimate(path, boxes, batch_size=16)):
+        assert poses.frame == number and poses.image.shape == (48, 64, 3) and poses.source == str(path)
+        assert poses.plot().size == (64, 48)
+        if number < 7:
+            assert_same(poses, model.estimate(poses.image, boxes))
+        results.append(poses)
+    assert len(results) == 40
+    assert_same(results[0], results[35])
+    assert np.abs(results[0].keypoints - results[1].keypoints).max() > 0.05
+    assert results[0].image is None
+    with pytest.raises(ValueError, match="Frame 0 is no longer in memory"):
+        results[0].plot()
+    assert results[3]._repr_png_() is None
+    each = [boxes[:1], []] * 20
+    assert [len(poses) for poses in model.estimate(path, each)] == [1, 0] * 20
+    errors = []
+    assert len(list(model.estimate(path, each[:30], on_error=errors.append))) == 30
+    assert len(errors) == 10 and "boxes for 30 images, and image 30 has none" in str(errors[0])
+
+
+def test_a_stream_that_is_left_ends_its_thread(model, tmp_path):
+    stream = model.estimate(write_video(tmp_path / "v.avi", 300))
+    next(stream)
+    assert [thread for thread in threading.enumerate() if thread.name == "read_ahead"]
+    del stream
+    gc.collect()
+    assert not [thread for thread in threading.enumerate() if thread.name == "read_ahead"]
+
+
+def test_live_sources_are_estimated_frame_by_frame(model, pictures):
+    from keras_regpose.inference.boxes import box_finder
+    from keras_regpose.inference.estimator import estimate_frames
+    from keras_regpose.inference.sources import Frame
+
+    class Camera:
+        live = True
+        taken = 0
+
+        def __iter__(self):
+            for number, picture in enumerate(pictures):
+                self.taken += 1
+                yield Frame(picture, None, number)
+
+    camera = Camera()
+    for number, _ in enumerate(estimate_frames(model, camera, box_finder(BOXES, "stream"))):
+        assert camera.taken == number + 1
+
+
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def assert_bounded(model, path, frames, boxes, warm_up, growth):
+    seen, before, peak = 0, None, 0
+    for poses in model.estimate(path, boxes):
+        assert poses.frame == seen
+        seen += 1
+        if seen == warm_up:
+            gc.collect()
+            before = resident_bytes()
+        elif seen > warm_up and seen % 100 == 0:
+            peak = max(peak, resident_bytes())
+    assert seen == frames
+    assert peak - before < growth
+
+
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads the memory in use from /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize(("frames", "people"), [(900, 1), (120, 50)])
+def test_memory_is_bounded(model, tmp_path, frames, people):
+    # Were the frames kept, 900 of them were 124 MB, and the crops of 120 × 50 people 55 MB.
+    path = write_video(tmp_path / "v.avi", frames, size=(240, 192))
+    boxes = np.array([[5, 5, 40, 40]] * people, np.float32)
+    assert_bounded(model, path, frames, boxes, warm_up=frames // 4, growth=25 << 20)
+
+
+@needs_proc
+@pytest.mark.slow
+@pytest.mark.parametrize("people", [1, 50])
+def test_memory_is_bounded_over_ten_thousand_frames(model, tmp_path, people):
+    path = write_video(tmp_path / "v.avi", 10_000, size=(96, 64))
+    boxes = np.array([[5, 5, 40, 40]] * people, np.float32)
+    assert_bounded(model, path, 10_000, boxes, warm_up=1000, growth=25 << 20)
+
+
+def test_wide_and_silent(model, pictures):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.estimate(pictures[:3], [BOXES] * 3)

@@ -1,0 +1,251 @@
+"""Every kind of source: what comes out, in which order, and one clear sentence for what is none."""
+
+import http.server
+import os
+import struct
+import threading
+import time
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+
+from keras_regpose.data.images import ImageError, read_image
+from keras_regpose.inference import sources
+from keras_regpose.inference.sources import Files, Frame, Video, open_source, read_ahead
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """(40, 60, 3) uint8 RGB, smooth, no two channels alike."""
+    y, x = np.mgrid[:40, :60]
+    return np.stack([x * 4, y * 6, 200 - x * 2], axis=-1).astype(np.uint8)
+
+
+def write_video(path, count, size=(64, 48), rate=30.0, code="MJPG"):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), rate, size)
+    for number in range(count):
+        writer.write(np.full((size[1], size[0], 3), [10, 20, number * 2 % 250], np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(picture):
+    """Address of a web server with a picture, an animal, nothing, and something that is no picture."""
+    bodies = {
+        "/photo.png": cv2.imencode(".png", picture[..., ::-1])[1].tobytes(),
+        "/page": b"<html>hello</html>",
+        "/empty.jpg": b"",
+    }
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = bodies.get(self.path.split("?")[0])
+            self.send_response(404 if body is None else 200)
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{service.server_port}"
+        service.shutdown()
+
+
+def test_path_array_pil_and_url_give_the_same_picture(tmp_path, picture, server):
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), picture[..., ::-1])
+    for source in (path, str(path), picture, PIL.Image.fromarray(picture), f"{server}/photo.png?size=large"):
+        frame = open_source(source)
+        assert isinstance(frame, Frame)
+        np.testing.assert_array_equal(frame.image, picture)
+    assert open_source(path).source == str(path) and open_source(picture).source is None
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("/page", r"/page \(18 bytes\) is damaged or is not an image"),
+        ("/nothing.jpg", r"The server answers 404 \(Not Found\) to http://127.*nothing.jpg"),
+        ("/empty.jpg", r"/empty.jpg is empty"),
+    ],
+)
+def test_urls_that_are_no_image(server, address, message):
+    with pytest.raises(ImageError, match=message):
+        open_source(server + address)
+
+
+def test_url_that_cannot_be_reached_and_downloads_that_never_end(server, monkeypatch):
+    with pytest.raises(ImageError, match="http://127.0.0.1:9/a.jpg cannot be reached"):
+        open_source("http://127.0.0.1:9/a.jpg")
+    with pytest.raises(ImageError, match="cannot be"):
+        open_source("http://")
+    monkeypatch.setattr(sources, "_MAX_DOWNLOAD", 50)
+    with pytest.raises(ImageError, match="more than the 0 megabytes that are downloaded"):
+        open_source(f"{server}/photo.png")
+
+
+def test_folders_and_patterns_come_in_order(tmp_path, picture):
+    for number in (3, 1, 2):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture[..., ::-1] // number)
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "deeper").mkdir()
+    for source in (tmp_path, str(tmp_path / "*.png"), str(tmp_path / "[1-3].*")):
+        opened = open_source(source)
+        assert isinstance(opened, Files) and opened.total == 3
+        frames = list(opened)
+        assert [os.path.basename(frame.source) for frame in frames] == ["1.png", "2.png", "3.png"]
+        np.testing.assert_array_equal(frames[2].image, picture // 3)
+    with pytest.raises(ValueError, match="deeper has no images"):
+        open_source(tmp_path / "deeper")
+    with pytest.raises(ValueError, match=r"No file fits the pattern .*\*.jpg"):
+        open_source(str(tmp_path / "*.jpg"))
+    odd = tmp_path / "photo[1].png"
+    cv2.imwrite(str(odd), picture)
+    assert isinstance(open_source(odd), Frame)
+
+
+def test_a_broken_file_of_a_folder_is_an_error_among_frames(tmp_path, picture):
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    (tmp_path / "b.jpg").touch()
+    cv2.imwrite(str(tmp_path / "c.png"), picture)
+    first, error, last = open_source(tmp_path)
+    assert isinstance(first, Frame) and isinstance(last, Frame)
+    assert isinstance(error, ImageError) and "b.jpg is empty" in str(error)
+
+
+@pytest.mark.parametrize(("suffix", "code"), [("avi", "MJPG"), ("mp4", "mp4v")])
+def test_video(tmp_path, suffix, code):
+    video = open_source(write_video(tmp_path / f"v.{suffix}", 30, code=code))
+    assert (video.total, video.live) == (30, False) and video.rate == pytest.approx(30)
+    frames = list(video)
+    assert [frame.frame for frame in frames] == list(range(30))
+    for frame in frames:
+        assert frame.image.shape == (48, 64, 3) and frame.source.endswith(suffix)
+        assert np.abs(frame.image.mean((0, 1)) - [frame.frame * 2, 20, 10]).max() < 6
+
+
+def test_videos_that_are_none(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("text")
+    whole = write_video(tmp_path / "whole.mp4", 5, code="mp4v").read_bytes()
+    (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    cases = {
+        "missing": "There is no video file at .*missing.mp4",
+        "empty": "empty.mp4 is empty",
+        "text": "text.mp4 is damaged or is not a video",
+        "half": "half.mp4 is damaged or is not a video",
+    }
+    for name, message in cases.items():
+        with pytest.raises(ImageError, match=message):
+            open_source(tmp_path / f"{name}.mp4")
+
+
+def test_frames_that_are_missing_are_told(tmp_path):
+    data = write_video(tmp_path / "v.avi", 20).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: int(0.6 * len(data))])
+    *frames, error = open_source(tmp_path / "cut.avi")
+    assert 1 <= len(frames) < 15 and all(isinstance(frame, Frame) for frame in frames)
+    assert str(error) == f"{20 - len(frames)} of the 20 frames of {tmp_path / 'cut.avi'} cannot be read"
+
+
+def test_a_broken_frame_does_not_end_a_video(tmp_path):
+    data = bytearray(write_video(tmp_path / "v.avi", 20).read_bytes())
+    starts = [i for i in range(len(data) - 2) if data[i : i + 3] == b"\xff\xd8\xff"]
+    assert len(starts) == 20
+    data[starts[10] : starts[10] + 200] = bytes(200)
+    (tmp_path / "broken.avi").write_bytes(data)
+    *frames, error = open_source(tmp_path / "broken.avi")
+    assert [frame.frame for frame in frames] == [*range(10), *range(11, 20)]
+    for frame in frames:
+        assert frame.image[..., 0].mean() == pytest.approx(frame.frame * 2, abs=6)
+    assert str(error).startswith("1 of the 20 frames")
+
+
+def test_a_camera_that_is_not_there():
+    with pytest.raises(ImageError, match="There is no camera 97, or another program uses it"):
+        open_source(97)
+
+
+@pytest.mark.parametrize("source", [None, True, 1.5, {"a": 1}])
+def test_other_things_are_no_source(source):
+    with pytest.raises(ImageError, match=f"path, a NumPy array or a PIL image. Received: {type(source).__name__}"):
+        open_source(source)
+
+
+def exif_rotated(picture):
+    data = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]))[1].tobytes()
+    entry = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(entry) + 2) + entry + data[2:]
+
+
+def test_pil_images_of_all_modes_equal_their_files(tmp_path, picture):
+    image = PIL.Image.fromarray(picture)
+    grey = image.convert("L")
+    deep = PIL.Image.fromarray(picture[..., 0].astype(np.uint16) * 256 + 9)
+    files = {"grey.png": grey, "rgba.png": image.convert("RGBA"), "deep.png": deep, "palette.png": image.quantize(200)}
+    for name, made in files.items():
+        made.save(tmp_path / name)
+        with PIL.Image.open(tmp_path / name) as opened:
+            np.testing.assert_array_equal(read_image(opened), read_image(tmp_path / name))
+    assert read_image(deep)[5, 7].tolist() == [28, 28, 28]
+    transparent = np.dstack([picture, np.full((40, 60), 3, np.uint8)])
+    np.testing.assert_array_equal(read_image(PIL.Image.fromarray(transparent)), picture)
+    image.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=98)
+    with PIL.Image.open(tmp_path / "cmyk.jpg") as opened:
+        assert opened.mode == "CMYK"
+        assert np.abs(read_image(opened).astype(int) - picture).mean() < 3
+    assert np.abs(read_image(tmp_path / "cmyk.jpg").astype(int) - picture).mean() < 3
+    (tmp_path / "turned.jpg").write_bytes(exif_rotated(picture))
+    with PIL.Image.open(tmp_path / "turned.jpg") as opened:
+        turned = read_image(opened)
+    assert turned.shape == (60, 40, 3)
+    assert np.abs(turned.astype(int) - picture[::-1].transpose(1, 0, 2)).mean() < 3
+    assert np.abs(turned.astype(int) - read_image(tmp_path / "turned.jpg")).max() <= 2
+
+
+def test_a_truncated_pil_image(tmp_path):
+    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:3000])
+    with PIL.Image.open(tmp_path / "a.png") as opened, pytest.raises(ImageError, match="a.png cannot be decoded"):
+        read_image(opened)
+
+
+def test_reading_ahead_is_bounded_and_ends_with_its_reader():
+    made = []
+
+    def items():
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    reader = read_ahead(items(), count=3)
+    assert [next(reader) for _ in range(5)] == [0, 1, 2, 3, 4]
+    time.sleep(0.3)
+    assert len(made) <= 5 + 3 + 1
+    reader.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "read_ahead"]
+    assert list(read_ahead(iter(range(50)))) == list(range(50))
+
+
+def test_an_exception_in_the_reading_thread_arrives():
+    def items():
+        yield 1
+        raise MemoryError("no room")
+
+    reader = read_ahead(items())
+    assert next(reader) == 1
+    with pytest.raises(MemoryError, match="no room"):
+        next(reader)
+
+
+def test_video_classes_release_their_file(tmp_path):
+    video = Video(str(write_video(tmp_path / "v.avi", 10)))
+    frames = iter(video)
+    next(frames)
+    frames.close()
+    assert not video._capture.isOpened()
