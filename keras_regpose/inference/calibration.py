@@ -33,7 +33,8 @@ class Calibration:
         coverage_error: float. Mean over the levels of |coverage − level|, 0 is ideal: Kuleshov et al., Accurate
             Uncertainties for Deep Learning Using Calibrated Regression (2018).
         coverage_error_scaled: float. The same after multiplying σ by `factor`.
-        rank_correlation: float. Spearman's, of σ and |e|: whether the model knows which coordinates are uncertain.
+        rank_correlation: float. Spearman's, of σ and |e|: whether the model knows which coordinates are uncertain; NaN
+            if all are equal.
     """
 
     count: int
@@ -112,7 +113,7 @@ def calibrate(errors: np.ndarray, sigmas: np.ndarray, bins: int = 10) -> Calibra
         binned_error_scaled=binned_error(factor),
         coverage_error=float(np.abs(coverage(1.0) - _LEVELS).mean()),
         coverage_error_scaled=float(np.abs(coverage(factor) - _LEVELS).mean()),
-        rank_correlation=float(np.corrcoef(_ranks(errors), _ranks(sigmas))[0, 1]),
+        rank_correlation=_rank_correlation(errors, sigmas),
     )
 
 
@@ -179,6 +180,12 @@ def require_matplotlib() -> type:
     except ImportError as error:
         raise ValueError("Plots of the calibration need matplotlib: pip install matplotlib") from error
     return Figure
+
+
+def _rank_correlation(first, second):
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
 
 
 def _ranks(values):
