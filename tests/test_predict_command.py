@@ -1,0 +1,157 @@
+"""`keras-regpose predict`: pictures, videos, JSON and COCO results, whatever happens on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_regpose import COCO17, PoseRegressor, Poses
+from keras_regpose.cli import main
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predict") / "preset"
+    PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48)).save_to_preset(folder)
+    return str(folder)
+
+
+def write_video(path, count, size=(96, 64), rate=12.5):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, size)
+    generator = np.random.default_rng(0)
+    frame = cv2.resize(generator.integers(0, 255, (4, 5, 3), np.uint8), size)
+    for number in range(count):
+        writer.write(np.roll(frame, number, axis=1))
+    writer.release()
+    return str(path)
+
+
+def write_photo(path, seed=0):
+    path.parent.mkdir(exist_ok=True)
+    cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 255, (60, 80, 3), np.uint8))
+    return str(path)
+
+
+def video_facts(path):
+    """Returns the number of frames that decode, the rate and the size."""
+    capture = cv2.VideoCapture(str(path))
+    count = 0
+    while capture.read()[0]:
+        count += 1
+    facts = count, capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_WIDTH)
+    return *facts, capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+
+
+def test_video_keeps_rate_size_and_every_frame(preset, tmp_path, capsys):
+    video, output = write_video(tmp_path / "dance.avi", 40), tmp_path / "poses"
+    arguments = ["predict", preset, video, "--box", "10,5,60,60", "--box", "40,5,90,60", "--output", str(output)]
+    assert main([*arguments, "--format", "picture", "json", "coco"]) == 0
+    assert "40 of 40 images" in capsys.readouterr().out
+    assert {path.name for path in output.iterdir()} == {"dance.mp4", "dance.json", "dance.coco.json"}
+    assert video_facts(output / "dance.mp4") == (40, 12.5, 96, 64)
+    frames = json.loads((output / "dance.json").read_text())
+    assert [frame["frame"] for frame in frames] == list(range(40))
+    poses = Poses.from_json(json.dumps(frames[7]))
+    assert len(poses) == 2 and poses.source == video and poses.boxes[0].tolist() == [10, 5, 60, 60]
+    results = json.loads((output / "dance.coco.json").read_text())
+    assert [result["image_id"] for result in results] == [n // 2 for n in range(80)]
+    assert results[14]["keypoints"][:2] == poses.keypoints[0, 0].tolist()
+
+
+def test_folders_patterns_and_coco_results(preset, tmp_path, capsys):
+    for number in (785, 1000):
+        write_photo(tmp_path / "photos" / f"{number:012}.png", number)
+    other = write_photo(tmp_path / "others" / "000000000785.png")
+    (tmp_path / "photos" / "zero.jpg").touch()
+    detections = tmp_path / "detections.json"
+    entries = [(785, 0.9), (785, 0.2), (1000, 0.8)]
+    detections.write_text(
+        json.dumps([{"image_id": i, "category_id": 1, "bbox": [5, 6, 30, 40], "score": s} for i, s in entries])
+    )
+    output = tmp_path / "poses"
+    sources = [str(tmp_path / "photos"), str(tmp_path / "oth*" / "*.png"), str(tmp_path / "gone.mp4")]
+    options = ["--boxes", str(detections), "--score-threshold", "0.5", "--format", "coco", "json"]
+    assert main(["predict", preset, *sources, *options, "--output", str(output)]) == 0
+    captured = capsys.readouterr()
+    assert "3 of 5 images" in captured.out
+    assert "zero.jpg is empty" in captured.err and "There is no video file at" in captured.err
+    results = json.loads((output / "coco.json").read_text())
+    assert [result["image_id"] for result in results] == [785, 1000, 785]
+    assert results[0]["bbox"] == [5, 6, 30, 40] and len(results[0]["keypoints"]) == 51
+    names = {"coco.json", "000000000785.json", "000000000785_2.json", "000000001000.json"}
+    assert {path.name for path in output.iterdir()} == names
+    assert json.loads((output / "000000000785_2.json").read_text())["source"] == other
+
+
+def test_a_source_is_never_replaced(preset, tmp_path, capsys):
+    photo = write_photo(tmp_path / "photo.png")
+    before = (tmp_path / "photo.png").read_bytes()
+    assert main(["predict", preset, photo, "--output", str(tmp_path)]) == 2
+    assert "would replace the image" in capsys.readouterr().err
+    assert (tmp_path / "photo.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.mp4"], "none of the images could be read"),
+        (["97"], "none of the images could be read"),
+        (["missing.jpg", "--boxes", "nowhere.json"], "There is no file of boxes at nowhere.json"),
+    ],
+)
+def test_nothing_to_do_is_one_sentence(preset, tmp_path, capsys, arguments, message):
+    assert main(["predict", preset, *arguments, "--output", str(tmp_path / "o")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("keras-regpose")] == [f"keras-regpose predict: {message}"]
+
+
+def test_box_and_boxes_exclude_each_other(preset, capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", preset, "a.jpg", "--box", "1,2,3,4", "--boxes", "b.json"])
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_a_broken_frame_is_told_and_the_rest_is_there(preset, tmp_path, capsys):
+    path = write_video(tmp_path / "v.avi", 30)
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    starts = [i for i in range(len(data) - 2) if data[i : i + 3] == b"\xff\xd8\xff"]
+    data[starts[12] : starts[12] + 300] = bytes(300)
+    (tmp_path / "broken.avi").write_bytes(data)
+    output = tmp_path / "poses"
+    assert main(["predict", preset, str(tmp_path / "broken.avi"), "--output", str(output)]) == 0
+    captured = capsys.readouterr()
+    assert "1 of the 30 frames" in captured.err
+    frames = json.loads((output / "broken.json").read_text())
+    assert [frame["frame"] for frame in frames] == [n for n in range(30) if n != 12]
+    assert video_facts(output / "broken.mp4")[0] == 29
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, id="int"), pytest.param(signal.SIGTERM, id="term", marks=pytest.mark.slow)]
+)
+def test_interrupted_what_was_done_is_there_and_valid(preset, tmp_path, number):
+    video, output = write_video(tmp_path / "long.avi", 6_000, size=(64, 48)), tmp_path / "poses"
+    command = [sys.executable, "-m", "keras_regpose.cli", "predict", preset, video, "--output", str(output)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    growing = output / ".long.json.writing"
+    deadline = time.monotonic() + 120
+    while not (growing.exists() and growing.stat().st_size > 20_000) and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "images done before the interruption are in" in errors and "Traceback" not in errors
+    frames = json.loads((output / "long.json").read_text())
+    assert 10 <= len(frames) < 6_000
+    assert [frame["frame"] for frame in frames] == list(range(len(frames)))
+    assert video_facts(output / "long.mp4")[0] == len(frames)
+    assert {path.name for path in output.iterdir()} == {"long.json", "long.mp4"}
