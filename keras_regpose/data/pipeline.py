@@ -4,9 +4,12 @@ The same loader feeds `tf.data` on the TensorFlow backend and a `keras.utils.PyD
 yields depends on (seed, epoch, sample) alone, so an interrupted run can go on with the very same batches.
 """
 
-import itertools
+import atexit
 import logging
+import math
+import os
 import threading
+import time
 from collections.abc import Sequence
 
 import keras
@@ -14,15 +17,20 @@ import numpy as np
 
 from keras_regpose import codec, geometry
 from keras_regpose.data.augment import Augmentation, augment
-from keras_regpose.data.images import ImageError, read_image
+from keras_regpose.data.cache import PhotographCache
+from keras_regpose.data.images import ImageError
 from keras_regpose.data.sample import Sample
 from keras_regpose.skeleton import Skeleton
 
 _log = logging.getLogger(__name__)
 
+# People of one photograph come within this many samples of each other, so that it is decoded once for all of them.
+# Large against a batch, so that few batches hold two of them, and small enough for a few hundred photographs in memory.
+SPREAD = 1000
+
 
 class CropLoader:
-    """Cuts the crop of a sample and encodes its target; keeps decoded photographs while they fit in memory.
+    """Cuts the crop of a sample and encodes its target; keeps decoded photographs while they fit.
 
     An image that cannot be read is named once in the log, counted in `unreadable`, and its place is taken by the
     next sample.
@@ -33,7 +41,9 @@ class CropLoader:
         input_size: (height, width) of the crops in pixels.
         augmentation: `Augmentation` or None for plain crops.
         seed: int. Seeds augmentation and order.
-        cache_bytes: int. Decoded photographs are kept up to this size in all.
+        cache_bytes: int. Decoded photographs are kept in memory up to this size in all.
+        cache_folder: str, path or None. Folder in which decoded photographs are kept as well.
+        cache_folder_bytes: int. They are kept there up to this size.
         max_unreadable_share: float. A larger share of unreadable images than this is an error.
     """
 
@@ -45,6 +55,8 @@ class CropLoader:
         augmentation: Augmentation | None = None,
         seed: int = 0,
         cache_bytes: int = 1 << 30,
+        cache_folder: str | os.PathLike | None = None,
+        cache_folder_bytes: int = 64 << 30,
         max_unreadable_share: float = 0.1,
     ):
         if len(samples) == 0:
@@ -61,15 +73,36 @@ class CropLoader:
         self.seed = seed
         self.max_unreadable_share = max_unreadable_share
         self.unreadable: dict[str, str] = {}
-        self._cache: dict[str, np.ndarray] = {}
-        self._cache_bytes_left = cache_bytes
+        self._cache = PhotographCache(cache_bytes, cache_folder, cache_folder_bytes)
+        self._photographs = photograph_numbers(samples)
+        self._last_order = (None, None)
         self._lock = threading.Lock()
 
     def order(self, epoch: int, shuffle: bool) -> np.ndarray:
-        """Returns the order of the samples in an epoch."""
-        if not shuffle:
-            return np.arange(len(self.samples))
-        return np.random.default_rng((self.seed, epoch)).permutation(len(self.samples))
+        """Returns the order of the samples in an epoch.
+
+        Shuffled, the photographs come in random order, and each person up to `SPREAD` samples after the photograph's
+        turn. With one person per photograph this is the usual uniform shuffle.
+        """
+        key, order = self._last_order  # both at once: another thread may replace them
+        if key != (epoch, shuffle):
+            order = self._shuffled(epoch) if shuffle else np.arange(len(self.samples))
+            self._last_order = ((epoch, shuffle), order)
+        return order
+
+    def _shuffled(self, epoch):
+        generator = np.random.default_rng((self.seed, epoch))
+        count, photographs = len(self.samples), int(self._photographs.max()) + 1
+        turns = generator.permutation(photographs) * (count / photographs)
+        return np.argsort(turns[self._photographs] + generator.uniform(0, SPREAD, count), kind="stable")
+
+    def load_batch(self, epoch: int, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the (B, H, W, 3) uint8 RGB crops and the (B, K, 3) float32 targets of samples."""
+        crops = np.empty((len(indices), *self.input_size, 3), np.uint8)
+        targets = np.empty((len(indices), len(self.skeleton), 3), np.float32)
+        for place, index in enumerate(indices):
+            crops[place], targets[place] = self.load(epoch, index)
+        return crops, targets
 
     def load(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the (H, W, 3) uint8 RGB crop and the (K, 3) float32 target of a sample."""
@@ -100,16 +133,7 @@ class CropLoader:
         return crop, codec.encode(keypoints, visible, self.input_size)
 
     def _read(self, sample):
-        if not isinstance(sample.image, str):
-            return sample.image
-        image = self._cache.get(sample.image)
-        if image is None:
-            image = read_image(sample.image)
-            with self._lock:
-                if sample.image not in self._cache and image.nbytes <= self._cache_bytes_left:
-                    self._cache[sample.image] = image
-                    self._cache_bytes_left -= image.nbytes
-        return image
+        return self._cache.read(sample.image) if isinstance(sample.image, str) else sample.image
 
     def _count_unreadable(self, sample, error):
         with self._lock:
@@ -124,29 +148,82 @@ class CropLoader:
             )
 
 
-class PoseBatches(keras.utils.PyDataset):
-    """Batches of a `CropLoader`, for backends without tf.data."""
+def photograph_numbers(samples: Sequence[Sample]) -> np.ndarray:
+    """Returns (N,) ints from 0, the same for samples of the same photograph.
 
-    def __init__(self, loader: CropLoader, batch_size: int, shuffle: bool, drop_remainder: bool, epoch: int = 0):
-        super().__init__(workers=2)
+    Sequences other than lists say so by an attribute `photographs`; where there is none, each sample is taken to have
+    its own: looking at all samples would draw or decode every picture.
+    """
+    if isinstance(samples, list):
+        keys = [sample.image if isinstance(sample.image, str) else id(sample.image) for sample in samples]
+    else:
+        keys = getattr(samples, "photographs", range(len(samples)))
+    numbers: dict = {}
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+
+
+class PoseBatches(keras.utils.PyDataset):
+    """Batches of a `CropLoader`; what the training of backends without tf.data takes as it is.
+
+    Args:
+        loader: `CropLoader`.
+        batch_size: int. Samples per batch, over all hosts.
+        shuffle: bool.
+        drop_remainder: bool. Whether an incomplete last batch is left out.
+        epoch: int. The first epoch's number.
+        first_batch: int. Batches of the first epoch to leave out.
+        host: (index, count) of this host. Of each batch it gets its share only.
+    """
+
+    def __init__(
+        self,
+        loader: CropLoader,
+        batch_size: int,
+        shuffle: bool,
+        drop_remainder: bool,
+        epoch: int = 0,
+        first_batch: int = 0,
+        host: tuple[int, int] = (0, 1),
+    ):
+        super().__init__(workers=os.cpu_count() or 1)
+        if batch_size % host[1]:
+            raise ValueError(
+                f"A batch of {batch_size} cannot be shared by {host[1]} hosts. Use a multiple of {host[1]}"
+            )
         self.loader = loader
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.drop_remainder = drop_remainder
         self.epoch = epoch
+        self.first_batch = first_batch
+        self.host = host
 
-    def __len__(self):
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of a whole epoch."""
         full, rest = divmod(len(self.loader.samples), self.batch_size)
         return full + (1 if rest and not self.drop_remainder else 0)
 
+    def __len__(self):
+        return self.batches_per_epoch - self.first_batch
+
     def __getitem__(self, batch):
-        order = self.loader.order(self.epoch, self.shuffle)
-        chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        crops, targets = zip(*(self.loader.load(self.epoch, index) for index in chosen), strict=True)
-        return np.stack(crops), np.stack(targets)
+        return self.load(self.epoch, self.first_batch + batch)
 
     def on_epoch_end(self):
         self.epoch += 1
+        self.first_batch = 0
+
+    def load(self, epoch: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the crops and targets of a batch of any epoch, or this host's share of them."""
+        return self.loader.load_batch(epoch, self.indices(epoch, batch))
+
+    def indices(self, epoch: int, batch: int) -> np.ndarray:
+        """Returns the numbers of the samples in a batch, or in this host's share of it."""
+        chosen = self.loader.order(epoch, self.shuffle)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        index, count = self.host
+        share = len(chosen) // count
+        return chosen[index * share : (index + 1) * share] if count > 1 else chosen
 
 
 def make_dataset(
@@ -160,6 +237,10 @@ def make_dataset(
     repeat: bool = False,
     cache_bytes: int = 1 << 30,
     max_unreadable_share: float = 0.1,
+    cache_folder: str | os.PathLike | None = None,
+    cache_folder_bytes: int = 64 << 30,
+    first_batch: int = 0,
+    host: tuple[int, int] = (0, 1),
 ):
     """Turns samples into what `model.fit` takes.
 
@@ -175,6 +256,11 @@ def make_dataset(
             it is one epoch long and every pass over it, a mere look at its first batch included, is the next epoch.
         cache_bytes: int. Decoded photographs are kept in memory up to this size.
         max_unreadable_share: float. Unreadable images are named and skipped up to this share of the samples.
+        cache_folder: str, path or None. Folder in which decoded photographs are kept as well, for the next epochs and
+            runs; runs may share it. COCO's 57,000 photographs with labelled people take 50 GB.
+        cache_folder_bytes: int. Photographs are kept in the folder up to this size.
+        first_batch: int. Batches of the first epoch to leave out: a run resumed in the middle of it goes on there.
+        host: (index, count) of this host among those that train together. It gets its share of each batch.
 
     Returns:
         Batches of (B, H, W, 3) uint8 RGB crops and (B, K, 3) float32 targets (x, y in crop units, weight): a
@@ -201,10 +287,12 @@ def make_dataset(
         augmentation=augmentation if training else None,
         seed=seed,
         cache_bytes=cache_bytes,
+        cache_folder=cache_folder,
+        cache_folder_bytes=cache_folder_bytes,
         max_unreadable_share=max_unreadable_share,
     )
-    batches = PoseBatches(loader, batch_size, shuffle=training, drop_remainder=training, epoch=epoch)
-    if len(batches) == 0:
+    batches = PoseBatches(loader, batch_size, training, training, epoch, first_batch, host)
+    if batches.batches_per_epoch == 0:
         raise ValueError(f"{len(samples)} samples do not fill one batch of {batch_size}. Choose a smaller batch_size")
     if keras.backend.backend() == "tensorflow":
         return _as_tensorflow_dataset(batches, repeat)
@@ -214,30 +302,70 @@ def make_dataset(
 def _as_tensorflow_dataset(batches, repeat):
     import tensorflow as tf
 
-    loader = batches.loader
+    per_epoch = batches.batches_per_epoch
+    count = batches.batch_size // batches.host[1] if batches.drop_remainder else None
+    crop_shape, target_shape = (*batches.loader.input_size, 3), (len(batches.loader.skeleton), 3)
 
-    used = len(batches) * batches.batch_size if batches.drop_remainder else len(loader.samples)
+    def begin():
+        position = np.int64(batches.epoch), np.int64(batches.first_batch)
+        if not repeat:
+            batches.on_epoch_end()
+        return position
 
-    def sample_numbers():
-        if repeat:
-            for epoch in itertools.count(batches.epoch):
-                yield from ((epoch, index) for index in loader.order(epoch, batches.shuffle)[:used])
-        epoch = batches.epoch
-        batches.epoch += 1
-        yield from ((epoch, index) for index in loader.order(epoch, batches.shuffle)[:used])
+    def numbers(epoch, first_batch):
+        every = tf.data.Dataset.range(first_batch, tf.int64.max if repeat else per_epoch)
+        return every.map(lambda number: (epoch + number // per_epoch, number % per_epoch))
 
-    def load(epoch, index):
-        crop, target = tf.numpy_function(loader.load, [epoch, index], (tf.uint8, tf.float32))
-        crop.set_shape((*loader.input_size, 3))
-        target.set_shape((len(loader.skeleton), 3))
-        return crop, target
+    def load(epoch, number):
+        # A whole batch per call: a call for each sample would cost more than its crop.
+        crops, targets = tf.numpy_function(_threads.counted(batches.load), [epoch, number], (tf.uint8, tf.float32))
+        return tf.ensure_shape(crops, (count, *crop_shape)), tf.ensure_shape(targets, (count, *target_shape))
 
-    number = tf.TensorSpec((), tf.int64)
-    dataset = tf.data.Dataset.from_generator(sample_numbers, output_signature=(number, number))
-    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(batches.batch_size, drop_remainder=batches.drop_remainder)
-    length = tf.data.INFINITE_CARDINALITY if repeat else len(batches)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(length))
+    dataset = tf.data.Dataset.from_tensors(0).map(lambda _: tf.numpy_function(begin, [], (tf.int64, tf.int64)))
+    dataset = dataset.flat_map(numbers).map(load, num_parallel_calls=os.cpu_count(), deterministic=True)
+    if repeat:
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    elif batches.first_batch == 0:
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(per_epoch))
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return dataset.with_options(options).prefetch(2)
+    dataset = dataset.with_options(options).prefetch(2)
+    dataset.loader = batches.loader  # whoever trains names the images of a batch with it
+    return dataset
+
+
+class _Threads:
+    """Lets TensorFlow's threads leave Python before the interpreter ends.
+
+    One that is inside then would never return, and destroying its iterator would wait for it for ever, or abort.
+    """
+
+    def __init__(self):
+        self.inside = 0
+        self.last_left = -math.inf
+        self.lock = threading.Lock()
+        atexit.register(self.wait)
+
+    def counted(self, function):
+        """Returns the function, counting the calls that are under way."""
+
+        def call(*args):
+            with self.lock:
+                self.inside += 1
+            try:
+                return function(*args)
+            finally:
+                with self.lock:
+                    self.inside -= 1
+                    self.last_left = time.monotonic()
+
+        return call
+
+    def wait(self):
+        # Nobody takes batches any more, so the buffers are soon full and no call follows.
+        end = time.monotonic() + 20
+        while (self.inside or time.monotonic() - self.last_left < 0.2) and time.monotonic() < end:
+            time.sleep(0.01)
+
+
+_threads = _Threads()

@@ -42,6 +42,11 @@ class SampleList(Sequence):
     def __getitem__(self, index):
         return self._samples[index]
 
+    @property
+    def photographs(self) -> list[str]:
+        """The photograph of each sample: the loader reads those that share one close together."""
+        return [sample.image for sample in self._samples]
+
 
 def collect(
     records: Iterable, make_sample: Callable, kind: str, source: str, max_skipped_share: float, empty: str

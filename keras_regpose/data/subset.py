@@ -28,6 +28,12 @@ class Subset(Sequence):
         self.skeleton = samples.skeleton
         self.annotations = _annotations_of(samples.annotations, {samples[p].id for p in self.positions})
 
+    @property
+    def photographs(self) -> list:
+        """The photograph of each sample, as in the whole data set."""
+        photographs = getattr(self.samples, "photographs", range(len(self.samples)))
+        return [photographs[position] for position in self.positions]
+
     def __len__(self) -> int:
         return len(self.positions)
 

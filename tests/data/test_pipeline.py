@@ -1,14 +1,20 @@
 """Samples → batches: exact crops, reproducible order, bounded cache, bad images."""
 
+import dataclasses
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
 
 from keras_regpose import COCO17, LSP14, PoseRegressor, codec, geometry
-from keras_regpose.data import Augmentation, Synthetic, make_dataset, pipeline
-from keras_regpose.data.images import ImageError
-from keras_regpose.data.pipeline import CropLoader, PoseBatches
+from keras_regpose.data import Augmentation, Synthetic, cache, make_dataset, pipeline
+from keras_regpose.data.images import ImageError, read_image
+from keras_regpose.data.pipeline import CropLoader, PoseBatches, photograph_numbers
+from keras_regpose.data.records import SampleList
 from keras_regpose.data.sample import Sample
+from keras_regpose.data.subset import Subset
 
 SIZE = (64, 48)
 
@@ -96,23 +102,117 @@ def test_augmentation_moves_picture_and_keypoints_together(files):
     assert found > 30 and person.box.shape == (4,)
 
 
-def test_pictures_are_decoded_once_while_they_fit(model, files, monkeypatch):
+def test_pictures_are_decoded_once_while_they_fit(files, monkeypatch):
     reads = []
 
     def counting(path):
         reads.append(path)
-        return real(path)
+        return read_image(path)
 
-    real = pipeline.read_image
-    monkeypatch.setattr(pipeline, "read_image", counting)
-    one_picture = real(files[0].image).nbytes
-    for cache_bytes, expected in ((1 << 30, 12), (0, 24), (5 * one_picture, 12 + 7)):
+    monkeypatch.setattr(cache, "read_image", counting)
+    one_picture = read_image(files[0].image).nbytes
+    # A cache of six keeps three for good; the other three are gone before the next epoch comes to them.
+    for cache_bytes, expected in ((1 << 30, 12), (0, 24), (6 * one_picture, 12 + 9)):
         reads.clear()
         loader = CropLoader(files, COCO17, SIZE, cache_bytes=cache_bytes)
         for epoch in range(2):
             for index in range(12):
                 loader.load(epoch, index)
         assert len(reads) == expected
+
+
+def people_of(photographs, people):
+    """People without pictures, several in each photograph."""
+    nobody = Synthetic(1, seed=0)[0]
+    return [
+        Sample(
+            f"{photograph}.jpg", nobody.box, nobody.keypoints, nobody.visible, photograph, photograph * people + number
+        )
+        for photograph in range(photographs)
+        for number in range(people)
+    ]
+
+
+def test_people_of_a_photograph_come_close_together_in_a_random_order():
+    people = people_of(photographs=4000, people=3)
+    loader = CropLoader(people, COCO17, SIZE, seed=1)
+    order = loader.order(0, shuffle=True)
+    np.testing.assert_array_equal(np.sort(order), np.arange(12000))
+    place = np.argsort(order).reshape(4000, 3)
+    distance = np.ptp(place, axis=1)
+    assert distance.max() < 1.2 * pipeline.SPREAD and 400 < distance.mean() < 600  # of three uniform numbers: a half
+    # As random as can be in all else: photographs anywhere, and hardly ever two of one in a batch.
+    assert abs(np.corrcoef(place.mean(axis=1), np.arange(4000))[0, 1]) < 0.05
+    batches = order.reshape(-1, 60) // 3
+    repeated = np.mean([60 - len(np.unique(batch)) for batch in batches])
+    assert repeated < 0.06 * 60 * 2
+    assert not np.array_equal(order, loader.order(1, True))
+    np.testing.assert_array_equal(order, loader.order(0, True))
+    np.testing.assert_array_equal(loader.order(0, False), np.arange(12000))
+
+
+def test_one_person_per_photograph_is_shuffled_uniformly():
+    loader = CropLoader(people_of(photographs=60, people=1), COCO17, SIZE, seed=1)
+    places = np.array([np.argsort(loader.order(epoch, True)) for epoch in range(2000)])
+    # The mean of 2,000 uniform places of 60 has a standard deviation of 0.39.
+    assert np.abs(places.mean(axis=0) - 29.5).max() < 1.6
+    assert np.abs(places.std(axis=0) - 17.3).max() < 1
+
+
+def test_readers_and_subsets_say_which_samples_share_a_photograph():
+    people = people_of(photographs=5, people=2)
+    numbers = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert photograph_numbers(people).tolist() == numbers
+    assert photograph_numbers(SampleList(people, COCO17)).tolist() == numbers
+    assert photograph_numbers(Subset(SampleList(people, COCO17), [0, 7, 1, 9])).tolist() == [0, 1, 0, 2]
+    assert photograph_numbers(Synthetic(3, seed=0)).tolist() == [0, 1, 2]
+
+
+def test_a_decoded_photograph_serves_all_its_people_beyond_what_memory_holds(tmp_path, monkeypatch):
+    """Photographs of three people each, twice as many as memory holds, are decoded once per epoch."""
+    monkeypatch.setattr(pipeline, "SPREAD", 30)
+    people = people_of(photographs=60, people=3)
+    people = [dataclasses.replace(person, image=str(tmp_path / person.image)) for person in people]
+    for person in people[::3]:
+        cv2.imwrite(person.image, np.zeros((20, 20, 3), np.uint8))
+    reads = []
+    monkeypatch.setattr(cache, "read_image", lambda path: reads.append(path) or read_image(path))
+    loader = CropLoader(people, COCO17, SIZE, Augmentation.coco(), cache_bytes=30 * 20 * 20 * 3)
+    loader.load_batch(0, loader.order(0, True))
+    assert len(reads) == len(set(reads)) == 60
+    reads.clear()
+    loader.load_batch(1, loader.order(1, True))
+    assert 30 <= len(reads) == len(set(reads)) <= 45  # a quarter is kept for good
+
+
+SCRIPT = """
+import cv2, numpy as np, sys
+import keras_regpose as rp
+model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, (64, 48))
+batches = iter(rp.data.make_dataset(rp.data.Synthetic(40, seed=0), model, True, 4, repeat=True))
+next(batches)
+print("one batch taken")
+"""
+
+
+def test_a_script_ends_with_batches_left():
+    """Threads of TensorFlow inside Python at the end of the interpreter made it hang or abort."""
+    result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0 and result.stdout == "one batch taken\n"
+
+
+def test_an_epoch_can_begin_in_its_middle(model, files):
+    whole = arrays(make_dataset(files, model, training=True, batch_size=4, seed=1, epoch=2))
+    for repeat in (False, True):
+        rest = make_dataset(files, model, True, 4, seed=1, epoch=2, first_batch=1, repeat=repeat)
+        for array, same in zip(arrays(rest, batches=2), whole, strict=True):
+            np.testing.assert_array_equal(array, same[4:])
+    after = make_dataset(files, model, training=True, batch_size=4, seed=1, epoch=3)
+    rest = make_dataset(files, model, True, 4, seed=1, epoch=2, first_batch=1, repeat=True)
+    np.testing.assert_array_equal(arrays(rest, batches=5)[0][8:], arrays(after)[0])
+    hosts = [make_dataset(files, model, True, 4, seed=1, epoch=2, host=(index, 2)) for index in range(2)]
+    shares = [arrays(host)[0].reshape(3, 2, *SIZE, 3) for host in hosts]
+    np.testing.assert_array_equal(np.concatenate(shares, axis=1).reshape(12, *SIZE, 3), whole[0])
 
 
 def test_an_unreadable_picture_is_named_counted_and_replaced(files, caplog):
