@@ -1,35 +1,60 @@
-"""`from_preset`: a name or a directory → a model."""
+"""`from_preset`: a name, an address of the Hugging Face Hub or a directory → a model."""
 
 import logging
 import os
+import re
+import shutil
 from pathlib import Path
 
-from keras_regpose.hub.preset_files import is_preset, load_preset
+from keras_regpose.hub.download import cache_home, cached_hub_preset, download_file, hub_preset, is_intact
+from keras_regpose.hub.preset_files import PresetError, is_preset, load_preset, read_description, save_preset
 from keras_regpose.hub.presets import list_presets, preset_info
 from keras_regpose.models.regressor import PoseRegressor
 from keras_regpose.skeleton import SKELETONS, Skeleton
 
 _log = logging.getLogger(__name__)
 BUNDLED = Path(__file__).parent.parent / "bundled_presets"
+ORGANISATION = "keras-regpose"
+CHECKPOINTS = "https://download.openmmlab.com/mmpose/"
 
 
-def from_preset(name: str | os.PathLike, load_weights: bool = True, skeleton: Skeleton | None = None) -> PoseRegressor:
-    """Loads a model by the name of its preset, or from a directory that `save_to_preset` wrote.
+def from_preset(
+    name: str | os.PathLike, load_weights: bool = True, skeleton: Skeleton | None = None, refresh: bool = False
+) -> PoseRegressor:
+    """Loads a model by the name of its preset, from the Hugging Face Hub, or from a directory.
+
+    What is bundled with the package or was loaded before needs no network. Otherwise a name is looked for on the Hub
+    (`keras-regpose/<name>`), and a published row that is not there is built from its official checkpoint, which is
+    downloaded, converted, and kept as a preset.
+
+    The Hub's client is that of `huggingface_hub`, with its cache, its token (`hf auth login`) and its environment
+    variables: HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN. KERAS_REGPOSE_HOME is the folder of the presets built
+    here, `~/.cache/keras_regpose` by default. KERAS_REGPOSE_CHECKPOINTS is the address of a mirror of
+    https://download.openmmlab.com/mmpose/.
 
     Args:
-        name: str or path. See `list_presets()` for the names.
-        load_weights: bool. False builds a published preset's architecture with random weights.
+        name: str or path. A name of `list_presets()`, "hf://org/name" or "hf://org/name@revision" (a branch, tag or
+            commit), or a directory that `save_to_preset` wrote.
+        load_weights: bool. False builds the architecture with random weights; a name of the zoo needs no network then.
         skeleton: `Skeleton` or None. Another one than the preset's keeps the backbone and makes a new, untrained head
             and flow, and says so.
+        refresh: bool. Whether to ask the Hub for a newer version of what was downloaded before.
 
     Returns:
         `PoseRegressor`.
 
     Raises:
-        ValueError: If there is no preset of that name, or its files are damaged.
-        FileNotFoundError: If its weights are not on this machine.
+        ValueError: If there is no preset of that name, or its files are damaged, hold code, or are of a newer format.
+        ConnectionError: If it is not on this machine and cannot be downloaded.
+        PermissionError: If the Hub does not show it to this user.
+        FileNotFoundError: If there is no such directory, repository or revision.
+
+    Example:
+
+    >>> from_preset("mobilenetv2_rle_lspet").input_size
+    (96, 96)
     """
-    model = _load(name, load_weights)
+    model = _load(name, load_weights, refresh)
     if skeleton is None or skeleton == model.skeleton:
         return model
     _log.warning(
@@ -41,9 +66,11 @@ def from_preset(name: str | os.PathLike, load_weights: bool = True, skeleton: Sk
     return model.with_skeleton(skeleton)
 
 
-def _load(name, load_weights):
+def _load(name, load_weights, refresh):
+    if str(name).startswith("hf:"):
+        return load_preset(hub_preset(*_hub_address(str(name)), refresh), load_weights, verify=False)
     if is_preset(name):
-        return load_preset(name)
+        return load_preset(name, load_weights)
     if isinstance(name, os.PathLike) or os.sep in name:
         raise FileNotFoundError(f"There is no preset at {name}: a preset directory holds a preset.json")
     info = preset_info(name)
@@ -52,9 +79,82 @@ def _load(name, load_weights):
         return PoseRegressor(info["backbone"], skeleton, input_size, method=info["method"])
     if is_preset(BUNDLED / name):
         return load_preset(BUNDLED / name)
-    bundled = ", ".join(preset for preset in list_presets() if is_preset(BUNDLED / preset))
-    raise FileNotFoundError(
-        f"The weights of {name} are not on this machine. Download {info['checkpoint']['url']} and convert it with "
-        f"`keras-regpose convert mmpose CHECKPOINT.pth --preset {name} --out DIR`, then load that directory. "
-        f"Bundled with the package: {bundled}"
-    )
+    model = load_preset(_published(name, info, refresh), verify=False)
+    if (model.method, model.input_size, model.skeleton.name) != (
+        info["method"],
+        tuple(info["input_size"]),
+        info["skeleton"],
+    ):
+        raise PresetError(f"The weights found for {name} are of another model. Upgrade keras-regpose")
+    return model
+
+
+def _hub_address(address):
+    match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", address)
+    if not match:
+        raise ValueError(f"An address of the Hub is hf://org/name or hf://org/name@revision. Received: {address!r}")
+    return match.groups()
+
+
+def _published(name, info, refresh):
+    """Returns the folder of a published row: from the caches, else the Hub, else built from its checkpoint."""
+    hub = info.get("hub") or {"repo": f"{ORGANISATION}/{name}"}
+    pinned = {"repo_id": hub["repo"], "revision": hub.get("revision"), "expected": hub.get("sha256")}
+    built = cache_home() / "presets" / f"{name}-{info['checkpoint']['sha256_prefix']}"
+    if not refresh:
+        folder = cached_hub_preset(**pinned) or _intact_preset(built)
+        if folder is not None:
+            return folder
+    try:
+        return hub_preset(**pinned, refresh=refresh)
+    except OSError as error:
+        if error.errno is not None:  # of this machine, such as a full disk
+            raise
+        hub_error = error
+    try:
+        return _build(name, info, built)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        bundled = ", ".join(preset for preset in list_presets() if is_preset(BUNDLED / preset))
+        raise ConnectionError(
+            f"The weights of {name} are not on this machine and could not be fetched. From the Hub: {hub_error}. From "
+            f"the official checkpoint: {error}. Or download {info['checkpoint']['url']} on another machine and convert "
+            f"it with `keras-regpose convert mmpose CHECKPOINT.pth --preset {name} --out DIR`, then load that "
+            f"directory. Bundled with the package: {bundled}"
+        ) from error
+
+
+def _intact_preset(folder):
+    try:
+        return folder if is_intact(folder, read_description(folder)) else None
+    except (FileNotFoundError, PresetError):
+        return None
+
+
+def _build(name, info, folder):
+    """Makes a preset of the official checkpoint, once, even if several processes ask for it at the same time."""
+    from filelock import FileLock
+    from huggingface_hub import constants
+
+    from keras_regpose.convert.mmpose import from_mmpose
+
+    url = info["checkpoint"]["url"]
+    base = os.environ.get("KERAS_REGPOSE_CHECKPOINTS")
+    if base:
+        url = f"{base.rstrip('/')}/{url.removeprefix(CHECKPOINTS)}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if _intact_preset(folder) is not None:
+            return folder
+        if constants.HF_HUB_OFFLINE:
+            raise ConnectionError("HF_HUB_OFFLINE is set")
+        _log.warning("Building %s from the official checkpoint %s, once", name, url)
+        checkpoint = cache_home() / "checkpoints" / url.rsplit("/", 1)[1]
+        download_file(url, checkpoint, info["checkpoint"]["sha256_prefix"], name)
+        if folder.exists():
+            shutil.rmtree(folder)
+        model = from_mmpose(checkpoint, name)
+        save_preset(model, folder, preset=name, license=info["license"], origin=info["checkpoint"])
+        checkpoint.unlink()
+    return folder

@@ -1,10 +1,13 @@
 """A preset directory: written and read.
 
 `config.json`, `metadata.json` and `model.weights.h5` are a plain Keras model of stock layers, which
-`keras.saving.load_model` opens without this package. `preset.json` says what its keypoints mean, and
-`flow.weights.h5` holds the density learned by the RLE loss, for training to go on.
+`keras.saving.load_model` opens without this package. `preset.json` says what its keypoints mean and lists the
+SHA-256 of the other files, and `flow.weights.h5` holds the density learned by the RLE loss, for training to go on.
+
+A preset may come from a stranger: nothing in it is executed, and no file beside it is opened.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,15 +18,23 @@ import h5py
 import keras
 import numpy as np
 
-from keras_regpose.models.regressor import PoseRegressor
+from keras_regpose.models.regressor import METHODS, PoseRegressor
 from keras_regpose.skeleton import Skeleton
 
 FORMAT = 1
 FLOW_FILE = "flow.weights.h5"
+PRESET_FILES = ("preset.json", "config.json", "metadata.json", "model.weights.h5", FLOW_FILE)
+# Stock Keras layers that run code, or that open files named in their configuration.
+_UNSAFE_LAYERS = {"Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"}
+_UNSAFE_LAYERS |= {"StringLookup", "IntegerLookup", "TextVectorization"}
 
 
 class PresetError(ValueError):
     """A preset directory is not what it should be."""
+
+
+class NewerFormatError(PresetError):
+    """A preset directory was written by a newer version of this package."""
 
 
 def save_preset(model: PoseRegressor, directory: str | os.PathLike, half_precision: bool = False, **facts) -> None:
@@ -53,6 +64,7 @@ def save_preset(model: PoseRegressor, directory: str | os.PathLike, half_precisi
             "skeleton": model.skeleton.to_dict(),
             "input_size": list(model.input_size),
             **facts,
+            "checksums": {name: sha256(temporary / name) for name in PRESET_FILES if (temporary / name).is_file()},
         }
         (temporary / "preset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         temporary.chmod(0o755)
@@ -67,8 +79,48 @@ def save_preset(model: PoseRegressor, directory: str | os.PathLike, half_precisi
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def load_preset(directory: str | os.PathLike) -> PoseRegressor:
+def load_preset(directory: str | os.PathLike, load_weights: bool = True, verify: bool = True) -> PoseRegressor:
     """Reads a preset directory.
+
+    Args:
+        directory: str or path.
+        load_weights: bool. False leaves the weights random.
+        verify: bool. Whether the files are compared with the checksums in `preset.json`, where it has them.
+
+    Returns:
+        `PoseRegressor`.
+
+    Raises:
+        FileNotFoundError: If there is no preset there.
+        PresetError: If it is incomplete, damaged, of a newer format, or holds code.
+    """
+    directory = Path(directory)
+    description = read_description(directory)
+    if verify:
+        verify_checksums(directory, description)
+    skeleton, method = Skeleton.from_dict(description["skeleton"]), description["method"]
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        _refuse_code(config, directory)
+        if not load_weights:
+            graph = keras.saving.deserialize_keras_object(config, safe_mode=True)
+            return PoseRegressor.from_keras(graph, skeleton, method)
+        for name in ("model.weights.h5", FLOW_FILE) if method == "rle" else ("model.weights.h5",):
+            _check_weights(directory / name)
+        graph = keras.saving.load_model(directory, compile=False, safe_mode=True)
+        model = PoseRegressor.from_keras(graph, skeleton, method)
+        if model.flow is not None:
+            _flow_model(model.flow).load_weights(directory / FLOW_FILE)
+    except PresetError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PresetError(f"{directory} is damaged ({reason}). Download or save the preset again") from error
+    return model
+
+
+def read_description(directory: str | os.PathLike) -> dict:
+    """Returns what `preset.json` says, checked: of a format that this version reads, and all its files there.
 
     Raises:
         FileNotFoundError: If there is no preset there.
@@ -79,33 +131,106 @@ def load_preset(directory: str | os.PathLike) -> PoseRegressor:
         raise FileNotFoundError(f"{directory} is not a preset: it has no preset.json, as save_to_preset writes it")
     try:
         description = json.loads((directory / "preset.json").read_text(encoding="utf-8"))
-        written_format, method = description["format"], description["method"]
-        skeleton = Skeleton.from_dict(description["skeleton"])
-    except (ValueError, KeyError, TypeError) as error:
+        written_format, method, skeleton = description["format"], description["method"], description["skeleton"]
+        checksums = description.get("checksums", {})
+        if written_format == FORMAT:
+            Skeleton.from_dict(skeleton)
+            if method not in METHODS:
+                raise ValueError(f"method must be one of {METHODS}, not {method!r}")
+            if not isinstance(checksums, dict):
+                raise ValueError("checksums must be an object of file names and SHA-256 digests")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PresetError(
             f"{directory / 'preset.json'} is damaged ({error}). Download or save the preset again"
         ) from error
     if written_format != FORMAT:
-        raise PresetError(
+        raise NewerFormatError(
             f"{directory} has preset format {written_format}, this version reads {FORMAT}. Upgrade keras-regpose"
         )
-    for name in ("config.json", "model.weights.h5") + ((FLOW_FILE,) if method == "rle" else ()):
+    for name in checksums:
+        if name not in PRESET_FILES[1:]:
+            raise PresetError(
+                f"{directory / 'preset.json'} lists {name!r}, which is no file of a preset. Do not use it"
+            )
+    for name in needed_files(description):
         if not (directory / name).is_file():
             raise PresetError(f"{directory} lacks {name}. Download or save the preset again")
-    try:
-        h5py.File(directory / "model.weights.h5", "r").close()  # Keras stumbles over a truncated file
-        model = PoseRegressor.from_keras(keras.saving.load_model(directory), skeleton, method)
-        if model.flow is not None:
-            _flow_model(model.flow).load_weights(directory / FLOW_FILE)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise PresetError(f"{directory} is damaged ({reason}). Download or save the preset again") from error
-    return model
+    return description
+
+
+def needed_files(description: dict) -> list[str]:
+    """Returns the names of the files that a preset cannot do without, beside its `preset.json`."""
+    names = {"config.json", "model.weights.h5", *description.get("checksums", {})}
+    names |= {FLOW_FILE} if description["method"] == "rle" else set()
+    return [name for name in PRESET_FILES if name in names]
+
+
+def damaged_files(directory: str | os.PathLike, description: dict) -> list[str]:
+    """Returns the names of the files that are not what `preset.json` lists. Presets without a list have none."""
+    checksums = description.get("checksums", {})
+    return [name for name, digest in checksums.items() if sha256(Path(directory) / name) != digest]
+
+
+def verify_checksums(directory: str | os.PathLike, description: dict) -> None:
+    """Compares the files of a preset with the checksums in its `preset.json`.
+
+    Raises:
+        PresetError: If a file is another one than was saved.
+    """
+    damaged = damaged_files(directory, description)
+    if damaged:
+        raise PresetError(
+            f"{directory} is damaged: {' and '.join(damaged)} differ from the SHA-256 in preset.json. "
+            "Download or save the preset again"
+        )
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Returns the SHA-256 of a file in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_preset(directory: str | os.PathLike) -> bool:
     """Whether a directory holds a preset."""
     return (Path(directory) / "preset.json").is_file()
+
+
+def _refuse_code(config, directory):
+    """Keras's safe mode refuses code as well; this names it, and refuses what else is not a stock layer."""
+    if isinstance(config, list):
+        for value in config:
+            _refuse_code(value, directory)
+    if not isinstance(config, dict):
+        return
+    kind, module, registered = (config.get(key) for key in ("class_name", "module", "registered_name"))
+    known = module is None or module in ("keras", "builtins") or str(module).startswith("keras.")
+    if not known and (registered is None or keras.saving.get_registered_object(registered) is None):
+        raise PresetError(
+            f"{directory} asks for {module}.{kind}, which is no stock Keras layer, so it is not loaded. If you trust "
+            "it, import the package that registers this class first"
+        )
+    if kind in _UNSAFE_LAYERS:
+        raise PresetError(f"{directory} holds a layer that can run code or open files ({kind}), so it is not loaded")
+    for value in config.values():
+        _refuse_code(value, directory)
+
+
+def _check_weights(path):
+    """Opens a weights file, and refuses one that takes its numbers from other files."""
+
+    def check(group):
+        for name in group:
+            if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+                raise PresetError(f"{path} refers to another file, which no preset does. Do not use it")
+            item = group.get(name)
+            if isinstance(item, h5py.Group):
+                check(item)
+            elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+                raise PresetError(f"{path} refers to another file, which no preset does. Do not use it")
+
+    with h5py.File(path, "r") as file:
+        check(file)
 
 
 def _flow_model(flow):

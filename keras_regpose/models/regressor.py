@@ -190,6 +190,46 @@ class PoseRegressor(keras.Model):
 
         save_preset(self, directory)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool = False,
+        tag: str | None = None,
+        replace: bool = False,
+        dry_run: bool = False,
+        **facts,
+    ):
+        """Publishes the model as a preset on the Hugging Face Hub: one commit, with a tag and a model card.
+
+        `from_preset("hf://org/name")` loads it, and so does plain `keras.saving.load_model("hf://org/name")`. The token
+        is that of `hf auth login`, or the environment variable HF_TOKEN.
+
+        Args:
+            repo_id: str. "org/name"; the repository is made where there is none.
+            private: bool. Whether a new repository is visible to its owners only.
+            tag: str or None. A name for this version. None takes the next free of v1, v2, …
+            replace: bool. Whether a model of another skeleton, or one that is not a preset, may be replaced.
+            dry_run: bool. Whether to send nothing, and make no request: what is returned says what would be sent.
+            **facts: JSON-ready values that go into `preset.json` (metrics, licence, data).
+
+        Returns:
+            `hub.publish.Publication`. Printed, it shows the files, their sizes and the card.
+
+        Raises:
+            ValueError: If an argument is not as above, or something else stands in the way of publishing.
+            OSError: If the Hub cannot be reached, or refuses. Nothing is published then.
+
+        Example:
+
+        >>> import keras_regpose as rp
+        >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+        >>> model.push_to_hub("me/my_pose_model", dry_run=True).address
+        'hf://me/my_pose_model'
+        """
+        from keras_regpose.hub.publish import push_model
+
+        return push_model(self, repo_id, private=private, tag=tag, replace=replace, dry_run=dry_run, **facts)
+
     def export(self, filepath, format=None, precision="float32", calibration=None, verbose=True, **facts):
         """Writes the model as a file that runs without Keras, which `load_exported` opens.
 

@@ -4,25 +4,13 @@ import json
 import logging
 
 import h5py
-import keras
 import numpy as np
 import pytest
 
-from keras_regpose import COCO17, LSP14, PoseRegressor, from_preset
+from keras_regpose import COCO17, LSP14, from_preset
 from keras_regpose.hub.preset_files import PresetError, load_preset, save_preset
 
 CROPS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
-
-
-@pytest.fixture(scope="module")
-def model():
-    return PoseRegressor("mobilenetv2_0.25", COCO17, (32, 32))
-
-
-@pytest.fixture
-def preset(model, tmp_path):
-    save_preset(model, tmp_path / "preset")
-    return tmp_path / "preset"
 
 
 def test_the_directory_holds_what_the_format_says(preset):
@@ -75,7 +63,7 @@ def damage(preset, name, content):
         (lambda p: (p / "flow.weights.h5").unlink(), "lacks flow.weights.h5"),
         (lambda p: damage(p, "preset.json", b"{"), "preset.json is damaged"),
         (lambda p: damage(p, "preset.json", b"[]"), "preset.json is damaged"),
-        (lambda p: damage(p, "preset.json", b'{"format": 99, "method": "rle", "skeleton": {}}'), "preset.json is"),
+        (lambda p: damage(p, "preset.json", b'{"format": 1, "method": "rle", "skeleton": {}}'), "preset.json is"),
         (lambda p: damage(p, "model.weights.h5", (p / "model.weights.h5").read_bytes()[:5000]), "is damaged"),
         (lambda p: damage(p, "config.json", b"{}"), "is damaged"),
     ],
@@ -100,16 +88,38 @@ def test_a_graph_of_another_shape_is_refused(preset, tmp_path):
         load_preset(preset)
 
 
-def test_code_in_a_preset_does_not_run(preset, tmp_path):
-    marker = tmp_path / "ran"
-    inputs = keras.Input((32, 32, 3))
-    touch = eval(f"lambda x: [x, __import__('pathlib').Path({str(marker)!r}).touch()][0]")
-    hostile = keras.Model(inputs, keras.layers.Lambda(touch)(inputs))
-    marker.unlink()  # building the model here has run it
-    damage(preset, "config.json", json.dumps(keras.saving.serialize_keras_object(hostile)).encode())
-    with pytest.raises(PresetError, match="is damaged"):
+def test_every_weight_is_stored_in_half_precision(model, tmp_path):
+    save_preset(model, tmp_path / "half", half_precision=True)
+    with h5py.File(tmp_path / "half" / "model.weights.h5") as file:
+        kinds = set()
+        file.visititems(lambda name, item: kinds.add(item.dtype) if isinstance(item, h5py.Dataset) else None)
+    assert kinds == {np.dtype("float16")}
+
+
+def test_checksums_find_what_nothing_else_would(preset):
+    with h5py.File(preset / "model.weights.h5", "r+") as file:
+        weights = []
+        file.visititems(lambda name, item: weights.append(item) if isinstance(item, h5py.Dataset) else None)
+        weights[0][...] = weights[0][...] + 1e-3
+    with pytest.raises(PresetError, match="is damaged: model.weights.h5 differ from the SHA-256 in preset.json"):
         load_preset(preset)
-    assert not marker.exists()
+    assert load_preset(preset, verify=False).output_shape == (None, 17, 4)
+
+
+def test_a_preset_without_checksums_is_of_an_older_version(preset):
+    description = json.loads((preset / "preset.json").read_text())
+    assert sorted(description.pop("checksums")) == sorted(
+        ["config.json", "metadata.json", "model.weights.h5", "flow.weights.h5"]
+    )
+    damage(preset, "preset.json", json.dumps(description).encode())
+    assert load_preset(preset).output_shape == (None, 17, 4)
+
+
+def test_the_architecture_alone(model, preset):
+    (preset / "model.weights.h5").write_bytes(b"")
+    random = load_preset(preset, load_weights=False, verify=False)
+    assert random.output_shape == model.output_shape
+    assert [w.shape for w in random.get_weights()] == [w.shape for w in model.get_weights()]
 
 
 def test_missing_names_are_explained(tmp_path):
@@ -117,13 +127,3 @@ def test_missing_names_are_explained(tmp_path):
         from_preset(tmp_path / "nothing")
     with pytest.raises(ValueError, match="Did you mean"):
         from_preset("resnet50_rle_cocoo")
-    with pytest.raises(FileNotFoundError, match="keras-regpose convert mmpose"):
-        from_preset("resnet50_rle_coco")
-
-
-def test_every_weight_is_stored_in_half_precision(model, tmp_path):
-    save_preset(model, tmp_path / "half", half_precision=True)
-    with h5py.File(tmp_path / "half" / "model.weights.h5") as file:
-        kinds = set()
-        file.visititems(lambda name, item: kinds.add(item.dtype) if isinstance(item, h5py.Dataset) else None)
-    assert kinds == {np.dtype("float16")}

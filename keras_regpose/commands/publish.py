@@ -1,0 +1,35 @@
+"""`keras-regpose publish`."""
+
+
+def add(command):
+    """Adds the command to the parser."""
+    sub = command(
+        "publish",
+        run,
+        "Publish a preset on the Hugging Face Hub, with a model card: one commit, with a tag.",
+        "keras-regpose publish runs/coco/best me/my_pose_model --dry-run",
+    )
+    sub.add_argument("preset", help="preset directory, as train, convert and save_to_preset write it")
+    sub.add_argument("repository", metavar="org/name", help="made where there is none")
+    sub.add_argument("--private", action="store_true", help="make a new repository visible to its owners only")
+    sub.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
+    sub.add_argument("--tag", help="name of this version; the next free of v1, v2, … if left out")
+    sub.add_argument(
+        "--replace", action="store_true", help="replace a model of another skeleton, or one that is not a preset"
+    )
+
+
+def run(options):
+    from keras_regpose.hub.publish import publish_preset
+
+    publication = publish_preset(
+        options.preset,
+        options.repository,
+        private=options.private,
+        tag=options.tag,
+        replace=options.replace,
+        dry_run=options.dry_run,
+    )
+    print(publication)
+    if publication.commit:
+        print(f'Load it with keras_regpose.from_preset("{publication.address}")')

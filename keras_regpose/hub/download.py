@@ -1,0 +1,329 @@
+"""Files from the network into caches: presets of the Hugging Face Hub, and single files such as checkpoints.
+
+What is in a cache is used without any request. What is not there is asked for once, with a short timeout, so that a
+dead network costs seconds. Nothing takes its name in a cache before it is whole, and nothing is used before its
+checksum was compared.
+"""
+
+import contextlib
+import errno
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from keras_regpose.hub.preset_files import (
+    PRESET_FILES,
+    NewerFormatError,
+    PresetError,
+    damaged_files,
+    read_description,
+    sha256,
+)
+
+_TIMEOUT = 5  # Seconds without a byte after which a server is taken for dead, or a download for cut.
+_RETRIES = 3  # Of a download that was cut, in a row without a byte.
+
+
+def cache_home() -> Path:
+    """Returns the folder of this package's cache: KERAS_REGPOSE_HOME, or keras_regpose in the user's cache folder."""
+    home = os.environ.get("KERAS_REGPOSE_HOME")
+    if home:
+        return Path(home).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "keras_regpose"
+
+
+def hub_preset(repo_id: str, revision: str | None = None, refresh: bool = False, expected: str | None = None) -> Path:
+    """Returns the folder of a preset of the Hub, downloaded unless it is in the Hub's cache.
+
+    Args:
+        repo_id: str. "org/name".
+        revision: str or None. Branch, tag or commit; None is the main branch.
+        refresh: bool. Whether to ask the Hub for the newest commit of the revision, even if one is cached.
+        expected: str or None. SHA-256 of the `preset.json` that is expected; it lists those of the other files.
+
+    Returns:
+        Path of the folder in the cache, whose files were compared with their checksums.
+
+    Raises:
+        ConnectionError: If the Hub cannot be reached, or fails.
+        PermissionError: If the repository is not shown to this user.
+        FileNotFoundError: If there is no such repository or revision.
+        PresetError: If it is no preset, damaged, or of a newer format.
+    """
+    folder = None if refresh else cached_hub_preset(repo_id, revision, expected)
+    if folder is not None:
+        return folder
+    with hub_access(repo_id, revision):
+        folder = _download_snapshot(repo_id, revision)
+    try:
+        description = read_description(folder)
+        intact = is_intact(folder, description) and _is_expected(folder, expected)
+    except NewerFormatError:
+        raise
+    except PresetError:
+        intact = False
+    if not intact:
+        _forget(folder)
+        raise PresetError(
+            f"hf://{repo_id} at {folder.name[:10]} is damaged: what was downloaded differs from its checksums, and was "
+            "removed. Try again; if it stays so, tell the owner of the repository"
+        )
+    return folder
+
+
+def cached_hub_preset(repo_id: str, revision: str | None = None, expected: str | None = None) -> Path | None:
+    """Returns the folder of a preset in the Hub's cache, or None where it is not whole there. Makes no request."""
+    import huggingface_hub
+
+    path = huggingface_hub.try_to_load_from_cache(repo_id, "preset.json", revision=revision)
+    if not isinstance(path, str):
+        return None
+    folder = Path(path).parent
+    try:
+        description = read_description(folder)
+    except NewerFormatError:
+        raise
+    except (PresetError, OSError):  # a download that was interrupted
+        return None
+    if is_intact(folder, description) and _is_expected(folder, expected):
+        return folder
+    _forget(folder)
+    return None
+
+
+def _download_snapshot(repo_id, revision):
+    import huggingface_hub
+
+    # The answer to this one request decides what is wrong, if anything is: the client's downloads repeat a failed
+    # request for 23 seconds, and confuse "unreachable" with "absent".
+    info = huggingface_hub.HfApi(library_name="keras_regpose").model_info(repo_id, revision=revision, timeout=_TIMEOUT)
+    names = {file.rfilename for file in info.siblings}
+    if "preset.json" not in names:
+        raise PresetError(
+            f"hf://{repo_id} is not a preset: it has no preset.json. If it is a Keras model, "
+            f'keras.saving.load_model("hf://{repo_id}") opens it'
+        )
+
+    def download(name, commit):
+        return huggingface_hub.hf_hub_download(
+            repo_id, name, revision=commit, library_name="keras_regpose", etag_timeout=_TIMEOUT
+        )
+
+    folder = Path(download("preset.json", info.sha)).parent
+    with contextlib.suppress(PresetError):  # incomplete as yet
+        read_description(folder)
+    for name in PRESET_FILES[1:]:
+        if name in names:
+            download(name, info.sha)
+    # Last, so that the revision's name never points to a commit whose files are not all there.
+    if revision != info.sha:
+        download("preset.json", revision)
+    return folder
+
+
+def is_intact(folder: Path, description: dict) -> bool:
+    """Whether the files of a cached preset are those that its `preset.json` lists. Compared once for each download."""
+    folder = folder.resolve()
+    state = {name: _state(folder / name) for name in PRESET_FILES if (folder / name).is_file()}
+    note = cache_home() / "verified" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(note.read_text(encoding="utf-8")) == state:
+            return True
+    if damaged_files(folder, description):
+        return False
+    with contextlib.suppress(OSError):  # Without the note, the next load compares again.
+        note.parent.mkdir(parents=True, exist_ok=True)
+        temporary = note.with_name(f".{os.getpid()}-{note.name}")
+        temporary.write_text(json.dumps(state), encoding="utf-8")
+        os.replace(temporary, note)
+    return True
+
+
+def _state(path):
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _is_expected(folder, expected):
+    return expected is None or sha256(folder / "preset.json") == expected
+
+
+def _forget(folder):
+    """Removes a damaged download: the Hub's client never looks at the content of what it has."""
+    for name in PRESET_FILES:
+        with contextlib.suppress(OSError):
+            (folder / name).resolve().unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def hub_access(repo_id: str, revision: str | None = None, writing: bool = False):
+    """Turns the errors of the Hub's client into one sentence each, which says what to do."""
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        yield
+    except (OSError, HTTPError, RuntimeError) as error:
+        if getattr(error, "filename", None) and error.errno != errno.ENOSPC:
+            raise  # of this machine's files
+        raise _explained(error, repo_id, revision, writing) from error
+
+
+def _explained(error, repo_id, revision, writing):
+    from huggingface_hub import constants, errors
+
+    where = f"{repo_id} on {constants.ENDPOINT}"
+    causes = list(_causes(error))
+    full = next((cause for cause in causes if getattr(cause, "errno", None) == errno.ENOSPC), None)
+    if full is not None:
+        return disk_full(Path(constants.HF_HUB_CACHE), "HF_HOME")
+    if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes):
+        return ConnectionError(
+            f"HF_HUB_OFFLINE is set, and {repo_id}{f'@{revision}' if revision else ''} is not in the cache "
+            f"({constants.HF_HUB_CACHE}). Unset it to go online once"
+        )
+    answered = next((cause for cause in causes if isinstance(cause, errors.HfHubHTTPError)), None)
+    status = None if answered is None else answered.response.status_code
+    if isinstance(answered, errors.GatedRepoError):
+        return PermissionError(
+            f"{where} is gated. Ask for access at {constants.ENDPOINT}/{repo_id}, then run `hf auth login`, or set "
+            "HF_TOKEN"
+        )
+    if status in (401, 403) and writing:
+        return PermissionError(
+            f"You may not write to {where} ({status}). Run `hf auth login`, or set HF_TOKEN, with a token that may "
+            "write there"
+        )
+    if status in (401, 403):
+        return PermissionError(
+            f"{where} is not shown to you ({status}): it is private, or there is none. Check the name, and run "
+            "`hf auth login`, or set HF_TOKEN, with a token that may read it"
+        )
+    if isinstance(answered, errors.RevisionNotFoundError):
+        return FileNotFoundError(
+            f"{where} has no revision {revision!r}. Its branches and tags are listed at "
+            f"{constants.ENDPOINT}/{repo_id}/tree/main"
+        )
+    if status == 404:
+        return FileNotFoundError(f"There is no {where}. Check the name; if it is private, log in with `hf auth login`")
+    if status == 429:
+        wait = answered.response.headers.get("Retry-After")
+        return ConnectionError(
+            f"{constants.ENDPOINT} received too many requests from here (429). Try again "
+            f"{f'in {wait} seconds' if wait else 'in some minutes'}, or log in with `hf auth login`"
+        )
+    if status is not None:
+        return ConnectionError(f"{constants.ENDPOINT} failed for {repo_id} ({status}). Try again later")
+    reason = " ".join(str(causes[-1]).split()) or type(causes[-1]).__name__
+    return ConnectionError(
+        f"{constants.ENDPOINT} cannot be reached for {repo_id} ({reason}). Check the connection, proxies and "
+        "HF_ENDPOINT"
+    )
+
+
+def _causes(error):
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def disk_full(folder: Path, variable: str) -> OSError:
+    """Returns the error to raise when a disk is full."""
+    error = OSError(f"The disk of {folder} is full. Free some space, or set {variable} to a folder of another disk")
+    error.errno = errno.ENOSPC
+    return error
+
+
+def download_file(url: str, target: Path, sha256_prefix: str, label: str) -> None:
+    """Downloads a file, going on where an interrupted download stopped.
+
+    Args:
+        url: str. http or https.
+        target: Path. What has arrived is in `<target>.part` until it is whole and its checksum was compared.
+        sha256_prefix: str. First hexadecimal digits of the file's SHA-256.
+        label: str. What the progress bar shows.
+
+    Raises:
+        ConnectionError: If the server cannot be reached, fails, or the connection is lost too often.
+        PresetError: If the file is another one than expected.
+        OSError: If it cannot be written; `errno` is ENOSPC if the disk is full.
+    """
+    if target.is_file() and sha256(target).startswith(sha256_prefix):
+        return
+    part = target.with_name(f"{target.name}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        resumed = part.exists()
+        _transfer(url, part, label)
+        digest = sha256(part)
+        if digest.startswith(sha256_prefix):
+            os.replace(part, target)
+            return
+        part.unlink()
+        if not resumed:  # A part of an earlier, other file explains it once.
+            raise PresetError(
+                f"{url} is damaged or was exchanged: its SHA-256 begins with {digest[: len(sha256_prefix)]} instead of "
+                f"{sha256_prefix}, so it was removed. Try again, or from another network"
+            )
+
+
+def _transfer(url, part, label):
+    from tqdm import tqdm
+
+    received, failures = False, 0
+    with tqdm(desc=label, unit="B", unit_scale=True, disable=None) as bar:
+        while True:
+            before = part.stat().st_size if part.exists() else 0
+            try:
+                if _receive(url, part, before, bar):
+                    return
+                reason = "the connection was cut"
+            except urllib.error.HTTPError as error:
+                if error.code == 416 and before:  # The part is longer than the file.
+                    part.unlink()
+                    continue
+                later = error.headers.get("Retry-After")
+                hint = f"in {later} seconds" if later else "later"
+                raise ConnectionError(f"{url} answered {error.code} ({error.reason}). Try again {hint}") from error
+            except (OSError, http.client.HTTPException) as error:
+                if getattr(error, "errno", None) == errno.ENOSPC:
+                    raise disk_full(part.parent, "KERAS_REGPOSE_HOME") from error
+                if isinstance(error, PermissionError):
+                    raise
+                reason = str(getattr(error, "reason", error)) or type(error).__name__
+            size = part.stat().st_size if part.exists() else 0
+            received = received or size > before
+            failures = 0 if size > before else failures + 1
+            if not received:
+                raise ConnectionError(f"{url} cannot be reached ({reason}). Check the connection and proxies")
+            if failures > _RETRIES:
+                raise ConnectionError(
+                    f"The download of {url} broke off ({reason}). Run it again: it goes on after {size / 1e6:.1f} MB"
+                )
+            time.sleep(min(1, failures))
+
+
+def _receive(url, part, position, bar):
+    """Appends to a part what the server sends; returns whether the file is whole."""
+    headers = {"User-Agent": "keras_regpose", "Accept-Encoding": "identity"}
+    if position:
+        headers["Range"] = f"bytes={position}-"
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT) as response:
+        resumes = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {position}-")
+        position = position if resumes else 0
+        length = response.headers.get("Content-Length")
+        total = position + int(length) if length else None
+        if total and total - position > shutil.disk_usage(part.parent).free:
+            raise disk_full(part.parent, "KERAS_REGPOSE_HOME")
+        bar.total, bar.n = total, position
+        with open(part, "ab" if resumes else "wb") as file:
+            while chunk := response.read(1 << 18):
+                file.write(chunk)
+                bar.update(len(chunk))
+    return total is None or part.stat().st_size >= total

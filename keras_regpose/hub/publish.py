@@ -1,0 +1,219 @@
+"""Publishes presets on the Hugging Face Hub."""
+
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_regpose.hub.download import hub_access
+from keras_regpose.hub.preset_files import (
+    PRESET_FILES,
+    needed_files,
+    read_description,
+    save_preset,
+    verify_checksums,
+)
+
+CARD = "README.md"
+_PICTURES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is, or would be, published. As a string it lists all of it.
+
+    Attributes:
+        repo_id: str. "org/name".
+        private: bool. Whether a new repository is visible to its owners only.
+        tag: str or None. Name of this version. None: the next free of v1, v2, …, known once it is published.
+        sizes: dict of file name to bytes.
+        card: str. The model card.
+        commit: str or None. The commit; None where nothing was sent.
+    """
+
+    repo_id: str
+    private: bool
+    tag: str | None
+    sizes: dict
+    card: str
+    commit: str | None = None
+
+    @property
+    def address(self) -> str:
+        """What `from_preset` takes, such as "hf://org/name@v1"."""
+        return f"hf://{self.repo_id}" + (f"@{self.tag}" if self.tag else "")
+
+    def __str__(self):
+        sent = f"commit {self.commit[:10]}" if self.commit else "nothing was sent"
+        lines = [f"repository  {self.repo_id} ({'private' if self.private else 'public'})"]
+        lines += [f"tag         {self.tag or 'the next free of v1, v2, …'}", f"files       {sent}"]
+        lines += [f"  {name:<18}{size:>14,} bytes" for name, size in self.sizes.items()]
+        return "\n".join([*lines, f"{CARD}:", *(f"  {line}".rstrip() for line in self.card.splitlines())])
+
+
+def push_model(model, repo_id: str, **options) -> Publication:
+    """Publishes a model. See `PoseRegressor.push_to_hub`; options of `publish_preset` are passed on to it."""
+    names = ("private", "tag", "replace", "dry_run")
+    publishing = {name: options.pop(name) for name in names if name in options}
+    _check_arguments(repo_id, publishing.get("tag"))
+    with tempfile.TemporaryDirectory() as folder:
+        # The card is named after the folder.
+        directory = Path(folder) / repo_id.split("/")[1]
+        save_preset(model, directory, **options)
+        return publish_preset(directory, repo_id, **publishing)
+
+
+def publish_preset(
+    directory: str | os.PathLike,
+    repo_id: str,
+    private: bool = False,
+    tag: str | None = None,
+    replace: bool = False,
+    dry_run: bool = False,
+) -> Publication:
+    """Publishes a preset directory: one commit with all its files, or nothing, and a tag.
+
+    The preset's files, its card and pictures (.png, .jpg) are sent, nothing else that lies in the directory. A
+    directory without a README.md gets a card made from the preset.
+
+    Args:
+        directory: str or path. What `save_to_preset` wrote.
+        repo_id: str. "org/name"; the repository is made where there is none.
+        private: bool. Whether a new repository is visible to its owners only.
+        tag: str or None. A name for this version. None takes the next free of v1, v2, …
+        replace: bool. Whether a model of another skeleton, or one that is not a preset, may be replaced.
+        dry_run: bool. Whether to make no request and send nothing.
+
+    Returns:
+        `Publication`.
+
+    Raises:
+        ValueError: If an argument is not as above, the preset is damaged, the repository holds something else, is
+            public and should be private, or has the tag already.
+        OSError: If the Hub cannot be reached, or refuses. Nothing is published then.
+    """
+    directory = Path(directory)
+    _check_arguments(repo_id, tag)
+    description = read_description(directory)
+    verify_checksums(directory, description)
+    files = _files(directory, description)
+    card = files[CARD].decode("utf-8") if isinstance(files[CARD], bytes) else files[CARD].read_text(encoding="utf-8")
+    sizes = {name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in files.items()}
+    plan = Publication(repo_id, private, tag, sizes, card)
+    return plan if dry_run else _publish(plan, files, description, replace)
+
+
+def _check_arguments(repo_id, tag):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+        raise ValueError(f"A repository of the Hub is named org/name. Received: {repo_id!r}")
+    if tag is not None and not re.fullmatch(r"[\w][\w.-]*", tag):
+        raise ValueError(f"A tag consists of letters, digits, dots and hyphens, such as v1. Received: {tag!r}")
+
+
+def _files(directory, description):
+    """Returns what is sent: paths, and the bytes of a card that is not among them."""
+    names = ["preset.json", *needed_files(description)]
+    if (directory / "metadata.json").is_file() and "metadata.json" not in names:
+        names.append("metadata.json")
+    files = {name: directory / name for name in PRESET_FILES if name in names}
+    pictures = (path for path in sorted(directory.iterdir()) if path.suffix.lower() in _PICTURES and path.is_file())
+    if (directory / CARD).is_file():
+        files[CARD] = directory / CARD
+    else:
+        files[CARD] = _card(directory).encode("utf-8")
+    return files | {path.name: path for path in pictures}
+
+
+def _card(directory):
+    try:
+        from keras_regpose.hub.card import preset_card
+    except ModuleNotFoundError:
+        return "---\nlibrary_name: keras\npipeline_tag: keypoint-detection\ntags: [keras-regpose]\n---\n"
+    return preset_card(directory)
+
+
+def _publish(plan, files, description, replace):
+    import huggingface_hub
+
+    api = huggingface_hub.HfApi(library_name="keras_regpose")
+    with hub_access(plan.repo_id, writing=True):
+        remote = _remote(api, plan.repo_id)
+        _check_remote(plan, remote, description, replace)
+        if remote is None:
+            api.create_repo(plan.repo_id, private=plan.private)
+            remote = api.model_info(plan.repo_id)
+        tags = {tag.name for tag in api.list_repo_refs(plan.repo_id).tags}
+        if plan.tag in tags:
+            raise ValueError(
+                f"{plan.repo_id} has the tag {plan.tag} already. Choose another, or leave it to be numbered"
+            )
+        theirs = {file.rfilename for file in remote.siblings}
+        stale = sorted((theirs & set(PRESET_FILES)) - set(files))
+        operations = [
+            huggingface_hub.CommitOperationAdd(name, file if isinstance(file, bytes) else str(file))
+            for name, file in files.items()
+        ]
+        operations += [huggingface_hub.CommitOperationDelete(name) for name in stale]
+        skeleton = description["skeleton"]
+        commit = api.create_commit(
+            plan.repo_id,
+            operations,
+            commit_message=f"Pose model of {len(skeleton['keypoints'])} keypoints ({skeleton['name']})",
+            parent_commit=remote.sha,
+        )
+        tag = plan.tag or _next_tag(tags)
+        api.create_tag(plan.repo_id, tag=tag, revision=commit.oid)
+    return Publication(plan.repo_id, bool(remote.private), tag, plan.sizes, plan.card, commit.oid)
+
+
+def _remote(api, repo_id):
+    import huggingface_hub
+
+    try:
+        return api.model_info(repo_id, timeout=10)
+    except huggingface_hub.errors.RepositoryNotFoundError as error:
+        if error.response.status_code == 404:
+            return None
+        raise
+
+
+def _check_remote(plan, remote, description, replace):
+    if remote is None:
+        return
+    if plan.private and not remote.private:
+        raise ValueError(
+            f"{plan.repo_id} exists and is public, so nothing was sent. Make it private in its settings on the Hub "
+            "first, or choose another name"
+        )
+    names = {file.rfilename for file in remote.siblings}
+    if replace or not names - {".gitattributes", CARD}:
+        return
+    if "preset.json" not in names:
+        raise ValueError(
+            f"{plan.repo_id} holds something that is not a preset ({', '.join(sorted(names)[:5])}). Choose another "
+            "name, or say that it may be replaced (replace=True, --replace)"
+        )
+    theirs, ours = _remote_skeleton(plan.repo_id, remote.sha), description["skeleton"]
+    if theirs.get("keypoints") != ours["keypoints"]:
+        raise ValueError(
+            f"{plan.repo_id} holds a model of the skeleton {theirs.get('name')!r} with "
+            f"{len(theirs.get('keypoints', []))} keypoints, this one is of {ours['name']!r} with "
+            f"{len(ours['keypoints'])}. Choose another name, or say that it may be replaced (replace=True, --replace)"
+        )
+
+
+def _remote_skeleton(repo_id, revision):
+    import huggingface_hub
+
+    path = huggingface_hub.hf_hub_download(repo_id, "preset.json", revision=revision)
+    try:
+        return dict(json.loads(Path(path).read_text(encoding="utf-8"))["skeleton"])
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _next_tag(tags):
+    numbers = [int(tag[1:]) for tag in tags if re.fullmatch(r"v\d+", tag)]
+    return f"v{max(numbers, default=0) + 1}"
