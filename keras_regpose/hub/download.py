@@ -6,7 +6,6 @@ checksum was compared.
 """
 
 import contextlib
-import errno
 import hashlib
 import http.client
 import json
@@ -22,11 +21,14 @@ from keras_regpose.hub.preset_files import (
     NewerFormatError,
     PresetError,
     damaged_files,
+    disk_full,
+    is_disk_full,
     read_description,
     sha256,
 )
 
 _TIMEOUT = 5  # Seconds without a byte after which a server is taken for dead, or a download for cut.
+ANOTHER_DISK = "set KERAS_REGPOSE_HOME to a folder of another disk"
 _RETRIES = 3  # Of a download that was cut, in a row without a byte.
 
 
@@ -170,7 +172,7 @@ def hub_access(repo_id: str, revision: str | None = None, writing: bool = False)
     try:
         yield
     except (OSError, HTTPError, RuntimeError) as error:
-        if getattr(error, "filename", None) and error.errno != errno.ENOSPC:
+        if getattr(error, "filename", None) and not is_disk_full(error):
             raise  # of this machine's files
         raise _explained(error, repo_id, revision, writing) from error
 
@@ -180,9 +182,8 @@ def _explained(error, repo_id, revision, writing):
 
     where = f"{repo_id} on {constants.ENDPOINT}"
     causes = list(_causes(error))
-    full = next((cause for cause in causes if getattr(cause, "errno", None) == errno.ENOSPC), None)
-    if full is not None:
-        return disk_full(Path(constants.HF_HUB_CACHE), "HF_HOME")
+    if is_disk_full(error):
+        return disk_full(Path(constants.HF_HUB_CACHE), "set HF_HOME to a folder of another disk")
     if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes):
         return ConnectionError(
             f"HF_HUB_OFFLINE is set, and {repo_id}{f'@{revision}' if revision else ''} is not in the cache "
@@ -233,13 +234,6 @@ def _causes(error):
         error = error.__cause__
 
 
-def disk_full(folder: Path, variable: str) -> OSError:
-    """Returns the error to raise when a disk is full."""
-    error = OSError(f"The disk of {folder} is full. Free some space, or set {variable} to a folder of another disk")
-    error.errno = errno.ENOSPC
-    return error
-
-
 def download_file(url: str, target: Path, sha256_prefix: str, label: str) -> None:
     """Downloads a file, going on where an interrupted download stopped.
 
@@ -251,6 +245,7 @@ def download_file(url: str, target: Path, sha256_prefix: str, label: str) -> Non
 
     Raises:
         ConnectionError: If the server cannot be reached, fails, or the connection is lost too often.
+        FileNotFoundError: If the server has no such file.
         PresetError: If the file is another one than expected.
         OSError: If it cannot be written; `errno` is ENOSPC if the disk is full.
     """
@@ -288,12 +283,14 @@ def _transfer(url, part, label):
                 if error.code == 416 and before:  # The part is longer than the file.
                     part.unlink()
                     continue
+                if error.code == 404:
+                    raise FileNotFoundError(f"There is no {url}") from error
                 later = error.headers.get("Retry-After")
                 hint = f"in {later} seconds" if later else "later"
                 raise ConnectionError(f"{url} answered {error.code} ({error.reason}). Try again {hint}") from error
             except (OSError, http.client.HTTPException) as error:
-                if getattr(error, "errno", None) == errno.ENOSPC:
-                    raise disk_full(part.parent, "KERAS_REGPOSE_HOME") from error
+                if is_disk_full(error):
+                    raise disk_full(part.parent, ANOTHER_DISK) from error
                 if isinstance(error, PermissionError):
                     raise
                 reason = str(getattr(error, "reason", error)) or type(error).__name__
@@ -320,7 +317,7 @@ def _receive(url, part, position, bar):
         length = response.headers.get("Content-Length")
         total = position + int(length) if length else None
         if total and total - position > shutil.disk_usage(part.parent).free:
-            raise disk_full(part.parent, "KERAS_REGPOSE_HOME")
+            raise disk_full(part.parent, ANOTHER_DISK)
         bar.total, bar.n = total, position
         with open(part, "ab" if resumes else "wb") as file:
             while chunk := response.read(1 << 18):

@@ -6,8 +6,16 @@ import re
 import shutil
 from pathlib import Path
 
-from keras_regpose.hub.download import cache_home, cached_hub_preset, download_file, hub_preset, is_intact
-from keras_regpose.hub.preset_files import PresetError, is_preset, load_preset, read_description, save_preset
+from keras_regpose.hub.download import ANOTHER_DISK, cache_home, cached_hub_preset, download_file, hub_preset, is_intact
+from keras_regpose.hub.preset_files import (
+    PresetError,
+    disk_full,
+    is_disk_full,
+    is_preset,
+    load_preset,
+    read_description,
+    save_preset,
+)
 from keras_regpose.hub.presets import list_presets, preset_info
 from keras_regpose.models.regressor import PoseRegressor
 from keras_regpose.skeleton import SKELETONS, Skeleton
@@ -155,6 +163,11 @@ def _build(name, info, folder):
         if folder.exists():
             shutil.rmtree(folder)
         model = from_mmpose(checkpoint, name)
-        save_preset(model, folder, preset=name, license=info["license"], origin=info["checkpoint"])
+        try:
+            save_preset(model, folder, preset=name, license=info["license"], origin=info["checkpoint"])
+        except OSError as error:
+            if is_disk_full(error):
+                raise disk_full(folder.parent, ANOTHER_DISK) from error
+            raise
         checkpoint.unlink()
     return folder

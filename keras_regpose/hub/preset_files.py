@@ -7,6 +7,7 @@ SHA-256 of the other files, and `flow.weights.h5` holds the density learned by t
 A preset may come from a stranger: nothing in it is executed, and no file beside it is opened.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -45,6 +46,10 @@ def save_preset(model: PoseRegressor, directory: str | os.PathLike, half_precisi
         directory: str or path. A preset that is already there is replaced.
         half_precision: bool. Whether weights are stored as float16, which halves the file; they are read as float32.
         **facts: JSON-ready values that go into `preset.json` (metrics, licence, data).
+
+    Raises:
+        PresetError: If something else is there.
+        OSError: If it cannot be written; `errno` is ENOSPC if the disk is full. What was there is still there then.
     """
     directory = Path(directory)
     if directory.exists() and not (directory.is_dir() and (not any(directory.iterdir()) or is_preset(directory))):
@@ -75,6 +80,10 @@ def save_preset(model: PoseRegressor, directory: str | os.PathLike, half_precisi
             shutil.rmtree(old)
         else:
             os.replace(temporary, directory)
+    except (OSError, RuntimeError) as error:
+        if is_disk_full(error):
+            raise disk_full(directory.parent, "choose a folder of another disk") from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -183,6 +192,22 @@ def verify_checksums(directory: str | os.PathLike, description: dict) -> None:
             f"{directory} is damaged: {' and '.join(damaged)} differ from the SHA-256 in preset.json. "
             "Download or save the preset again"
         )
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error is that of a full disk. HDF5 hides it in others, which may have no `errno`."""
+    while error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC or f"errno = {errno.ENOSPC}," in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def disk_full(folder: Path, advice: str) -> OSError:
+    """Returns the error to raise when a disk is full."""
+    error = OSError(f"The disk of {folder} is full. Free some space, or {advice}")
+    error.errno = errno.ENOSPC
+    return error
 
 
 def sha256(path: str | os.PathLike) -> str:
