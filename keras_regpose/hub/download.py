@@ -220,7 +220,8 @@ def _explained(error, repo_id, revision, writing):
             f"{f'in {wait} seconds' if wait else 'in some minutes'}, or log in with `hf auth login`"
         )
     if status is not None:
-        return ConnectionError(f"{constants.ENDPOINT} failed for {repo_id} ({status}). Try again later")
+        nothing = " Nothing was published." if writing else ""
+        return ConnectionError(f"{constants.ENDPOINT} failed for {repo_id} ({status}).{nothing} Try again later")
     reason = " ".join(str(causes[-1]).split()) or type(causes[-1]).__name__
     return ConnectionError(
         f"{constants.ENDPOINT} cannot be reached for {repo_id} ({reason}). Check the connection, proxies and "

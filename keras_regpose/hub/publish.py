@@ -144,7 +144,7 @@ def _publish(plan, files, description, replace):
         if remote is None:
             api.create_repo(plan.repo_id, private=plan.private)
             remote = api.model_info(plan.repo_id)
-        tags = {tag.name for tag in api.list_repo_refs(plan.repo_id).tags}
+        tags = {tag.name: tag.target_commit for tag in api.list_repo_refs(plan.repo_id).tags}
         if plan.tag in tags:
             raise ValueError(
                 f"{plan.repo_id} has the tag {plan.tag} already. Choose another, or leave it to be numbered"
@@ -163,8 +163,10 @@ def _publish(plan, files, description, replace):
             commit_message=f"Pose model of {len(skeleton['keypoints'])} keypoints ({skeleton['name']})",
             parent_commit=remote.sha,
         )
-        tag = plan.tag or _next_tag(tags)
-        api.create_tag(plan.repo_id, tag=tag, revision=commit.oid)
+        # A commit that changes nothing is not made, and keeps its name.
+        tag = plan.tag or next((name for name, target in tags.items() if target == commit.oid), _next_tag(tags))
+        if tag not in tags:
+            api.create_tag(plan.repo_id, tag=tag, revision=commit.oid)
     return Publication(plan.repo_id, bool(remote.private), tag, plan.sizes, plan.card, commit.oid)
 
 
