@@ -19,23 +19,24 @@ from environment import environment
 from repeated_coco import repeat_coco
 
 here = Path(__file__).parent
-BATCH, STEPS = 32, 20
+STEPS = 20
 
 
-def peak_gib():
-    kib = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]
+def memory_gib(field):
+    kib = re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]
     return round(int(kib) / 2**20, 2)
 
 
-def measure(folder, backbone, cache_gb, start):
-    """Prints a JSON object per stage: what was done, seconds since the start, peak memory so far in GiB."""
+def measure(folder, backbone, batch, cache_gb, start):
+    """Prints a JSON object per stage: what was done, seconds since the start, memory now and at its peak in GiB."""
     import keras
 
     import keras_regpose as rp
     from keras_regpose.data.folders import open_dataset
 
     def report(stage):
-        row = {"stage": stage, "seconds": round(time.time() - start, 1), "peak_gib": peak_gib()}
+        row = {"stage": stage, "seconds": round(time.time() - start, 1)}
+        row |= {"resident_gib": memory_gib("VmRSS"), "peak_gib": memory_gib("VmHWM")}
         print("RESULT" + json.dumps(row), flush=True)
 
     report("libraries imported")
@@ -43,16 +44,16 @@ def measure(folder, backbone, cache_gb, start):
     report(f"annotations of {len(people)} people read")
     model = rp.PoseRegressor(backbone, rp.COCO17)
     model.compile(keras.optimizers.Adam(1e-3))
-    dataset = rp.data.make_dataset(people, model, True, BATCH, repeat=True, cache_bytes=int(cache_gb * 2**30))
+    dataset = rp.data.make_dataset(people, model, True, batch, repeat=True, cache_bytes=int(cache_gb * 2**30))
 
     class Steps(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if batch in (0, STEPS - 1):
-                report(f"training step {batch + 1}")
+        def on_train_batch_end(self, step, logs=None):
+            if step in (0, STEPS - 1):
+                report(f"training step {step + 1}")
 
     model.fit(dataset, steps_per_epoch=STEPS, verbose=0, callbacks=[Steps()])
     batches = iter(dataset)
-    for _ in range(len(people) // BATCH):
+    for _ in range(len(people) // batch):
         next(batches)
     report("an epoch of the pipeline alone")
 
@@ -63,15 +64,17 @@ def main():
     parser.add_argument("--people", type=int, default=150_000)
     parser.add_argument("--backbone", default="mobilenetv2")
     parser.add_argument("--cache-gb", type=float, default=1.0)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--measure", nargs=2, metavar=("FOLDER", "START"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         folder, start = options.measure
-        measure(folder, options.backbone, options.cache_gb, float(start))
+        measure(folder, options.backbone, options.batch_size, options.cache_gb, float(start))
         return
     with tempfile.TemporaryDirectory() as folder:
         repeat_coco(options.coco, f"{folder}/coco", options.people)
-        settings = ["--backbone", options.backbone, "--cache-gb", str(options.cache_gb)]
+        settings = ["--backbone", options.backbone, "--batch-size", str(options.batch_size)]
+        settings += ["--cache-gb", str(options.cache_gb)]
         command = [sys.executable, __file__, *settings, "--measure", f"{folder}/coco", str(time.time())]
         annotations = Path(folder, "coco/annotations/person_keypoints_train2017.json").stat().st_size
         stages = []
@@ -85,7 +88,7 @@ def main():
     result = {
         "environment": environment(),
         "model": options.backbone,
-        "batch": BATCH,
+        "batch": options.batch_size,
         "cache_gib": options.cache_gb,
         "annotation_file_mib": round(annotations / 2**20),
         "stages": stages,

@@ -3,7 +3,9 @@
 import json
 import math
 import os
+from array import array
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 
 import numpy as np
 
@@ -34,18 +36,36 @@ class SampleList(Sequence):
         self.skeleton = skeleton
         self.annotations = annotations
         self.skipped = list(skipped)
-        self._samples = samples
+        self._count = len(samples)
+        self._columns = {field.name: _column([getattr(s, field.name) for s in samples]) for field in fields(Sample)}
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return self._count
 
     def __getitem__(self, index):
-        return self._samples[index]
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        return Sample(**{name: column[index] for name, column in self._columns.items()})
 
     @property
-    def photographs(self) -> list[str]:
-        """The photograph of each sample: the loader reads those that share one close together."""
-        return [sample.image for sample in self._samples]
+    def photographs(self) -> Sequence:
+        """What tells the photograph of each sample: the loader reads those that share one close together."""
+        paths = self._columns["image"]
+        return paths if all(isinstance(path, str) for path in paths) else range(len(self))
+
+
+def _column(values):
+    """Packs one field of all samples: as Python objects, COCO's people would take more than a gigabyte."""
+    kinds = {type(value) for value in values}
+    if kinds == {np.ndarray} and len({(value.dtype, value.shape) for value in values}) == 1:
+        return np.stack(values)
+    if kinds == {str}:
+        known: dict[str, str] = {}
+        return [known.setdefault(value, value) for value in values]
+    if kinds == {float} or (kinds == {int} and max(map(abs, values)) < 1 << 63):
+        return array("d" if kinds == {float} else "q", values)  # which gives Python numbers back
+    return values
 
 
 def collect(
