@@ -184,7 +184,10 @@ def _explained(error, repo_id, revision, writing):
     causes = list(_causes(error))
     if is_disk_full(error):
         return disk_full(Path(constants.HF_HUB_CACHE), "set HF_HOME to a folder of another disk")
-    if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes):
+    offline = any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes)
+    if offline and writing:
+        return ConnectionError("HF_HUB_OFFLINE is set, so nothing is published. Unset it to go online")
+    if offline:
         return ConnectionError(
             f"HF_HUB_OFFLINE is set, and {repo_id}{f'@{revision}' if revision else ''} is not in the cache "
             f"({constants.HF_HUB_CACHE}). Unset it to go online once"

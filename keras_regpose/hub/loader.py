@@ -80,7 +80,8 @@ def _load(name, load_weights, refresh):
     if is_preset(name):
         return load_preset(name, load_weights)
     if isinstance(name, os.PathLike) or os.sep in name:
-        raise FileNotFoundError(f"There is no preset at {name}: a preset directory holds a preset.json")
+        hint = f". One of the Hub is written hf://{name}" if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) else ""
+        raise FileNotFoundError(f"There is no preset at {name}: a preset directory holds a preset.json{hint}")
     info = preset_info(name)
     if not load_weights:
         skeleton, input_size = SKELETONS[info["skeleton"]], tuple(info["input_size"])
@@ -160,8 +161,8 @@ def _build(name, info, folder):
         _log.warning("Building %s from the official checkpoint %s, once", name, url)
         checkpoint = cache_home() / "checkpoints" / url.rsplit("/", 1)[1]
         download_file(url, checkpoint, info["checkpoint"]["sha256_prefix"], name)
-        if folder.exists():
-            shutil.rmtree(folder)
+        for old in (folder, *folder.parent.glob(f".{folder.name}-*")):  # damaged, or of a process that was killed
+            shutil.rmtree(old, ignore_errors=True)
         model = from_mmpose(checkpoint, name)
         try:
             save_preset(model, folder, preset=name, license=info["license"], origin=info["checkpoint"])

@@ -92,7 +92,8 @@ def publish_preset(
     Raises:
         ValueError: If an argument is not as above, the preset is damaged, the repository holds something else, is
             public and should be private, or has the tag already.
-        OSError: If the Hub cannot be reached, or refuses. Nothing is published then.
+        OSError: If the Hub cannot be reached, or refuses. Nothing is published then, unless the tag alone failed,
+            which the message says.
     """
     directory = Path(directory)
     _check_arguments(repo_id, tag)
@@ -163,11 +164,21 @@ def _publish(plan, files, description, replace):
             commit_message=f"Pose model of {len(skeleton['keypoints'])} keypoints ({skeleton['name']})",
             parent_commit=remote.sha,
         )
-        # A commit that changes nothing is not made, and keeps its name.
-        tag = plan.tag or next((name for name, target in tags.items() if target == commit.oid), _next_tag(tags))
-        if tag not in tags:
-            api.create_tag(plan.repo_id, tag=tag, revision=commit.oid)
+    # A commit that changes nothing is not made, and keeps its name.
+    tag = plan.tag or next((name for name, target in tags.items() if target == commit.oid), _next_tag(tags))
+    if tag not in tags:
+        _make_tag(api, plan.repo_id, tag, commit.oid)
     return Publication(plan.repo_id, bool(remote.private), tag, plan.sizes, plan.card, commit.oid)
+
+
+def _make_tag(api, repo_id, tag, commit):
+    try:
+        with hub_access(repo_id, writing=True):
+            api.create_tag(repo_id, tag=tag, revision=commit)
+    except OSError as error:
+        raise ConnectionError(
+            f"{repo_id} is published (commit {commit[:10]}), but without its tag {tag}. Publish it again to make it"
+        ) from error
 
 
 def _remote(api, repo_id):

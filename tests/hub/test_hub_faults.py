@@ -164,6 +164,11 @@ def test_offline_by_choice(published, monkeypatch):
     with pytest.raises(ConnectionError, match="HF_HUB_OFFLINE is set, and org/pose@v1 is not in the cache .* Unset it"):
         from_preset(f"hf://{REPO}@v1")
     assert published.log == []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    folder = hub_preset(REPO)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    log = published.work()
+    assert hub_preset(REPO) == folder and log == []
 
 
 def test_a_connection_cut_in_mid_file_resumes(published, preset_bytes, monkeypatch):

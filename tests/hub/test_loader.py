@@ -125,5 +125,7 @@ def test_the_architecture_alone(model, preset):
 def test_missing_names_are_explained(tmp_path):
     with pytest.raises(FileNotFoundError, match="no preset at"):
         from_preset(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match="no preset at org/name: .* One of the Hub is written hf://org/name"):
+        from_preset("org/name")
     with pytest.raises(ValueError, match="Did you mean"):
         from_preset("resnet50_rle_cocoo")

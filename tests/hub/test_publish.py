@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from hub_server import OWNER_TOKEN, STRANGER_TOKEN
+from huggingface_hub import constants
 
 from keras_regpose import COCO17, LSP14, PoseRegressor, from_preset
 from keras_regpose.cli import main
@@ -184,6 +185,28 @@ def test_all_or_nothing(hub, owner, preset, preset_bytes, step):
     hub.work()
     publish_preset(preset, "org/pose")
     assert hub.files("org/pose")["README.md"] == b"# Second\n"
+
+
+def test_a_tag_that_fails_is_made_by_publishing_again(hub, owner, preset):
+    hub.fail("POST .*/tag/", status=500)
+    with pytest.raises(
+        ConnectionError, match="org/pose is published .commit .*, but without its tag v1. Publish it ag"
+    ):
+        publish_preset(preset, "org/pose")
+    commits = list(hub.repositories["org/pose"].commits)
+    hub.work()
+    assert publish_preset(preset, "org/pose").commit == commits[-1]
+    assert hub.repositories["org/pose"].tags == {"v1": commits[-1]}
+    assert list(hub.repositories["org/pose"].commits) == commits
+
+
+def test_no_network(owner, preset, caches, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ConnectionError, match="http://127.0.0.1:9 cannot be reached for org/pose"):
+        publish_preset(preset, "org/pose")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match="HF_HUB_OFFLINE is set, so nothing is published"):
+        publish_preset(preset, "org/pose")
 
 
 def test_a_commit_of_somebody_else_in_between_is_not_lost(hub, owner, preset, preset_bytes, monkeypatch):
