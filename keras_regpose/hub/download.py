@@ -10,7 +10,9 @@ import hashlib
 import http.client
 import json
 import os
+import queue
 import shutil
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -27,7 +29,7 @@ from keras_regpose.hub.preset_files import (
     sha256,
 )
 
-_TIMEOUT = 5  # Seconds without a byte after which a server is taken for dead, or a download for cut.
+_TIMEOUT = 4  # Seconds without a byte after which a server is taken for dead, or a download for cut.
 ANOTHER_DISK = "set KERAS_REGPOSE_HOME to a folder of another disk"
 _RETRIES = 3  # Of a download that was cut, in a row without a byte.
 
@@ -104,7 +106,8 @@ def _download_snapshot(repo_id, revision):
 
     # The answer to this one request decides what is wrong, if anything is: the client's downloads repeat a failed
     # request for 23 seconds, and confuse "unreachable" with "absent".
-    info = huggingface_hub.HfApi(library_name="keras_regpose").model_info(repo_id, revision=revision, timeout=_TIMEOUT)
+    api = huggingface_hub.HfApi(library_name="keras_regpose")
+    info = _in_time(lambda: api.model_info(repo_id, revision=revision, timeout=_TIMEOUT))
     names = {file.rfilename for file in info.siblings}
     if "preset.json" not in names:
         raise PresetError(
@@ -315,7 +318,8 @@ def _receive(url, part, position, bar):
     headers = {"User-Agent": "keras_regpose", "Accept-Encoding": "identity"}
     if position:
         headers["Range"] = f"bytes={position}-"
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT) as response:
+    request = urllib.request.Request(url, headers=headers)
+    with _in_time(lambda: urllib.request.urlopen(request, timeout=_TIMEOUT)) as response:
         resumes = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {position}-")
         position = position if resumes else 0
         length = response.headers.get("Content-Length")
@@ -328,3 +332,23 @@ def _receive(url, part, position, bar):
                 file.write(chunk)
                 bar.update(len(chunk))
     return total is None or part.stat().st_size >= total
+
+
+def _in_time(request):
+    """Returns what a request returns. Timeouts of sockets count for each address of a host, and not for its name."""
+    answers = queue.SimpleQueue()
+
+    def work():
+        try:
+            answers.put((request(), None))
+        except BaseException as error:
+            answers.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=_TIMEOUT + 1)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {_TIMEOUT + 1} seconds") from None
+    if error is not None:
+        raise error
+    return answer

@@ -13,6 +13,7 @@ from keras_regpose.hub.preset_files import (
     needed_files,
     read_description,
     save_preset,
+    sha256,
     verify_checksums,
 )
 
@@ -119,6 +120,9 @@ def _files(directory, description):
     if (directory / "metadata.json").is_file() and "metadata.json" not in names:
         names.append("metadata.json")
     files = {name: directory / name for name in PRESET_FILES if name in names}
+    if not description.get("checksums"):  # of an earlier version of this package
+        listed = {"checksums": {name: sha256(path) for name, path in files.items() if name != "preset.json"}}
+        files["preset.json"] = (json.dumps(description | listed, indent=1) + "\n").encode("utf-8")
     pictures = (path for path in sorted(directory.iterdir()) if path.suffix.lower() in _PICTURES and path.is_file())
     if (directory / CARD).is_file():
         files[CARD] = directory / CARD

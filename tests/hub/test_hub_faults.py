@@ -6,7 +6,9 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,3 +269,34 @@ def test_addresses():
     for address in ("hf://org", "hf://a/b/c", "hf://org/name@", "hf://org/na me"):
         with pytest.raises(ValueError, match=f"hf://org/name@revision. Received: '{re.escape(address)}'"):
             from_preset(address)
+
+
+LOAD = """
+import json, sys
+from keras_regpose.hub.download import hub_preset
+print(hub_preset("org/pose", sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_the_environment_variables_of_huggingface_hub(published, caches, preset_bytes):
+    published.repositories[REPO].private = True
+    published.repositories[REPO].tags["v1"] = published.repositories[REPO].branches["main"]
+    environment = os.environ | {
+        "HF_ENDPOINT": published.url,
+        "HF_HOME": str(caches / "mine"),
+        "HF_TOKEN": OWNER_TOKEN,
+        "HF_HUB_DISABLE_XET": "1",
+    }
+
+    def load(**more):
+        command = [sys.executable, "-c", LOAD, "v1"]
+        return subprocess.run(command, env=environment | more, capture_output=True, text=True)
+
+    assert "HF_HUB_OFFLINE is set" in load(HF_HUB_OFFLINE="1").stderr and published.log == []
+    folder = Path(load().stdout.strip())
+    assert folder.is_relative_to(caches / "mine") and published.log
+    assert_equal_files(folder, preset_bytes)
+    log = published.work()
+    assert load(HF_TOKEN="").stdout == load(HF_HUB_OFFLINE="1").stdout == f"{folder}\n"
+    assert log == []

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from torch_files import write_legacy
 
 from keras_regpose import from_preset, preset_info
 from keras_regpose.convert import from_mmpose, mmpose
-from keras_regpose.hub import loader
+from keras_regpose.hub import download, loader
 from keras_regpose.hub.preset_files import PresetError
 from keras_regpose.hub.presets import _table, list_presets
 
@@ -162,6 +163,18 @@ def test_no_network_at_all(caches, monkeypatch):
     )
     assert f"keras-regpose convert mmpose CHECKPOINT.pth --preset {NAME}" in message
     assert "Bundled with the package: mobilenetv2_rle_lspet" in message and "\n" not in message
+
+
+def test_a_network_that_swallows_everything(caches, monkeypatch):
+    monkeypatch.setattr(download, "_TIMEOUT", 0.5)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: time.sleep(20))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://hub.example")
+    start = time.monotonic()
+    with pytest.raises(
+        ConnectionError, match="From the Hub: .*no answer in 1.5 s.* official checkpoint: .*no answer in"
+    ):
+        from_preset(NAME)
+    assert time.monotonic() - start < 4
 
 
 def test_offline_by_choice(row, hub, files, monkeypatch):

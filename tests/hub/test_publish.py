@@ -110,6 +110,16 @@ def test_only_the_preset_its_card_and_pictures_are_sent(hub, owner, preset, caps
     assert sent == {name: kept[name] for name in kept if name not in ("secrets.txt", ".env", "events.h5")}
 
 
+def test_a_preset_without_checksums_gets_them(hub, owner, preset, preset_bytes):
+    description = json.loads(preset_bytes["preset.json"])
+    checksums = description.pop("checksums")
+    (preset / "preset.json").write_text(json.dumps(description))
+    publication = publish_preset(preset, "org/pose")
+    sent = hub.files("org/pose")["preset.json"]
+    assert json.loads(sent) == description | {"checksums": checksums}
+    assert publication.sizes["preset.json"] == len(sent)
+
+
 def test_tags(hub, owner, preset):
     assert publish_preset(preset, "org/pose", tag="paper").address == "hf://org/pose@paper"
     (preset / "README.md").write_text("# Changed\n")
