@@ -16,7 +16,7 @@ from keras_regpose.hub.preset_files import (
     read_description,
     save_preset,
 )
-from keras_regpose.hub.presets import list_presets, preset_info
+from keras_regpose.hub.presets import preset_info
 from keras_regpose.models.regressor import PoseRegressor
 from keras_regpose.skeleton import SKELETONS, Skeleton
 
@@ -125,12 +125,11 @@ def _published(name, info, refresh):
     except OSError as error:
         if error.errno is not None:
             raise
-        bundled = ", ".join(preset for preset in list_presets() if is_preset(BUNDLED / preset))
+        url = info["checkpoint"]["url"]
         raise ConnectionError(
             f"The weights of {name} are not on this machine and could not be fetched. From the Hub: {hub_error}. From "
-            f"the official checkpoint: {error}. Or download {info['checkpoint']['url']} on another machine and convert "
-            f"it with `keras-regpose convert mmpose CHECKPOINT.pth --preset {name} --out DIR`, then load that "
-            f"directory. Bundled with the package: {bundled}"
+            f"the official checkpoint: {error}. Or download {'it' if url in str(error) else url} on another machine, "
+            f"convert it with `keras-regpose convert mmpose CHECKPOINT.pth --preset {name} --out DIR`, and load DIR"
         ) from error
 
 
