@@ -18,12 +18,11 @@ from huggingface_hub import constants
 from keras_regpose import from_preset
 from keras_regpose.hub import download
 from keras_regpose.hub.download import hub_preset
-from keras_regpose.hub.preset_files import PresetError, load_preset
+from keras_regpose.hub.preset_files import PresetError
 
 REPO = "org/pose"
 FORK = multiprocessing.get_context("fork")  # a child that only downloads; it need not import TensorFlow again
 DAMAGED_FILES = download.damaged_files
-CROPS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
 
 
 @pytest.fixture
@@ -37,18 +36,21 @@ def assert_equal_files(folder, expected):
     assert found == expected
 
 
+def assert_same(model, other):
+    for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def incomplete(cache):
     return list(cache.rglob("*.incomplete"))
 
 
 def test_the_first_load_downloads_and_the_next_ones_make_no_request(published, preset_bytes, model):
-    loaded = from_preset(f"hf://{REPO}")
-    np.testing.assert_array_equal(loaded.predict(CROPS, verbose=0), model.predict(CROPS, verbose=0))
+    assert_same(from_preset(f"hf://{REPO}"), model)
     fetched = [path for method, path, _ in published.log if method == "GET" and "/api/" not in path]
     assert len(fetched) == len(preset_bytes)
     log = published.work()
-    again = from_preset(f"hf://{REPO}")
-    np.testing.assert_array_equal(again.predict(CROPS, verbose=0), model.predict(CROPS, verbose=0))
+    assert_same(from_preset(f"hf://{REPO}"), model)
     assert log == []
     folder = hub_preset(REPO)
     assert hub_preset(REPO, folder.name) == folder and log == []
@@ -245,9 +247,7 @@ def test_two_processes_at_once_download_once(published, preset_bytes):
     assert log == []
 
 
-def test_a_process_killed_in_mid_download_leaves_nothing_that_is_used(
-    published, preset_bytes, caches, model, monkeypatch
-):
+def test_a_process_killed_in_mid_download_leaves_nothing_that_is_used(published, preset_bytes, caches, monkeypatch):
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)
     published.fail("GET /cdn/", rate=500_000)
     process = FORK.Process(target=hub_preset, args=(REPO,))
@@ -261,8 +261,6 @@ def test_a_process_killed_in_mid_download_leaves_nothing_that_is_used(
     published.work()
     assert download.cached_hub_preset(REPO) is None
     assert_equal_files(hub_preset(REPO), preset_bytes)
-    loaded = load_preset(hub_preset(REPO))
-    np.testing.assert_array_equal(loaded.predict(CROPS, verbose=0), model.predict(CROPS, verbose=0))
 
 
 def test_addresses():

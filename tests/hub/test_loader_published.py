@@ -167,13 +167,11 @@ def test_no_network_at_all(caches, monkeypatch):
 
 
 def test_a_network_that_swallows_everything(caches, monkeypatch):
-    monkeypatch.setattr(download, "_TIMEOUT", 0.5)
+    monkeypatch.setattr(download, "_TIMEOUT", 0)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: time.sleep(20))
     monkeypatch.setattr(constants, "ENDPOINT", "http://hub.example")
     start = time.monotonic()
-    with pytest.raises(
-        ConnectionError, match="From the Hub: .*no answer in 1.5 s.* official checkpoint: .*no answer in"
-    ):
+    with pytest.raises(ConnectionError, match="From the Hub: .*no answer in 1 s.* official checkpoint: .*no answer in"):
         from_preset(NAME)
     assert time.monotonic() - start < 4
 
