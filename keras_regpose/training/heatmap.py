@@ -1,0 +1,101 @@
+"""Pretraining of a backbone with heatmaps, from which two published rows start.
+
+The deconvolution head is used here alone: what goes on from this is the backbone.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_regpose.models.batch_norm import BatchNormalization
+
+SIGMA = 2.0  # pixels of the heatmap
+RADIUS = 3 * SIGMA
+
+
+def heatmap_model(model: keras.Model) -> keras.Model:
+    """Puts a deconvolution head on a model's backbone; training it trains that backbone, which both share.
+
+    Three 4×4 deconvolutions of stride 2 with 256 filters, then a heatmap a keypoint. Source: Xiao et al. 2018, "Simple
+    Baselines for Human Pose Estimation and Tracking", section 2.
+
+    Args:
+        model: `PoseRegressor`.
+
+    Returns:
+        keras.Model from (B, H, W, 3) RGB 0–255 to (B, H', W', K) heatmaps, eight times the size of the features.
+    """
+    backbone = model.backbone
+    x = backbone.output
+    initializer = keras.initializers.RandomNormal(stddev=0.001)
+    for number in range(3):
+        x = keras.layers.Conv2DTranspose(
+            256,
+            4,
+            strides=2,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=initializer,
+            name=f"deconvolution{number}",
+        )(x)
+        x = BatchNormalization(epsilon=1e-5, momentum=0.9, name=f"deconvolution{number}_bn")(x)
+        x = keras.layers.ReLU(name=f"deconvolution{number}_relu")(x)
+    heatmaps = keras.layers.Conv2D(
+        len(model.skeleton), 1, kernel_initializer=initializer, dtype="float32", name="heatmaps"
+    )(x)
+    return keras.Model(backbone.input, heatmaps, name="heatmap_model")
+
+
+@keras.saving.register_keras_serializable("keras_regpose")
+class HeatmapLoss(keras.losses.Loss):
+    """Mean squared error to heatmaps drawn from keypoints.
+
+    Source: `MSRAHeatmap` (a Gaussian of σ = 2 around the nearest pixel, cut off at 3σ) and
+    `KeypointMSELoss(use_target_weight=True)` of MMPose 1.3.2.
+    """
+
+    def __init__(self, name="heatmap"):
+        super().__init__(name=name)
+
+    def call(self, y_true, y_pred):
+        height, width = y_pred.shape[1:3]
+        heatmaps, weights = draw_heatmaps(y_true, height, width)
+        return ops.mean(ops.square((y_pred - heatmaps) * weights[:, None, None, :]), axis=(1, 2, 3))
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def draw_heatmaps(target, height: int, width: int):
+    """Draws a Gaussian for each keypoint.
+
+    Args:
+        target: (B, K, 3) float tensor: x, y in crop units, weight.
+        height: int. Of the heatmaps.
+        width: int.
+
+    Returns:
+        (B, height, width, K) heatmaps, and (B, K) weights: 0 where no part of the Gaussian is inside.
+
+    Example:
+
+    >>> heatmaps, weights = draw_heatmaps(np.array([[[0.5, 0.5, 1.0], [2.0, 0.5, 1.0]]], "float32"), 16, 12)
+    >>> [float(value) for value in heatmaps[0, 8, 6:9, 0]], [float(value) for value in weights[0]]
+    ([1.0, 0.8824969..., 0.6065306...], [1.0, 0.0])
+    """
+    weight = target[..., 2]
+    position = ops.where(weight[..., None] > 0, target[..., :2], 0.0)
+    center = ops.floor(position * np.array([width, height], np.float32) + 0.5)
+    inside = ops.all(
+        ops.logical_and(
+            center - RADIUS < np.array([width, height], np.float32), center + RADIUS + 1 >= np.zeros(2, np.float32)
+        ),
+        axis=-1,
+    )
+    profiles = []
+    for axis, size in ((1, height), (0, width)):
+        distance = ops.arange(size, dtype="float32")[None, :, None] - center[:, None, :, axis]
+        profile = ops.exp(-ops.square(distance) / (2 * SIGMA**2))
+        profiles.append(ops.where(ops.abs(distance) <= RADIUS, profile, 0.0))
+    heatmaps = profiles[0][:, :, None, :] * profiles[1][:, None, :, :]
+    return heatmaps, weight * ops.cast(inside, weight.dtype)

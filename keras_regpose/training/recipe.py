@@ -1,0 +1,178 @@
+"""Recipes: everything that a training run depends on, apart from the data's folder and the machine.
+
+Each row of the zoo has one in `zoo/<preset>/recipe.toml`; two pretraining recipes stand beside them.
+"""
+
+import dataclasses
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras_regpose
+from keras_regpose.data.augment import Augmentation
+
+METHODS = ("rle", "deeppose", "heatmap")
+STARTS = ("random", "torchvision", "heatmap")
+SCHEDULES = ("steps", "cosine")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Args:
+        backbone: str. A name that `PoseRegressor` knows.
+        input_size: (height, width) of the crops in pixels.
+        method: "rle", "deeppose", or "heatmap" to pretrain a backbone with a deconvolution head.
+        dataset: str. Layout of the data: "coco", "mpii", "lsp" or "synthetic".
+        start: "random"; "torchvision": ImageNet weights; "heatmap": the backbone of a `method="heatmap"` run.
+        head_bias: float. Where predictions start, in crop units: 0.5 is the crop's centre, 0 its corner as in MMPose.
+        epochs: int.
+        batch_size: int. People per step, over all devices and hosts.
+        learning_rate: float. Adam's, at this batch size, after the warm-up.
+        schedule: "steps" (divided by ten at each of `drops`) or "cosine".
+        drops: sequence of int or None. Epochs of the "steps"; None is 170/210 and 200/210 of the epochs.
+        warmup: int. Steps of linear warm-up; at most a tenth of all steps are used.
+        clip_norm: float or None. Largest norm of all gradients together.
+        accumulate: int. Steps whose gradients are averaged before the weights move.
+        average_decay: float or None. Decay of the exponential moving average of the weights; the average is what is
+            validated and saved as the best preset.
+        frozen_stages: int. Stages of the backbone (with everything before them) that do not train; -1 is none.
+        backbone_rate: float. The backbone's learning rate as a multiple of the head's.
+        delay_flow: int. Epochs before the RLE loss's flow takes part; for random starts.
+        precision: "float32", "mixed_bfloat16" or "mixed_float16".
+        validate_every: int. Epochs between validations.
+        seed: int. Of weights, order and augmentation.
+        augmentation: `Augmentation`.
+
+    Raises:
+        ValueError: If a setting is out of range.
+
+    Example:
+
+    >>> recipe = Recipe.of("resnet50_rle_coco")
+    >>> recipe.epochs, recipe.drops, recipe.batch_size, recipe.learning_rate
+    (210, (170, 200), 512, 0.001)
+    >>> smaller = recipe.changed(batch_size=64, epochs=21)
+    >>> smaller.drops, smaller.learning_rate
+    ((17, 20), 0.000125)
+    """
+
+    backbone: str = "resnet50"
+    input_size: tuple[int, int] = (256, 192)
+    method: str = "rle"
+    dataset: str = "coco"
+    start: str = "random"
+    head_bias: float = 0.5
+    epochs: int = 210
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    schedule: str = "steps"
+    drops: tuple[int, ...] | None = None
+    warmup: int = 500
+    clip_norm: float | None = None
+    accumulate: int = 1
+    average_decay: float | None = None
+    frozen_stages: int = -1
+    backbone_rate: float = 1.0
+    delay_flow: int = 0
+    precision: str = "float32"
+    validate_every: int = 10
+    seed: int = 0
+    augmentation: Augmentation = Augmentation()
+
+    def __post_init__(self):
+        object.__setattr__(self, "input_size", tuple(self.input_size))
+        if self.drops is not None:
+            object.__setattr__(self, "drops", tuple(self.drops))
+        for name, choices in (
+            ("method", METHODS),
+            ("start", STARTS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}. Received: {getattr(self, name)!r}")
+        for name in ("epochs", "batch_size", "accumulate", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
+        if not self.learning_rate >= 0:
+            raise ValueError(f"learning_rate must not be negative. Received: {self.learning_rate}")
+        if self.average_decay is not None and not 0 < self.average_decay < 1:
+            raise ValueError(f"average_decay must be between 0 and 1. Received: {self.average_decay}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm must be positive. Received: {self.clip_norm}")
+
+    @classmethod
+    def of(cls, name: str) -> "Recipe":
+        """Returns the recipe of a row of the zoo, or a pretraining recipe.
+
+        Raises:
+            ValueError: If there is none of that name.
+        """
+        path = zoo_folder() / name / "recipe.toml"
+        if not path.is_file():
+            raise ValueError(f"There is no recipe {name!r}. There are: {', '.join(list_recipes())}")
+        return cls.read(path)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> "Recipe":
+        """Reads a recipe file.
+
+        Raises:
+            ValueError: If it is not valid TOML, or has a setting that there is not.
+        """
+        try:
+            settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"The recipe {path} is not valid TOML: {error}") from error
+        return cls.from_dict(settings, str(path))
+
+    @classmethod
+    def from_dict(cls, settings: dict, source: str = "the recipe") -> "Recipe":
+        """Builds a recipe from the settings of a file, or of a checkpoint."""
+        settings = dict(settings)
+        augmentation = settings.pop("augmentation", {})
+        for given, kind in ((settings, cls), (augmentation, Augmentation)):
+            known = {field.name for field in dataclasses.fields(kind)}
+            if unknown := sorted(set(given) - known):
+                raise ValueError(f"{source} has {unknown[0]!r}, which is none of {', '.join(sorted(known))}")
+        if "scale_range" in augmentation:
+            augmentation = augmentation | {"scale_range": tuple(augmentation["scale_range"])}
+        return cls(**settings, augmentation=Augmentation(**augmentation))
+
+    def to_dict(self) -> dict:
+        """Returns the settings as JSON-ready values, from which `from_dict` builds the recipe again."""
+        return dataclasses.asdict(self)
+
+    def changed(self, **changes) -> "Recipe":
+        """Returns the recipe with other settings.
+
+        The learning rate follows the batch size, and the drops follow the epochs, in proportion, unless they are
+        changed themselves. Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
+        """
+        if "batch_size" in changes and "learning_rate" not in changes:
+            changes["learning_rate"] = self.learning_rate * changes["batch_size"] / self.batch_size
+        if "epochs" in changes and self.drops is not None and "drops" not in changes:
+            changes["drops"] = tuple(round(drop * changes["epochs"] / self.epochs) for drop in self.drops)
+        return dataclasses.replace(self, **changes)
+
+    def drop_epochs(self) -> tuple[int, ...]:
+        """Returns the epochs at which the "steps" schedule divides the learning rate by ten."""
+        if self.drops is not None:
+            return self.drops
+        return tuple(round(self.epochs * share) for share in (170 / 210, 200 / 210))
+
+
+def list_recipes() -> list[str]:
+    """Returns the names of the recipes."""
+    return sorted(path.parent.name for path in zoo_folder().glob("*/recipe.toml"))
+
+
+def zoo_folder() -> Path:
+    """Returns the folder of the zoo's recipes, results and cards: part of the package, in a clone beside it."""
+    package = Path(keras_regpose.__file__).parent
+    inside = package / "zoo"
+    return inside if inside.is_dir() else package.parent / "zoo"

@@ -1,0 +1,57 @@
+"""The model that a recipe starts from."""
+
+import os
+from pathlib import Path
+
+from keras_regpose.models.regressor import PoseRegressor
+from keras_regpose.skeleton import Skeleton
+from keras_regpose.training.recipe import Recipe
+
+
+def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike | None = None) -> PoseRegressor:
+    """Builds a recipe's model with the weights that it starts from.
+
+    Args:
+        recipe: `Recipe`.
+        skeleton: `Skeleton` of the data.
+        start: str, path or None. Where the starting weights are: torchvision's .pth file, or a preset directory whose
+            backbone is taken (the `best` folder of a pretraining run). A recipe that starts from random weights needs
+            none, and takes one that is given all the same.
+
+    Raises:
+        ValueError: If the recipe needs starting weights and none are given, or they do not fit.
+        FileNotFoundError: If there are none at that place.
+    """
+    method = "deeppose" if recipe.method == "heatmap" else recipe.method
+    model = PoseRegressor(recipe.backbone, skeleton, recipe.input_size, method=method)
+    head = model.get_layer("coordinates")
+    head.bias.assign(head.bias * 0 + recipe.head_bias)
+    if start is None:
+        if recipe.start == "torchvision":
+            raise ValueError(
+                f"This recipe starts from torchvision's ImageNet weights of {recipe.backbone}: download the .pth file "
+                "from pytorch.org and pass it with --start FILE, or pass --from-random to start from random weights"
+            )
+        if recipe.start == "heatmap":
+            raise ValueError(
+                f"This recipe starts from a backbone pretrained with heatmaps: run the recipe "
+                f"{recipe.backbone}_heatmap_coco first and pass its folder with --start FOLDER/best"
+            )
+        return model
+    if Path(start).is_dir():
+        from keras_regpose.hub.preset_files import load_preset
+
+        _copy_backbone(load_preset(start), model, start)
+    else:
+        from keras_regpose.convert.torchvision import load_torchvision_backbone
+
+        load_torchvision_backbone(model, start)
+    return model
+
+
+def _copy_backbone(source, target, name):
+    taken, wanted = source.backbone.weights, target.backbone.weights
+    if [(w.name, w.shape) for w in taken] != [(w.name, w.shape) for w in wanted]:
+        raise ValueError(f"The backbone of {name} is another one than this recipe's")
+    for from_weight, to_weight in zip(taken, wanted, strict=True):
+        to_weight.assign(from_weight)
