@@ -23,14 +23,14 @@ ALLOWED = {
     "losses": set(),
     "models": {"skeleton", "losses", "inference", "hub", "training", "export"},  # the last four inside methods only
     "inference": FIRST | {"data", "metrics"},
-    "training": FIRST | {"data", "inference", "hub"},
+    "training": FIRST | {"data", "models", "convert", "inference", "hub"},  # the last three inside functions only
     "convert": {"skeleton", "models", "losses", "hub"},
     "hub": {"skeleton", "models", "convert"},  # the last inside functions only: convert knows the table of presets
     "export": FIRST | {"data", "inference"},
 }
 AT_THE_TOP_ONLY_FROM = {
     "models": {"skeleton", "losses"},
-    "training": FIRST | {"data"},
+    "training": FIRST | {"data", "models"},
     "hub": {"skeleton", "models"},
 }
 

@@ -28,14 +28,14 @@ def box(text):
     return [x1, y1, x2, y2]
 
 
-def add_data_options(sub):
+def add_data_options(sub, dataset_required=True):
     from keras_regpose.data.folders import DATASETS
 
-    sub.add_argument("--dataset", choices=DATASETS, required=True, help="layout of the data")
+    sub.add_argument("--dataset", choices=DATASETS, required=dataset_required, help="layout of the data")
     sub.add_argument("--data", help="folder of the data")
     sub.add_argument("--count", type=positive, default=1000, help="drawn images (synthetic)")
     sub.add_argument("--limit", type=positive, help="use the first so many people only")
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--seed", type=int, help="of weights, order, augmentation and drawn people; default: 0")
 
 
 def open_samples(options, split, boxes=None):
@@ -44,7 +44,7 @@ def open_samples(options, split, boxes=None):
 
     if boxes and options.limit:
         raise ValueError("--limit counts annotated people and cannot be combined with --boxes")
-    samples = open_dataset(options.dataset, options.data, split, boxes=boxes, count=options.count, seed=options.seed)
+    samples = open_dataset(options.dataset, options.data, split, boxes=boxes, count=options.count, seed=options.seed or 0)
     return Subset(samples, range(min(options.limit, len(samples)))) if options.limit else samples
 
 

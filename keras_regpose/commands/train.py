@@ -2,77 +2,121 @@
 
 from keras_regpose.commands.shared import add_data_options, open_samples, positive, size
 
+# Options that change a setting of the recipe of the same name, with their types.
+SETTINGS = {
+    "epochs": (positive, "passes over the training people"),
+    "batch_size": (positive, "people per step, over all devices and hosts; the learning rate follows it"),
+    "learning_rate": (float, "Adam's, after the warm-up"),
+    "warmup": (int, "steps of linear warm-up"),
+    "clip_norm": (float, "largest norm of all gradients together"),
+    "accumulate": (positive, "steps whose gradients are averaged before the weights move"),
+    "average_decay": (float, "decay of the moving average of the weights, such as 0.999"),
+    "frozen_stages": (int, "stages of the backbone that stay as they are"),
+    "backbone_rate": (float, "the backbone's learning rate as a multiple of the head's"),
+    "delay_flow": (int, "epochs before RLE's flow takes part; for random starting weights"),
+    "validate_every": (positive, "epochs between validations"),
+}
+AUGMENTATION = {
+    "rotation": "largest random rotation in degrees",
+    "half_body_probability": "probability of a half-body crop",
+    "shift_probability": "probability of a random shift",
+}
+
 
 def add(command):
     """Adds the command to the parser."""
     sub = command(
         "train",
         run,
-        "Train a model, or fine-tune a preset.",
-        "keras-regpose train --dataset coco --data ~/coco --backbone resnet50 --output runs/coco",
+        "Train a model by a recipe, or fine-tune a preset.",
+        "keras-regpose train --recipe resnet50_rle_coco --data ~/coco --start resnet50-0676ba61.pth --output runs/coco",
     )
-    add_data_options(sub)
+    sub.add_argument("--recipe", help="a row of the zoo, a pretraining recipe, or a TOML file; see zoo/*/recipe.toml")
+    add_data_options(sub, dataset_required=False)
     start = sub.add_mutually_exclusive_group()
-    start.add_argument("--backbone", help="start from random weights: resnet50, mobilenetv2, mobilenetv2_0.5 …")
-    start.add_argument("--preset", help="start from a preset's weights (name or directory)")
-    sub.add_argument("--method", choices=("rle", "deeppose"), default="rle", help="loss, with --backbone")
-    sub.add_argument("--input-size", type=size, default=(256, 192), help="HEIGHTxWIDTH, with --backbone")
-    sub.add_argument("--epochs", type=positive, default=210, help="passes over the training people")
-    sub.add_argument("--batch-size", type=positive, default=64, help="people per step, over all devices")
-    sub.add_argument("--learning-rate", type=float, default=1e-3, help="Adam's, after the warm-up")
-    sub.add_argument("--schedule", choices=("steps", "cosine"), default="steps", help="of the learning rate")
-    sub.add_argument("--warmup", type=int, default=500, help="steps of linear warm-up")
-    sub.add_argument(
-        "--delay-flow", type=int, default=0, help="epochs before RLE's flow takes part; for random starting weights"
-    )
-    sub.add_argument("--rotation", type=float, default=80.0, help="largest random rotation in degrees")
-    sub.add_argument("--scale-range", type=float, nargs=2, default=(0.5, 1.5), help="of the random scaling")
-    sub.add_argument("--half-body", type=float, default=0.3, help="probability of a half-body crop")
+    start.add_argument("--backbone", help="resnet50, mobilenetv2, mobilenetv2_0.5 … (default: the recipe's)")
+    start.add_argument("--preset", help="fine-tune a preset (name or directory)")
+    start = sub.add_mutually_exclusive_group()
+    start.add_argument("--start", help="weights for the backbone: torchvision's .pth file, or a preset directory")
+    start.add_argument("--from-random", action="store_true", help="start from random weights, whatever the recipe says")
+    sub.add_argument("--method", choices=("rle", "deeppose", "heatmap"), help="loss (default: the recipe's, or rle)")
+    sub.add_argument("--input-size", type=size, help="HEIGHTxWIDTH (default: the recipe's, or 256x192)")
+    sub.add_argument("--schedule", choices=("steps", "cosine"), help="of the learning rate")
+    sub.add_argument("--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"))
+    for name, (kind, text) in SETTINGS.items():
+        sub.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+    for name, text in AUGMENTATION.items():
+        sub.add_argument(f"--{name.replace('_', '-')}", type=float, help=text)
+    sub.add_argument("--scale-range", type=float, nargs=2, help="limits of the random scaling")
     sub.add_argument("--no-augmentation", action="store_true", help="learn from plain crops")
-    sub.add_argument("--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"), default="float32")
-    sub.add_argument("--validate-every", type=positive, default=10, help="epochs between validations")
     sub.add_argument("--cache-gb", type=float, default=1.0, help="memory for decoded photographs")
-    sub.add_argument("--output", required=True, help="folder for best/, last.keras and history.csv")
+    sub.add_argument("--resume", action="store_true", help="go on with the run in --output")
+    sub.add_argument("--output", required=True, help="folder for best/, checkpoints/, history.csv and validation/")
 
 
 def run(options):
     import keras
 
-    from keras_regpose.data.augment import Augmentation
     from keras_regpose.hub.loader import from_preset
-    from keras_regpose.models.regressor import PoseRegressor
-    from keras_regpose.training import device_scope, train
+    from keras_regpose.training import device_scope, starting_model, train
 
+    recipe = _recipe(options)
+    options.dataset = recipe.dataset
     samples, validation = open_samples(options, "train"), open_samples(options, "val")
-    keras.utils.set_random_seed(options.seed)
-    keras.mixed_precision.set_global_policy(options.precision)
-    augmentation = Augmentation.none()
-    if not options.no_augmentation:
-        augmentation = Augmentation(
-            rotation=options.rotation, scale_range=tuple(options.scale_range), half_body_probability=options.half_body
-        )
+    keras.utils.set_random_seed(recipe.seed)
+    keras.mixed_precision.set_global_policy(recipe.precision)
     print(f"{len(samples)} people to learn from, {len(validation)} to validate on", flush=True)
     with device_scope():
         if options.preset:
             model = from_preset(options.preset, skeleton=samples.skeleton)
         else:
-            model = PoseRegressor(
-                options.backbone or "resnet50", samples.skeleton, options.input_size, method=options.method
-            )
-        train(
+            model = starting_model(recipe, samples.skeleton, options.start)
+        history = train(
             model,
             samples,
             validation,
-            output=options.output,
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            learning_rate=options.learning_rate,
-            schedule=options.schedule,
-            warmup=options.warmup,
-            delay_flow=options.delay_flow,
-            augmentation=augmentation,
-            validate_every=options.validate_every,
-            seed=options.seed,
+            options.output,
+            recipe,
+            resume=options.resume,
             cache_bytes=int(options.cache_gb * 2**30),
         )
-    print(f"The best model is in {options.output}/best, the curves are in {options.output}/history.csv")
+    _summarize(history, options.output)
+
+
+def _recipe(options):
+    import dataclasses
+    from pathlib import Path
+
+    from keras_regpose.data.augment import Augmentation
+    from keras_regpose.training.recipe import Recipe
+
+    if options.recipe is None:
+        if options.dataset is None:
+            raise ValueError("Say what to learn from: --recipe NAME, or --dataset LAYOUT")
+        recipe = Recipe()
+    elif Path(options.recipe).suffix == ".toml":
+        recipe = Recipe.read(options.recipe)
+    else:
+        recipe = Recipe.of(options.recipe)
+    names = [*SETTINGS, "dataset", "backbone", "method", "input_size", "schedule", "precision", "seed"]
+    changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.recipe is None and "batch_size" in changes:
+        changes.setdefault("learning_rate", recipe.learning_rate)  # there is no published pair to keep in proportion
+    if options.from_random:
+        changes["start"] = "random"
+    augmentation = Augmentation.none() if options.no_augmentation else recipe.augmentation
+    changed = {name: getattr(options, name) for name in AUGMENTATION if getattr(options, name) is not None}
+    if options.scale_range is not None:
+        changed["scale_range"] = tuple(options.scale_range)
+    return recipe.changed(**changes, augmentation=dataclasses.replace(augmentation, **changed))
+
+
+def _summarize(history, output):
+    metric = next((name for name in ("val_AP", "val_PCKh", "val_PCK") if name in history), None)
+    if metric is None:
+        print(f"The last model is in {output}/best, the curves are in {output}/history.csv")
+        return
+    best = max(history[metric])
+    epoch = history[metric].index(best) + 1
+    print(f"Best {metric} {best:.4f} after epoch {epoch} of {len(history[metric])}: the model is in {output}/best")
+    print(f"Curves: {output}/history.csv; pictures of its predictions: {output}/validation")

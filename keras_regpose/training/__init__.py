@@ -1,17 +1,22 @@
-"""Training runs: schedules, callbacks, devices."""
+"""Training runs: recipes, callbacks, checkpoints, devices."""
 
 from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
 from keras_regpose.training.distribution import device_scope, synchronize_batch_norm
+from keras_regpose.training.recipe import Recipe, list_recipes
 from keras_regpose.training.schedule import WarmupCosine, WarmupSteps
+from keras_regpose.training.start import starting_model
 from keras_regpose.training.train import train
 
 __all__ = [
     "DelayFlow",
     "KeypointMetrics",
+    "Recipe",
     "SaveBestPreset",
     "WarmupCosine",
     "WarmupSteps",
     "device_scope",
+    "list_recipes",
+    "starting_model",
     "synchronize_batch_norm",
     "train",
 ]

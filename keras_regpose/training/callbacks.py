@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 
 from keras_regpose.data.sample import Sample
+from keras_regpose.training.optimizer import averaged_weights
 
 
 class KeypointMetrics(keras.callbacks.Callback):
@@ -17,8 +18,11 @@ class KeypointMetrics(keras.callbacks.Callback):
     Args:
         samples: sequence of `Sample` with its data set's `annotations` attribute.
         every: int. Validates after every so many epochs (and after the last); between, the last value stands.
+        epochs: int or None. Which epoch is the last; None takes it from `fit`.
         flip_test: bool. Whether to average with the mirrored crop.
         batch_size: int.
+        pictures: path or None. Folder for a sheet of predictions at each validation.
+        state: `RunState` or None. Remembers the last figures for a resumed run.
 
     Example:
 
@@ -33,22 +37,53 @@ class KeypointMetrics(keras.callbacks.Callback):
     ['val_AP', 'val_AR']
     """
 
-    def __init__(self, samples: Sequence[Sample], every: int = 1, flip_test: bool = False, batch_size: int = 64):
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        every: int = 1,
+        flip_test: bool = False,
+        batch_size: int = 64,
+        pictures: str | Path | None = None,
+        epochs: int | None = None,
+        state=None,
+    ):
         super().__init__()
         self.samples = samples
         self.every = every
         self.flip_test = flip_test
         self.batch_size = batch_size
+        self.pictures = None if pictures is None else Path(pictures)
+        self.epochs = epochs
         self.latest = {}
+        self.state = state
+
+    def on_train_begin(self, logs=None):
+        if self.state is not None:
+            self.latest = self.state.latest
 
     def on_epoch_end(self, epoch, logs=None):
-        from keras_regpose.inference.evaluation import evaluate
-
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params.get("epochs") or not self.latest:
-            figures = evaluate(self.model, self.samples, self.flip_test, self.batch_size)
-            self.latest = main_metrics(figures)
+        if (epoch + 1) % self.every == 0 or epoch + 1 == (self.epochs or self.params.get("epochs")) or not self.latest:
+            with averaged_weights(self.model):
+                self._validate(epoch)
         if logs is not None:
             logs.update(self.latest)
+        if self.state is not None:
+            self.state.latest = self.latest
+
+    def _validate(self, epoch):
+        from keras_regpose.inference.evaluation import predict_samples, score_predictions
+
+        predictions = predict_samples(self.model, self.samples, self.flip_test, self.batch_size)
+        figures = score_predictions(
+            predictions, self.samples, self.model.skeleton, annotations=self.samples.annotations
+        )
+        self.latest = main_metrics(figures)
+        if self.pictures is not None:
+            from keras_regpose.inference.draw import prediction_sheet, save_picture
+
+            self.pictures.mkdir(parents=True, exist_ok=True)
+            sheet = prediction_sheet(predictions, self.samples, self.model.skeleton)
+            save_picture(self.pictures / f"epoch-{epoch + 1:04d}.png", sheet)
 
 
 class DelayFlow(keras.callbacks.Callback):
@@ -83,23 +118,36 @@ class SaveBestPreset(keras.callbacks.Callback):
     Args:
         directory: str or path of the preset directory.
         monitor: str or None. Name in the logs; None takes the first of `val_AP`, `val_PCKh` and `val_PCK`.
+        model: `PoseRegressor` or None. What to save; None is the model that is trained.
+        latest: bool. Whether to save after every epoch, whatever the logs say.
+        state: `RunState` or None. Remembers the best value for a resumed run.
     """
 
-    def __init__(self, directory: str | Path, monitor: str | None = None):
+    def __init__(self, directory: str | Path, monitor: str | None = None, model=None, latest: bool = False, state=None):
         super().__init__()
         self.directory = Path(directory)
         self.monitor = monitor
+        self.saved_model = model
+        self.latest = latest
+        self.state = state
         self.best = float("-inf")
+
+    def on_train_begin(self, logs=None):
+        if self.state is not None and self.state.best is not None:
+            self.best = self.state.best
 
     def on_epoch_end(self, epoch, logs=None):
         from keras_regpose.hub.preset_files import save_preset
 
         names = (self.monitor,) if self.monitor else ("val_AP", "val_PCKh", "val_PCK")
         value = next((logs[name] for name in names if name in (logs or {})), None)
-        if value is None:
+        if value is None and not self.latest:
             raise ValueError(
                 f"SaveBestPreset finds none of {', '.join(names)} in the logs: put KeypointMetrics before it"
             )
-        if value > self.best:
+        if self.latest or value > self.best:
             self.best = value
-            save_preset(self.model, self.directory)
+            if self.state is not None:
+                self.state.best = value
+            with averaged_weights(self.model):
+                save_preset(self.saved_model or self.model, self.directory)

@@ -1,4 +1,4 @@
-"""One training run: samples in, the best preset, the last state and a history out."""
+"""One training run: samples and a recipe in, the best preset and the curves out; it can be stopped and resumed."""
 
 import os
 import re
@@ -7,14 +7,15 @@ from pathlib import Path
 
 import keras
 
-from keras_regpose.data.augment import Augmentation
 from keras_regpose.data.images import ImageError
 from keras_regpose.data.pipeline import make_dataset
 from keras_regpose.data.sample import Sample
 from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
-from keras_regpose.training.schedule import WarmupCosine, WarmupSteps
-
-SCHEDULES = ("steps", "cosine")
+from keras_regpose.training.checkpoint import Checkpoints, RunState, load_checkpoint
+from keras_regpose.training.heatmap import HeatmapLoss, heatmap_model
+from keras_regpose.training.optimizer import freeze_stages, make_optimizer
+from keras_regpose.training.progress import Curves, LogLearningRate, NonFiniteLoss, ProgressBar, StopAtNonFiniteLoss
+from keras_regpose.training.recipe import Recipe
 
 
 def train(
@@ -22,103 +23,133 @@ def train(
     samples: Sequence[Sample],
     validation: Sequence[Sample] | None = None,
     output: str | os.PathLike | None = None,
-    epochs: int = 210,
-    batch_size: int = 64,
-    learning_rate: float = 1e-3,
-    schedule: str = "steps",
-    warmup: int = 500,
-    augmentation: Augmentation | None = None,
-    delay_flow: int = 0,
-    validate_every: int = 10,
-    seed: int = 0,
+    recipe: Recipe | None = None,
+    resume: bool = False,
     cache_bytes: int = 1 << 30,
+    checkpoint_minutes: float = 10.0,
     verbose: int | str = "auto",
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    **changes,
 ) -> dict[str, list]:
     """Trains a model with `fit`.
 
     Build and call it inside `device_scope()` to use several devices.
 
     Args:
-        model: `PoseRegressor`, compiled or not; it is compiled here with Adam and its own loss.
+        model: `PoseRegressor`; it is compiled here with the recipe's optimizer and its own loss.
         samples: sequence of `Sample` to learn from.
         validation: sequence of `Sample` or None. Scored with its data set's metric; the best model is kept by it.
-        output: str, path or None. Folder for `best/` (a preset), `last.keras` (model, flow and optimizer) and
-            `history.csv`.
-        epochs: int.
-        batch_size: int. Samples per step, over all devices.
-        learning_rate: float. Rate after the warm-up.
-        schedule: "steps" (divided by ten after 170/210 and 200/210 of the epochs) or "cosine".
-        warmup: int. Steps of linear warm-up; at most a tenth of all steps are used.
-        augmentation: `Augmentation` or None for the COCO recipe's.
-        delay_flow: int. Epochs before the RLE loss's flow takes part; useful without pretrained features.
-        validate_every: int. Epochs between validations.
-        seed: int. Seeds order and augmentation.
+        output: str, path or None. Folder for `best/` (a preset), `checkpoints/`, `history.csv`, `tensorboard/` and
+            `validation/` (pictures of predictions).
+        recipe: `Recipe` or None for `Recipe()`. Its backbone, input size and start are not looked at: the model has
+            them.
+        resume: bool. Whether to go on from the last checkpoint in `output`, if there is one. The run then ends with the
+            weights of a run that was never stopped.
         cache_bytes: int. Decoded photographs are kept in memory up to this size.
-        verbose: As in `keras.Model.fit`.
+        checkpoint_minutes: float. Longest time without a checkpoint; there is one after each epoch in any case.
+        verbose: 0 shows nothing, anything else a progress bar.
         callbacks: Further callbacks.
+        **changes: Settings of the recipe to change, such as `epochs=20`; see `Recipe.changed`.
 
     Returns:
-        dict of lists, one value per epoch: loss, its parts, and the validation metric.
+        dict of lists, one value per epoch: loss, its parts, the learning rate and the validation metric.
 
     Raises:
-        ValueError: If an argument or the data does not fit the model.
+        ValueError: If an argument or the data does not fit the model, or the loss is no longer a number.
+        Stopped: On SIGTERM or SIGINT, after a checkpoint (with `output`).
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule must be one of {SCHEDULES}. Received: {schedule!r}")
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1. Received: {epochs}")
+    recipe = recipe.changed(**changes) if recipe is not None else Recipe(**changes)
+    trained = heatmap_model(model) if recipe.method == "heatmap" else model
+    freeze_stages(trained, recipe.frozen_stages)
+    state = RunState(recipe.to_dict(), len(samples))
+    steps_per_epoch = len(samples) // recipe.batch_size
+    trained.compile(
+        make_optimizer(recipe, max(steps_per_epoch, 1)), HeatmapLoss() if recipe.method == "heatmap" else None
+    )
+    trained.optimizer.build(trained.trainable_variables)
+
+    output = None if output is None else Path(output)
+    checkpoints = Checkpoints(None if output is None else output / "checkpoints", state, checkpoint_minutes)
+    if output is not None:
+        if not resume and any(checkpoints.folder.glob("step-*.npz")):
+            raise ValueError(
+                f"{output} holds a run already. Add --resume (resume=True) to go on with it, or choose another folder"
+            )
+        output.mkdir(parents=True, exist_ok=True)
+        stored = load_checkpoint(checkpoints.folder, trained) if resume else None
+        if stored is not None:
+            state.restore(stored)
+
     # One endless stream, so that which batches an epoch sees does not depend on how often fit looks at the data.
     dataset = make_dataset(
-        samples, model, True, batch_size, augmentation=augmentation, seed=seed, repeat=True, cache_bytes=cache_bytes
+        samples,
+        model,
+        training=True,
+        batch_size=recipe.batch_size,
+        augmentation=recipe.augmentation,
+        seed=recipe.seed,
+        epoch=state.epoch,
+        first_batch=state.batch,
+        repeat=True,
+        cache_bytes=cache_bytes,
     )
-    steps_per_epoch = len(samples) // batch_size
-    steps = steps_per_epoch * epochs
-    warmup = min(warmup, steps // 10)
-    if schedule == "steps":
-        drops = [round(epochs * share) * steps_per_epoch for share in (170 / 210, 200 / 210)]
-        rate = WarmupSteps(learning_rate, drops, warmup)
-    else:
-        rate = WarmupCosine(learning_rate, steps, warmup)
-    # The reference's epsilon is 1e-8; Keras' default is 1e-7.
-    model.compile(keras.optimizers.Adam(rate, epsilon=1e-8))
-
-    chain = [keras.callbacks.TerminateOnNaN()]
-    if model.flow is not None:
-        chain.append(DelayFlow(delay_flow))
-    if validation is not None:
-        chain.append(KeypointMetrics(validation, every=validate_every))
-    if output is not None:
-        output = Path(output)
-        output.mkdir(parents=True, exist_ok=True)
-        if validation is not None:
-            chain.append(SaveBestPreset(output / "best"))
-        chain.append(keras.callbacks.CSVLogger(str(output / "history.csv")))
-        chain.append(_SaveLast(output / "last.keras"))
+    bar = ProgressBar(recipe.batch_size, state, recipe.epochs, steps_per_epoch)
+    chain = [
+        StopAtNonFiniteLoss(dataset.loader, recipe.batch_size, state),
+        LogLearningRate(),
+        *_validation(model, recipe, state, validation, output),
+        *callbacks,
+        *_best(model, recipe, state, validation, output),
+        Curves(output, state),
+        *([bar] if verbose else []),
+        checkpoints,
+    ]
     try:
-        history = model.fit(
-            dataset,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            shuffle=False,
-            callbacks=[*chain, *callbacks],
-            verbose=verbose,
+        with checkpoints.signals():
+            # An epoch that was stopped in the middle is finished first: fit's epochs are all of one length.
+            if state.batch:
+                _fit(trained, dataset, state.epoch, state.epoch + 1, steps_per_epoch - state.batch, chain)
+            if state.epoch < recipe.epochs:
+                _fit(trained, dataset, state.epoch, recipe.epochs, steps_per_epoch, chain)
+    finally:
+        bar.close()
+    names = dict.fromkeys(name for row in state.history for name in row if name != "epoch")
+    return {name: [row[name] for row in state.history if name in row] for name in names}
+
+
+def _validation(model, recipe, state, validation, output):
+    if model.flow is not None:
+        yield DelayFlow(recipe.delay_flow)
+    if validation is not None and recipe.method != "heatmap":
+        pictures = None if output is None else output / "validation"
+        yield KeypointMetrics(
+            validation, every=recipe.validate_every, pictures=pictures, epochs=recipe.epochs, state=state
         )
+
+
+def _best(model, recipe, state, validation, output):
+    # Heatmap pretraining has no keypoints to score: its last backbone is the one to go on from.
+    latest = recipe.method == "heatmap"
+    if output is not None and (latest or validation is not None):
+        yield SaveBestPreset(output / "best", model=model, latest=latest, state=state)
+
+
+def _fit(model, dataset, first, last, steps, chain):
+    try:
+        model.fit(
+            dataset,
+            initial_epoch=first,
+            epochs=last,
+            steps_per_epoch=steps,
+            shuffle=False,
+            callbacks=chain,
+            verbose=0,
+        )
+    except NonFiniteLoss:
+        raise
     except Exception as error:
         # tf.data wraps an error of the loader in its own; give back the sentence that names the images.
         sentence = re.search(r"ImageError: (.*)", str(error))
         if sentence is None or isinstance(error, ImageError):
             raise
         raise ImageError(sentence[1]) from error
-    return history.history
-
-
-class _SaveLast(keras.callbacks.Callback):
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-
-    def on_epoch_end(self, epoch, logs=None):
-        temporary = self.path.with_name(f".{self.path.name}.writing.keras")
-        self.model.save(temporary)
-        os.replace(temporary, self.path)

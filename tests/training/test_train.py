@@ -40,16 +40,20 @@ def run(tmp_path_factory):
 
 def test_it_writes_the_best_preset_the_last_state_and_the_curves(run):
     folder, model, history, _ = run
-    assert {path.name for path in folder.iterdir()} == {"best", "last.keras", "history.csv"}
+    written = {path.name for path in folder.iterdir()}
+    assert written == {"best", "checkpoints", "history.csv", "tensorboard", "validation"}
     assert from_preset(folder / "best").skeleton == COCO17
-    last = keras.saving.load_model(folder / "last.keras")
-    crops = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3))
-    np.testing.assert_array_equal(last.predict(crops, verbose=0), model.predict(crops, verbose=0))
-    assert int(last.optimizer.iterations.numpy()) == 4
+    assert [path.name for path in sorted((folder / "checkpoints").iterdir())] == [
+        "step-000000002.npz",
+        "step-000000004.npz",
+    ]
+    assert [path.name for path in sorted((folder / "validation").iterdir())] == ["epoch-0001.png", "epoch-0002.png"]
+    assert len(list((folder / "tensorboard").glob("events.out.tfevents.*"))) == 1
     with open(folder / "history.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
-    assert set(rows[0]) == {"epoch", "loss", "rle_flow", "rle_residual", "rle_sigma", "val_AP", "val_AR"}
+    figures = {"loss", "rle_flow", "rle_residual", "rle_sigma", "learning_rate", "val_AP", "val_AR"}
+    assert set(rows[0]) == {"epoch", *figures} and set(history) == figures
     assert history["val_AP"][-1] == pytest.approx(evaluate(model, VALIDATION)["AP"], abs=1e-6)
 
 

@@ -1,0 +1,143 @@
+"""What a person watches: a progress bar, curves as CSV and for TensorBoard, and the word when numbers break."""
+
+import csv
+import io
+import os
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """One bar for the whole run: epoch, losses by part, learning rate, images per second, time left.
+
+    Args:
+        batch_size: int.
+        state: `RunState`. Says where the run starts.
+        epochs: int.
+        steps_per_epoch: int.
+    """
+
+    def __init__(self, batch_size: int, state, epochs: int, steps_per_epoch: int):
+        super().__init__()
+        self.batch_size = batch_size
+        self.state = state
+        self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
+        self.bar = None
+
+    def on_train_begin(self, logs=None):
+        from tqdm import tqdm
+
+        if self.bar is None:
+            done = self.state.step * self.batch_size
+            total = self.epochs * self.steps_per_epoch * self.batch_size
+            self.bar = tqdm(total=total, initial=done, unit=" images", mininterval=1, smoothing=0.05)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.update(self.batch_size)
+        if time.monotonic() - getattr(self, "shown", 0) > 1:
+            self.shown = time.monotonic()
+            self.bar.set_postfix_str(_figures(logs), refresh=False)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.write(f"epoch {epoch + 1}/{self.epochs}: {_figures(logs)}")
+
+    def close(self):
+        """Leaves the bar as it stands."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+class Curves(keras.callbacks.Callback):
+    """Keeps a row of figures an epoch; writes them as `history.csv` and for TensorBoard.
+
+    Args:
+        folder: Path of the run, or None to write nothing.
+        state: `RunState`. Keeps the rows, so that a resumed run's file has each epoch once.
+    """
+
+    def __init__(self, folder: Path | None, state):
+        super().__init__()
+        self.folder = folder
+        self.state = state
+        self.writer = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}}
+        self.state.history.append(row)
+        if self.folder is not None:
+            self._write_table()
+            self._write_for_tensorboard(row, epoch)
+
+    def _write_table(self):
+        names = list(dict.fromkeys(name for row in self.state.history for name in row))
+        text = io.StringIO()
+        table = csv.DictWriter(text, names, lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.state.history)
+        temporary = self.folder / ".history.csv.writing"
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+        os.replace(temporary, self.folder / "history.csv")
+
+    def _write_for_tensorboard(self, row, epoch):
+        from tensorboard.summary import Writer
+
+        if self.writer is None:
+            self.writer = Writer(str(self.folder / "tensorboard"))
+        for name, value in row.items():
+            if name != "epoch":
+                self.writer.add_scalar(name, value, epoch + 1)
+        self.writer.flush()
+
+
+class LogLearningRate(keras.callbacks.Callback):
+    """Adds the learning rate to the logs of each epoch. Put it before callbacks that write them."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs["learning_rate"] = float(np.asarray(self.model.optimizer.learning_rate))
+
+
+class NonFiniteLoss(ValueError):
+    """The loss became NaN or infinite."""
+
+
+class StopAtNonFiniteLoss(keras.callbacks.Callback):
+    """Stops the run at the first batch whose loss is not a number, and names its images.
+
+    Args:
+        loader: `CropLoader` of the training data.
+        batch_size: int.
+        state: `RunState`.
+    """
+
+    def __init__(self, loader, batch_size: int, state):
+        super().__init__()
+        self.loader = loader
+        self.batch_size = batch_size
+        self.state = state
+
+    def on_train_batch_end(self, batch, logs=None):
+        if np.isfinite(float(logs["loss"])):
+            return
+        first = self.state.batch * self.batch_size
+        order = self.loader.order(self.state.epoch, shuffle=True)[first : first + self.batch_size]
+        images = [self.loader.samples[index].image for index in order]
+        names = [
+            image if isinstance(image, str) else f"picture {index}" for image, index in zip(images, order, strict=True)
+        ]
+        raise NonFiniteLoss(
+            f"The loss is {float(logs['loss'])} in epoch {self.state.epoch + 1}, batch {self.state.batch + 1}. Look at "
+            f"the labels of its images, or lower the learning rate. The images: {', '.join(names[:16])}"
+            + (f" and {len(names) - 16} more" if len(names) > 16 else "")
+        )
+
+
+def _figures(logs):
+    return "  ".join(f"{name} {float(value):.4g}" for name, value in (logs or {}).items())
