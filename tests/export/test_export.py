@@ -1,0 +1,267 @@
+"""Exports give Keras's outputs in every format, say what they are, and refuse what is not whole."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_regpose as rp
+from keras_regpose.export import calibration_crops
+from keras_regpose.export.formats import PRECISIONS, SUFFIXES
+from keras_regpose.export.sidecar import Deviation
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
+pytest.importorskip("ai_edge_litert")
+
+SIZE = (64, 48)
+CASES = [(format, precision) for format in SUFFIXES for precision in PRECISIONS[format]]
+# Medians in pixels of the bundled, trained preset's 96-pixel crops. float32 is compared in crop units besides.
+MEDIAN = {"float32": 1e-4, "float16": 0.05, "bfloat16": 0.4, "int8": 1.0}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return rp.from_preset("mobilenetv2_rle_lspet")
+
+
+@pytest.fixture(scope="module")
+def small_model():
+    keras.utils.set_random_seed(0)
+    return rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def crops(model):
+    return calibration_crops(rp.data.Synthetic(24, seed=3), model.input_size)
+
+
+@pytest.fixture(scope="module")
+def exported(model, crops, tmp_path_factory):
+    """format, precision → path, made once."""
+    made = {}
+
+    def export(format, precision="float32"):
+        if (format, precision) not in made:
+            path = tmp_path_factory.mktemp("export") / f"pose{SUFFIXES[format]}"
+            calibration = crops[:16] if precision == "int8" else None
+            made[format, precision] = path, model.export(path, format, precision, calibration, verbose=False)
+        return made[format, precision]
+
+    return export
+
+
+@pytest.mark.parametrize(("format", "precision"), CASES)
+def test_exports_give_kerass_outputs_for_any_batch(format, precision, exported, model, crops):
+    path, reported = exported(format, precision)
+    fast = rp.load_exported(path)
+    assert (fast.format, fast.precision, fast.method) == (format, precision, "rle")
+    assert (fast.skeleton, fast.input_size, fast.output_shape) == (model.skeleton, (96, 96), (None, 14, 4))
+    expected = model.predict_on_batch(crops)
+    for count in (1, 24, 5):
+        output = fast.predict_on_batch(crops[:count])
+        assert output.shape == (count, 14, 4) and output.dtype == np.float32
+        deviation = Deviation.between(output, expected[:count], (96, 96))
+        assert deviation.median <= MEDIAN[precision] and deviation.sigma_median <= MEDIAN[precision]
+        assert precision != "float32" or deviation.crop_units <= 1e-4
+    assert fast.predict_on_batch(crops[:0]).shape == (0, 14, 4)
+    assert reported.median <= MEDIAN[precision]
+    if precision != "float32":
+        assert reported.median > 1e-3  # the precision is what was asked for, not float32 once more
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_estimates_are_those_of_the_model(format, exported, model):
+    person = rp.data.Synthetic(1, seed=0)[0]
+    fast = rp.load_exported(exported(format)[0], threads=1)
+    for flip_test in (False, True):
+        people = fast.estimate(person.image, boxes=[person.box], flip_test=flip_test)
+        expected = model.estimate(person.image, boxes=[person.box], flip_test=flip_test)
+        np.testing.assert_allclose(people.keypoints, expected.keypoints, rtol=0, atol=0.05)
+        np.testing.assert_allclose(people.sigmas, expected.sigmas, rtol=0, atol=0.05)
+
+
+@pytest.mark.slow
+def test_models_without_sigmas_have_one_output(tmp_path):
+    crops = calibration_crops(rp.data.Synthetic(5, seed=3), SIZE)
+    model = rp.PoseRegressor("mobilenetv2_0.25", rp.LSP14, input_size=SIZE, method="deeppose")
+    for suffix in SUFFIXES.values():
+        deviation = model.export(tmp_path / f"pose{suffix}", verbose=False)
+        output = rp.load_exported(tmp_path / f"pose{suffix}").predict_on_batch(crops)
+        np.testing.assert_allclose(output, model.predict_on_batch(crops), rtol=0, atol=1e-4)
+        assert deviation.sigma_median is None
+
+
+def test_a_model_trained_in_mixed_precision_is_exported_in_float32(tmp_path, small_model):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        mixed = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=SIZE)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    mixed.set_weights(small_model.get_weights())
+    assert mixed.export(tmp_path / "pose.xml", verbose=False).crop_units < 1e-4
+    crops = calibration_crops(rp.data.Synthetic(5, seed=3), SIZE)
+    output = rp.load_exported(tmp_path / "pose.xml").predict_on_batch(crops)
+    np.testing.assert_allclose(output, small_model.predict_on_batch(crops), rtol=0, atol=1e-4)
+
+
+def test_the_sidecar_says_what_the_numbers_mean(small_model, tmp_path, capsys):
+    deviation = small_model.export(tmp_path / "pose.xml", preset="mine")
+    assert "px (median)" in capsys.readouterr().out
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["pose.bin", "pose.xml", "pose.xml.json"]
+    sidecar = json.loads((tmp_path / "pose.xml.json").read_text())
+    assert sidecar["skeleton"]["keypoints"] == list(rp.COCO17.keypoints)
+    assert (sidecar["format"], sidecar["precision"], sidecar["method"]) == ("openvino", "float32", "rle")
+    assert sidecar["input_size"] == [64, 48] and sidecar["preset"] == "mine"
+    assert set(sidecar["outputs"]) == {"keypoints", "sigmas"} and "image" in sidecar["input"]
+    assert sidecar["deviation"]["median"] == deviation.median
+
+
+def test_the_file_has_the_names_that_the_sidecar_tells(exported):
+    import onnxruntime
+    import openvino
+
+    session = onnxruntime.InferenceSession(exported("onnx")[0], providers=["CPUExecutionProvider"])
+    assert [value.name for value in session.get_inputs()] == ["image"]
+    assert [value.name for value in session.get_outputs()] == ["keypoints", "sigmas"]
+    network = openvino.Core().read_model(exported("openvino")[0])
+    assert network.input("image").get_partial_shape()[0].is_dynamic
+    assert {*network.output("keypoints").get_names(), *network.output("sigmas").get_names()} >= {"keypoints", "sigmas"}
+
+
+def test_convolutions_are_merged_with_their_padding_and_normalisation(exported):
+    import onnx
+
+    kinds = [node.op_type for node in onnx.load(exported("onnx")[0]).graph.node]
+    assert kinds.count("Conv") == 52
+    # One of each normalises the pixels; the other additions are the ten residual ones.
+    assert (kinds.count("Pad"), kinds.count("Mul"), kinds.count("Add")) == (0, 1, 11)
+    assert "BatchNormalization" not in kinds
+
+
+@pytest.mark.slow
+def test_an_export_replaces_the_one_before(small_model, tmp_path):
+    other = rp.PoseRegressor("mobilenetv2_0.25", rp.LSP14, input_size=SIZE)
+    for name in ("pose.onnx", "pose"):
+        small_model.export(tmp_path / name, verbose=False)
+        other.export(tmp_path / name, verbose=False)
+        assert rp.load_exported(tmp_path / name).skeleton == rp.LSP14
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["pose", "pose.onnx", "pose.onnx.json"]
+
+
+def test_a_wrong_export_is_not_written(small_model, tmp_path):
+    broken = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=SIZE)
+    broken.set_weights(small_model.get_weights())
+    kernel, bias = broken.get_layer("coordinates").get_weights()
+    broken.get_layer("coordinates").set_weights([kernel, bias + 1e6])  # more than float16 holds
+    with pytest.raises(ValueError, match="would be of no use, so nothing was written: keypoints"):
+        broken.export(tmp_path / "pose.onnx", precision="float16", verbose=False)
+    broken.get_layer("coordinates").set_weights([kernel, bias * np.nan])
+    with pytest.raises(ValueError, match="not finite, so nothing was written"):
+        broken.export(tmp_path / "pose.onnx", verbose=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("pose.pt", {}, r"The format follows from the name: .*Received: pose.pt"),
+        (
+            "pose.onnx",
+            {"format": "coreml"},
+            "format must be one of onnx, openvino, litert, tf_saved_model. Received: 'co",
+        ),
+        ("pose", {"format": "onnx"}, "The name of an export to onnx ends in .onnx. Received: pose"),
+        ("pose.onnx", {"format": "tf_saved_model"}, "is a folder's, without a suffix"),
+        ("pose.onnx", {"precision": "bfloat16"}, "one of float32, float16, int8 for onnx. Received: 'bfloat16'"),
+        ("pose.onnx", {"precision": "int8"}, r"int8 needs calibration crops, a uint8 array of shape \(N, 64, 48, 3\)"),
+        ("pose.onnx", {"calibration": np.zeros((2, 48, 64, 3), "uint8")}, r"Received: uint8 of shape \(2, 48, 64, 3\)"),
+        ("pose.onnx", {"calibration": np.zeros((2, 64, 48, 3), "float32")}, "Received: float32 of shape"),
+        ("pose.onnx", {"calibration": np.zeros((0, 64, 48, 3), "uint8")}, "calibration holds no crop"),
+    ],
+)
+def test_what_cannot_be_exported_is_said(name, options, message, small_model, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        small_model.export(tmp_path / name, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_someone_elses_is_left_alone(small_model, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="photos exists and is not an export"):
+        small_model.export(tmp_path / "photos")
+    assert [file.name for file in tmp_path.rglob("*")] == ["photos", "mine.txt"]
+
+
+def test_damaged_exports_are_refused(small_model, tmp_path):
+    path = tmp_path / "pose.onnx"
+    with pytest.raises(FileNotFoundError, match="There is no export at"):
+        rp.load_exported(path)
+    small_model.export(path, verbose=False)
+    whole, sidecar = path.read_bytes(), tmp_path / "pose.onnx.json"
+    description = sidecar.read_text()
+    for damaged in (whole[:-1], b"", whole[:-1] + bytes([whole[-1] ^ 1])):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="pose.onnx is missing, damaged or not the file that pose.onnx.json"):
+            rp.load_exported(path)
+    path.write_bytes(whole)
+    sidecar.write_text(description[:100])
+    with pytest.raises(ValueError, match="pose.onnx.json is damaged"):
+        rp.load_exported(path)
+    sidecar.write_text(description.replace('"version": 1', '"version": 2'))
+    with pytest.raises(ValueError, match="Upgrade keras-regpose"):
+        rp.load_exported(path)
+    sidecar.unlink()
+    with pytest.raises(FileNotFoundError, match="cannot be used without pose.onnx.json"):
+        rp.load_exported(path)
+
+
+def test_crops_of_another_shape_or_type_are_refused(exported, crops):
+    fast = rp.load_exported(exported("openvino")[0])
+    for wrong in (crops[0], crops.astype("float32"), crops[:, :, :40]):
+        with pytest.raises(ValueError, match=r"crops must be uint8 of shape \(B, 96, 96, 3\)"):
+            fast.predict_on_batch(wrong)
+    with pytest.raises(ValueError, match="threads must be at least 1"):
+        rp.load_exported(exported("openvino")[0], threads=0)
+
+
+def test_running_an_export_needs_no_keras_and_its_package_is_named(exported):
+    path = exported("openvino")[0]
+    script = (
+        f"import numpy, sys, keras_regpose as rp; rp.load_exported({str(path)!r})"
+        ".estimate(numpy.zeros((80, 60, 3), 'uint8')); print('keras' in sys.modules, 'tensorflow' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False", "False"]
+    script = f"import sys; sys.modules['openvino'] = None; import keras_regpose as rp; rp.load_exported({str(path)!r})"
+    failed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert 'pip install "keras-regpose[export]"' in failed.stderr.splitlines()[-1]
+
+
+def test_deviations_are_distances_in_pixels():
+    expected = np.full((5, 17, 4), 0.5)
+    moved = expected.copy()
+    moved[..., 0] += 3 / 48
+    moved[..., 1] += 4 / 64
+    moved[0, 0, 0] = 0.5 + 48 / 48
+    moved[..., 3] -= 0.25
+    deviation = Deviation.between(moved, expected, SIZE)
+    assert deviation.median == pytest.approx(5) and deviation.p95 == pytest.approx(5)
+    assert deviation.maximum == pytest.approx(np.hypot(48, 4)) and deviation.crop_units == pytest.approx(1)
+    assert deviation.sigma_median == pytest.approx(8) and deviation.crops == 5  # half of 0 and 16
+
+
+def test_the_command_exports_calibrated_int8(tmp_path, capsys):
+    from keras_regpose.cli import main
+
+    target = str(tmp_path / "pose.onnx")
+    arguments = ["export", "mobilenetv2_rle_lspet", target, "--precision", "int8"]
+    assert main(arguments) == 2
+    assert "--dataset" in capsys.readouterr().err
+    assert main([*arguments, "--dataset", "synthetic", "--people", "4"]) == 0
+    assert "px (median)" in capsys.readouterr().out
+    assert rp.load_exported(target).precision == "int8"
