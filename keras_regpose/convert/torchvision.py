@@ -1,4 +1,4 @@
-"""torchvision's ImageNet weights → the backbone of a `PoseRegressor`. PyTorch is not needed."""
+"""ImageNet weights of torchvision → the backbone of a `PoseRegressor`. PyTorch is not needed."""
 
 import os
 
@@ -17,7 +17,7 @@ def load_torchvision_backbone(model: PoseRegressor, path_or_state_dict: str | os
         model: `PoseRegressor` with the backbone `"resnet18"` … `"resnet152"` or `"mobilenetv2"`.
         path_or_state_dict: path of torchvision's .pth file, such as `resnet50-0676ba61.pth` or
             `mobilenet_v2-b0353104.pth`, or a dict of its names to arrays. A file is compared with the checksum in its
-            name.
+            name. MobileNetV2 may also have the names of github.com/tonylins/pytorch-mobilenet-v2.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -31,38 +31,41 @@ def load_torchvision_backbone(model: PoseRegressor, path_or_state_dict: str | os
     >>> load_torchvision_backbone(model, "resnet50-0676ba61.pth")  # doctest: +SKIP
     """
     source, tensors = read_state_dict(path_or_state_dict)
+    tensors = {str(name).removeprefix("module."): tensor for name, tensor in without_counters(tensors).items()}
+    modules = _mobilenet_modules(flat="features.1.conv.0.weight" in tensors)
     tensors = {
-        _mmpose_name(str(name)): tensor
-        for name, tensor in without_counters(tensors).items()
-        if not str(name).startswith(_CLASSIFIERS)
+        _mmpose_name(name, modules): tensor for name, tensor in tensors.items() if not name.startswith(_CLASSIFIERS)
     }
     assign_tensors(backbone_targets(model), tensors, source)
 
 
-def _mmpose_name(name):
+def _mmpose_name(name, modules):
     """Returns MMPose's name of a tensor; only MobileNetV2's differ."""
     module, _, parameter = name.rpartition(".")
-    return f"{_MOBILENET_MODULES.get(module, module)}.{parameter}"
+    return f"{modules.get(module, module)}.{parameter}"
 
 
-def _mobilenet_modules():
-    """torchvision's module names to MMPose's.
+def _mobilenet_modules(flat):
+    """Returns the names of MobileNetV2's modules to MMPose's.
 
-    torchvision counts `features` through: the first convolution, the blocks, the last convolution. A block's projection
-    and its batch normalisation are members of their own, where the other convolutions come in pairs.
+    `features` counts through: the first convolution, the blocks, the last convolution. In a block, torchvision has a
+    convolution, its batch normalisation and its activation in one member, but the projection and its normalisation are
+    members of their own. With `flat` all of them are members of their own, the activations among them.
     """
     modules = {"features.0.0": "conv1.conv", "features.0.1": "conv1.bn"}
     feature = 1
     for stage, (expansion, _, block_count, _) in enumerate(STAGES, start=1):
         projection = 1 if expansion == 1 else 2
         for block in range(block_count):
-            for convolution in range(projection):
-                modules[f"features.{feature}.conv.{convolution}.0"] = f"layer{stage}.{block}.conv.{convolution}.conv"
-                modules[f"features.{feature}.conv.{convolution}.1"] = f"layer{stage}.{block}.conv.{convolution}.bn"
-            modules[f"features.{feature}.conv.{projection}"] = f"layer{stage}.{block}.conv.{projection}.conv"
-            modules[f"features.{feature}.conv.{projection + 1}"] = f"layer{stage}.{block}.conv.{projection}.bn"
+            theirs, ours = f"features.{feature}.conv", f"layer{stage}.{block}.conv"
+            for convolution in range(projection + 1):
+                if flat:
+                    pair = (3 * convolution, 3 * convolution + 1)
+                elif convolution == projection:
+                    pair = (projection, projection + 1)
+                else:
+                    pair = (f"{convolution}.0", f"{convolution}.1")
+                modules[f"{theirs}.{pair[0]}"] = f"{ours}.{convolution}.conv"
+                modules[f"{theirs}.{pair[1]}"] = f"{ours}.{convolution}.bn"
             feature += 1
     return modules | {f"features.{feature}.0": "conv2.conv", f"features.{feature}.1": "conv2.bn"}
-
-
-_MOBILENET_MODULES = _mobilenet_modules()

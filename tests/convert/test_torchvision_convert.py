@@ -34,8 +34,8 @@ def resnet_shapes(blocks_per_stage, bottleneck):
     return shapes | {"fc.weight": (1000, channels), "fc.bias": (1000,)}
 
 
-def mobilenet_shapes():
-    """torchvision's MobileNetV2: `features.0` … `features.18`, `classifier.1`."""
+def mobilenet_shapes(flat=False):
+    """MobileNetV2 of torchvision, or of pytorch-mobilenet-v2, where a block is one list that counts activations too."""
     shapes = {"features.0.0.weight": (32, 3, 3, 3)} | batch_norm("features.0.1", 32)
     channels, feature = 32, 1
     for expansion, filters, blocks in (
@@ -46,10 +46,11 @@ def mobilenet_shapes():
             pairs = [(hidden, channels, 1, 1)] if expansion > 1 else []
             pairs += [(hidden, 1, 3, 3)]
             for number, shape in enumerate(pairs):
-                shapes[f"{name}.{number}.0.weight"] = shape
-                shapes |= batch_norm(f"{name}.{number}.1", hidden)
-            shapes[f"{name}.{len(pairs)}.weight"] = (filters, hidden, 1, 1)
-            shapes |= batch_norm(f"{name}.{len(pairs) + 1}", filters)
+                shapes[f"{name}.{3 * number if flat else f'{number}.0'}.weight"] = shape
+                shapes |= batch_norm(f"{name}.{3 * number + 1 if flat else f'{number}.1'}", hidden)
+            projection = 3 * len(pairs) if flat else len(pairs)
+            shapes[f"{name}.{projection}.weight"] = (filters, hidden, 1, 1)
+            shapes |= batch_norm(f"{name}.{projection + 1}", filters)
             channels, feature = filters, feature + 1
     shapes |= {"features.18.0.weight": (1280, 320, 1, 1)} | batch_norm("features.18.1", 1280)
     return shapes | {"classifier.1.weight": (1000, 1280), "classifier.1.bias": (1000,)}
@@ -84,6 +85,25 @@ def test_mobilenet():
     for layer, module in norms.items():
         np.testing.assert_array_equal(model.get_layer(layer).moving_mean, tensors[f"{module}.running_mean"])
     np.testing.assert_array_equal(model.get_layer("coordinates").kernel, head)
+
+
+def test_mobilenet_under_the_names_of_its_first_repository(tmp_path):
+    """The same tensors under both kinds of names give the same backbone."""
+    tensors = filled(mobilenet_shapes())
+    flat = dict(zip(mobilenet_shapes(flat=True), tensors.values(), strict=True))
+    assert {int(name.split(".")[3]) for name in flat if name.startswith("features.1.")} == {0, 1, 3, 4}
+    assert {int(name.split(".")[3]) for name in flat if name.startswith("features.17.")} == {0, 1, 3, 4, 6, 7}
+    models = [PoseRegressor("mobilenetv2", COCO17, (64, 64), method="deeppose") for _ in range(2)]
+    load_torchvision_backbone(models[0], tensors)
+    parallel = {f"module.{name}": tensor for name, tensor in flat.items()}
+    load_torchvision_backbone(models[1], write_zip(tmp_path / "mobilenetv2.pt", parallel))
+    for ours, theirs in zip(models[1].backbone.get_weights(), models[0].backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    kernel = models[1].get_layer("layer7_0_project").kernel.numpy().transpose(3, 2, 0, 1)
+    np.testing.assert_array_equal(kernel, flat["features.17.conv.6.weight"])
+    del flat["features.1.conv.3.weight"]
+    with pytest.raises(CheckpointError, match="lacks 'layer1.0.conv.1.conv.weight'. Is it"):
+        load_torchvision_backbone(models[1], flat)
 
 
 @pytest.mark.parametrize(
