@@ -4,6 +4,8 @@ Source: the top-down pipeline of MMPose 1.3.2 (box padding 1.25, no UDP).
 Boxes are xyxy in image pixels, sizes are (height, width) unless a name says otherwise.
 """
 
+import math
+
 import cv2
 import numpy as np
 
@@ -69,6 +71,9 @@ def crop_matrix(center: np.ndarray, scale: np.ndarray, rotation: float, input_si
     With s = W / scale_width and the rotation θ:
     x' = s·( cosθ·(x−cx) + sinθ·(y−cy)) + W/2,  y' = s·(−sinθ·(x−cx) + cosθ·(y−cy)) + H/2.
 
+    The reference rounds three points to single precision and solves for the map that takes them to the crop. Doing the
+    same gives its matrix to the last bit, so that the very same pixels are read.
+
     Args:
         center: (2,) array. The point of the image that goes to the middle of the crop.
         scale: (2,) array. Width and height of the image region, of the input's aspect ratio.
@@ -80,15 +85,25 @@ def crop_matrix(center: np.ndarray, scale: np.ndarray, rotation: float, input_si
 
     Example:
 
-    >>> crop_matrix(np.array([100, 100]), np.array([50, 50]), 0, (200, 200)).astype(int).tolist()
-    [[4, 0, -300], [0, 4, -300]]
+    >>> crop_matrix(np.array([100, 100]), np.array([50, 50]), 0, (200, 200)).round(6).tolist()
+    [[4.0, 0.0, -300.0], [0.0, 4.0, -300.0]]
     """
     height, width = input_size
-    zoom = width / float(scale[0])
-    cosine, sine = np.cos(np.deg2rad(rotation)), np.sin(np.deg2rad(rotation))
-    linear = zoom * np.array([[cosine, sine], [-sine, cosine]])
-    offset = np.array([width / 2, height / 2]) - linear @ np.asarray(center, np.float64)
-    return np.concatenate([linear, offset[:, None]], axis=1)
+    angle = math.radians(rotation)
+    half_width = float(scale[0]) / 2
+    middle = np.asarray(center, np.float32)
+    left = (middle - np.array([half_width * math.cos(angle), half_width * math.sin(angle)])).astype(np.float32)
+    crop_middle, crop_left = np.array([[width / 2, height / 2], [0, height / 2]], np.float32)
+    return cv2.getAffineTransform(
+        np.stack([middle, left, _right_angle(middle, left)]),
+        np.stack([crop_middle, crop_left, _right_angle(crop_middle, crop_left)]),
+    )
+
+
+def _right_angle(first, second):
+    """Returns the point as far from the second as the first is, at a right angle."""
+    x, y = first - second
+    return second + np.array([-y, x])
 
 
 def mirror_matrix(matrix: np.ndarray, image_width: int) -> np.ndarray:
@@ -101,6 +116,10 @@ def mirror_matrix(matrix: np.ndarray, image_width: int) -> np.ndarray:
 def crop_image(image: np.ndarray, matrix: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
     """Cuts the model's input out of an image: bilinear, black outside the image.
 
+    The published weights were trained and evaluated with `warpAffine` of OpenCV 4, which rounds positions to 1/32
+    pixel. That of OpenCV 5 does not, and its pixels differ by up to 5 grey levels. `remap` at the rounded positions
+    gives the pixels of OpenCV 4, bit for bit, under both and on every processor.
+
     Args:
         image: (H, W, 3) uint8 array.
         matrix: (2, 3) array from `crop_matrix`.
@@ -110,31 +129,36 @@ def crop_image(image: np.ndarray, matrix: np.ndarray, input_size: tuple[int, int
         (height, width, 3) uint8 array, channels as in `image`.
     """
     height, width = input_size
-    upright = abs(matrix[0, 1]) < 1e-9 and abs(matrix[1, 0]) < 1e-9
-    if not upright or max(image.shape[:2]) >= 1 << 15:
+    if max(image.shape[:2]) >= 1 << 15:  # positions would not fit in 16 bits
         return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
-    return cv2.remap(image, *_fixed_point_maps(matrix, height, width), cv2.INTER_LINEAR)
+    return cv2.remap(image, *_rounded_positions(matrix, height, width), cv2.INTER_LINEAR)
 
 
-def _fixed_point_maps(matrix, height, width):
-    """The image's position for each pixel of an upright crop, rounded to 1/32 pixel as `warpAffine` of OpenCV 4 does.
+def _rounded_positions(matrix, height, width):
+    """Returns the position in the image for each pixel of a crop, as `remap` takes them: whole pixels, and 32nds.
 
-    OpenCV 5 interpolates at exact positions, which changes pixels by up to 5 grey levels. The published weights were
-    trained and evaluated with OpenCV 4, and `remap` with these maps gives its pixels, bit for bit, under both.
+    The order of the sums and roundings is that of `warpAffine` of OpenCV 4.
     """
-    (x_scale, _, x_shift), (_, y_scale, y_shift) = cv2.invertAffineTransform(np.asarray(matrix, np.float64))
-    positions = np.empty((height, width, 2), np.int16)
-    positions[..., 0], x_fraction = _fixed_point(x_scale, x_shift, width)
-    rows, y_fraction = _fixed_point(y_scale, y_shift, height)
-    positions[..., 1] = rows[:, None]
-    return positions, (y_fraction[:, None] << 5 | x_fraction).astype(np.uint16)
+    (xx, xy, x), (yx, yy, y) = np.asarray(matrix, np.float64).tolist()
+    determinant = xx * yy - xy * yx
+    scale = 1 / determinant if determinant else 0.0
+    xx, xy, yx, yy = yy * scale, -xy * scale, -yx * scale, xx * scale
+    x, y = -xx * x - xy * y, -yx * x - yy * y
+    columns, rows = np.arange(width), np.arange(height)
+    return cv2.convertMaps(
+        _thirty_seconds(_fixed_point(xy * rows + x), _fixed_point(xx * columns)),
+        _thirty_seconds(_fixed_point(yy * rows + y), _fixed_point(yx * columns)),
+        cv2.CV_16SC2,
+    )
 
 
-def _fixed_point(scale, shift, count):
-    """Returns whole pixels and 32nds of them, for `count` positions along one side."""
-    steps = [np.rint(np.clip(value * 1024, -(1 << 30), 1 << 30)) for value in (scale * np.arange(count), shift)]
-    position = (steps[0] + steps[1] + 16).astype(np.int64) >> 5
-    return np.clip(position >> 5, -(1 << 15), (1 << 15) - 1), position & 31
+def _fixed_point(values):
+    """Returns 1024ths, limited so that the sum of two fits in 32 bits."""
+    return np.rint((values * 1024).clip(-(1 << 29), 1 << 29)).astype(np.int32)
+
+
+def _thirty_seconds(rows, columns):
+    return (np.add.outer(rows + 16, columns) >> 5).astype(np.float32) / np.float32(32)
 
 
 def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -1,8 +1,5 @@
 """Affine maps and their inverse against the reference's figures."""
 
-import json
-
-import cv2
 import numpy as np
 import pytest
 
@@ -43,10 +40,9 @@ def test_warp_equals_the_reference(box, size, rotation, fixed_scale, matrix, poi
     scale = geometry.fix_aspect_ratio(scale, size)
     np.testing.assert_allclose(scale, fixed_scale, rtol=1e-7)
     ours = geometry.crop_matrix(center, scale, rotation, size)
-    # The reference rounds its three point pairs to float32 before it solves for the matrix.
-    np.testing.assert_allclose(ours, matrix, atol=2e-5)
+    np.testing.assert_allclose(ours, matrix, atol=1e-9)
     inputs = np.array([(100, 200), (0, 0), (321.5, 77.25)], np.float32)
-    np.testing.assert_allclose(geometry.transform_points(inputs, ours), points, atol=5e-5)
+    np.testing.assert_allclose(geometry.transform_points(inputs, ours), points, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -99,23 +95,6 @@ def test_box_round_trip():
     np.testing.assert_allclose(
         geometry.center_scale_to_box(*geometry.box_to_center_scale(boxes, padding=1.0)), boxes, atol=1e-5
     )
-
-
-def test_upright_crops_are_those_of_the_reference_under_any_opencv(golden, shared_data):
-    pictures = np.load(golden / "crops.npz")
-    upright = identical = 0
-    for number, record in enumerate(json.loads((golden / "crops.json").read_text())):
-        if record["rotation_deg"]:
-            continue
-        (path,) = shared_data.rglob(record["image"])
-        crop = geometry.crop_image(cv2.imread(str(path)), np.array(record["warp"]), record["size_wh"][::-1])
-        difference = np.abs(crop.astype(int) - pictures[f"crop_{number}"])
-        # Where the recorded map lies halfway between two 32nds of a pixel, its last bits (1e-17) decide: a few rows may
-        # be read 1/32 pixel further, which is 255/32 levels at most.
-        assert (difference > 0).mean() < 0.01 and difference.max() < 255 / 32
-        upright += 1
-        identical += not difference.any()
-    assert upright == 6 and identical >= 4
 
 
 def test_crops_of_pictures_too_large_for_fixed_point():

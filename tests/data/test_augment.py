@@ -260,6 +260,7 @@ def test_the_mirrored_photograph_in_one_map():
         )
         reference = geometry.crop_image(np.ascontiguousarray(image[:, ::-1]), matrix, (128, 96)).astype(int)
         difference = np.abs(geometry.crop_image(image, folded, (128, 96)) - reference)
-        assert difference.max() <= 1
+        # Positions are rounded to 1/32 pixel, on either side of a tie: at an edge from black to white, 255 / 32 levels.
+        assert difference.max() <= 8 and difference.mean() < 0.1
         target = codec.encode(geometry.transform_points(points, matrix), visible, (128, 96))
         assert target.shape == (14, 3)
