@@ -25,7 +25,8 @@ ALLOWED = {
     "inference": FIRST | {"data", "metrics"},
     "training": FIRST | {"data", "models", "convert", "inference", "hub"},  # the last three inside functions only
     "convert": {"skeleton", "models", "losses", "hub"},
-    "hub": {"skeleton", "models", "convert"},  # the last inside functions only: convert knows the table of presets
+    # The last three inside functions only: convert knows the table of presets, and the zoo's build evaluates.
+    "hub": {"skeleton", "models", "convert", "data", "inference"},
     "export": FIRST | {"data", "inference"},
 }
 AT_THE_TOP_ONLY_FROM = {

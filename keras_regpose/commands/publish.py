@@ -1,5 +1,7 @@
 """`keras-regpose publish`."""
 
+from pathlib import Path
+
 
 def add(command):
     """Adds the command to the parser."""
@@ -13,6 +15,7 @@ def add(command):
     sub.add_argument("repository", metavar="org/name", help="made where there is none")
     sub.add_argument("--private", action="store_true", help="make a new repository visible to its owners only")
     sub.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
+    sub.add_argument("--license", help="the Hub's name of the licence, such as apache-2.0, for the card that is made")
     sub.add_argument("--tag", help="name of this version; the next free of v1, v2, … if left out")
     sub.add_argument(
         "--replace", action="store_true", help="replace a model of another skeleton, or one that is not a preset"
@@ -29,7 +32,13 @@ def run(options):
         tag=options.tag,
         replace=options.replace,
         dry_run=options.dry_run,
+        license_name=options.license,
     )
     print(publication)
+    if options.dry_run:
+        card = Path(options.preset) / "README.md"
+        print(
+            f"The card is {card}" if card.is_file() else f"The card is made; write one to {card} to send that instead"
+        )
     if publication.commit:
         print(f'Load it with keras_regpose.from_preset("{publication.address}")')

@@ -16,13 +16,12 @@ from keras_regpose.hub.preset_files import (
     read_description,
     save_preset,
 )
-from keras_regpose.hub.presets import preset_info
+from keras_regpose.hub.presets import ORGANISATION, preset_info
 from keras_regpose.models.regressor import PoseRegressor
 from keras_regpose.skeleton import SKELETONS, Skeleton
 
 _log = logging.getLogger(__name__)
 BUNDLED = Path(__file__).parent.parent / "bundled_presets"
-ORGANISATION = "keras-regpose"
 CHECKPOINTS = "https://download.openmmlab.com/mmpose/"
 
 
@@ -121,7 +120,8 @@ def _published(name, info, refresh):
             raise
         hub_error = error
     try:
-        return _build(name, info, built)
+        build_from_checkpoint(name, built)
+        return built
     except OSError as error:
         if error.errno is not None:
             raise
@@ -140,13 +140,24 @@ def _intact_preset(folder):
         return None
 
 
-def _build(name, info, folder):
-    """Makes a preset of the official checkpoint, once, even if several processes ask for it at the same time."""
+def build_from_checkpoint(name: str, folder: Path) -> None:
+    """Makes a preset of a row's official checkpoint, once, even if several processes ask for it at the same time.
+
+    Args:
+        name: str. A published row.
+        folder: Path. The preset directory to write; an intact preset that is there is left as it is.
+
+    Raises:
+        ConnectionError, FileNotFoundError: If the checkpoint cannot be fetched.
+        PresetError: If it is damaged.
+        OSError: If the preset cannot be written; `errno` is ENOSPC if the disk is full.
+    """
     from filelock import FileLock
     from huggingface_hub import constants
 
     from keras_regpose.convert.mmpose import from_mmpose
 
+    info = preset_info(name)
     url = info["checkpoint"]["url"]
     base = os.environ.get("KERAS_REGPOSE_CHECKPOINTS")
     if base:
@@ -154,7 +165,7 @@ def _build(name, info, folder):
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if _intact_preset(folder) is not None:
-            return folder
+            return
         if constants.HF_HUB_OFFLINE:
             raise ConnectionError("HF_HUB_OFFLINE is set")
         _log.warning("Building %s from the official checkpoint %s, once", name, url)
@@ -170,4 +181,3 @@ def _build(name, info, folder):
                 raise disk_full(folder.parent, ANOTHER_DISK) from error
             raise
         checkpoint.unlink()
-    return folder

@@ -6,8 +6,11 @@ import functools
 import json
 from importlib import resources
 
+from keras_regpose.hub.zoo_files import read_results, zoo_folder
+
+ORGANISATION = "keras-regpose"  # of the zoo, on the Hub
 # The figures that stand for a model in the table; each row has those of its data set.
-_HEADLINE_METRICS = ("AP", "AR", "PCKh@0.5", "PCKh@0.1", "PCK@0.2")
+HEADLINE_METRICS = ("AP", "AR", "PCKh@0.5", "PCKh@0.1", "PCK@0.2")
 
 
 def list_presets() -> list[str]:
@@ -30,10 +33,10 @@ def preset_info(name: str) -> dict:
     Returns:
         dict with `backbone`, `method`, `skeleton` (its name), `input_size` [H, W] in pixels, `dataset`, `params`
         (backbone and head, without the flow, which only training needs), `gmacs` (10⁹ multiply-accumulates of one
-        crop; twice as many with flip test), `metrics` as published, in [0, 1], `source` (MMPose 1.3.2's page of
-        them), `evaluation` (how they were measured), `caveats` (list of str), `license` and `checkpoint` (`url`,
-        `sha256_prefix`, `format`: the MMPose version whose names it uses; None for this package's own models). A copy:
-        changing it changes nothing.
+        crop; twice as many with flip test), `metrics` in [0, 1] as published or, for this package's own models, as
+        measured, `source` (MMPose 1.3.2's page of them, or a result file), `evaluation` (how they were measured),
+        `caveats` (list of str), `license` and `checkpoint` (`url`, `sha256_prefix`, `format`: the MMPose version whose
+        names it uses; None for this package's own models). A copy: changing it changes nothing.
 
     Raises:
         ValueError: If there is no preset of that name.
@@ -51,6 +54,8 @@ def preset_info(name: str) -> dict:
         raise ValueError(f"There is no preset {name!r}. {hint}")
     info = copy.deepcopy(rows[name])
     info["evaluation"] = dict(_table()["evaluations"][info["dataset"]])
+    if info["checkpoint"] is None:
+        info["metrics"] = _headline(read_results(zoo_folder() / name))
     return info
 
 
@@ -65,28 +70,40 @@ def preset_table(markdown: bool = False) -> str:
     >>> print(preset_table().splitlines()[1])
     resnet152_rle_coco            256×192  58.3 M  11.28  AP .731  AR .777
     """
-    header = ("preset", "input", "params", "GMACs", "published")
+    header = ("preset", "input", "params", "GMACs", "published", "measured here")
     rows = [header] + [_table_row(name) for name in list_presets()]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     if markdown:
-        rows.insert(1, ("---", "---", "---:", "---:", "---"))
+        rows = [(*row, f"[card](zoo/{row[0]}/README.md)") for row in rows]
+        rows[0] = (*header, "card")
+        rows.insert(1, ("---", "---", "---:", "---:", "---", "---", "---"))
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     lines = []
-    for name, size, params, gmacs, published in rows:
-        numbers = f"{params.rjust(widths[2])}  {gmacs.rjust(widths[3])}"
-        lines.append(f"{name.ljust(widths[0])}  {size.ljust(widths[1])}  {numbers}  {published}".rstrip())
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in (2, 3) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
 
 def _table_row(name):
     info = preset_info(name)
-    figures = [
-        f"{metric} {info['metrics'][metric]:.3f}".replace(" 0.", " .")
-        for metric in _HEADLINE_METRICS
-        if metric in info["metrics"]
-    ]
     height, width = info["input_size"]
-    return name, f"{height}×{width}", f"{info['params'] / 1e6:.1f} M", f"{info['gmacs']:.2f}", "  ".join(figures)
+    published = info["metrics"] if info["checkpoint"] is not None else {}
+    figures = [_figures(metrics) for metrics in (published, _headline(read_results(zoo_folder() / name)))]
+    return name, f"{height}×{width}", f"{info['params'] / 1e6:.1f} M", f"{info['gmacs']:.2f}", *figures
+
+
+def _headline(results):
+    """Returns the figures that stand for a model: of the first evaluation, which follows the published protocol."""
+    measured = results["evaluations"][0]["metrics"] if results.get("evaluations") else {}
+    return {name: measured[name] for name in HEADLINE_METRICS if name in measured}
+
+
+def _figures(metrics):
+    return "  ".join(f"{name} {metrics[name]:.3f}".replace(" 0.", " .") for name in HEADLINE_METRICS if name in metrics)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from keras_regpose.hub.card import preset_card
 from keras_regpose.hub.download import hub_access
 from keras_regpose.hub.preset_files import (
     PRESET_FILES,
@@ -16,8 +17,9 @@ from keras_regpose.hub.preset_files import (
     sha256,
     verify_checksums,
 )
+from keras_regpose.hub.zoo_files import CARD, PICTURE, RESULTS, picture_of
+from keras_regpose.skeleton import Skeleton
 
-CARD = "README.md"
 _PICTURES = (".png", ".jpg", ".jpeg")
 
 
@@ -73,11 +75,12 @@ def publish_preset(
     tag: str | None = None,
     replace: bool = False,
     dry_run: bool = False,
+    license_name: str | None = None,
 ) -> Publication:
     """Publishes a preset directory: one commit with all its files, or nothing, and a tag.
 
-    The preset's files, its card and pictures (.png, .jpg) are sent, nothing else that lies in the directory. A
-    directory without a README.md gets a card made from the preset.
+    The preset's files, its card, results.json and pictures (.png, .jpg) are sent, nothing else that lies in the
+    directory. A directory without a README.md gets a card made from the preset, with a picture of its keypoints.
 
     Args:
         directory: str or path. What `save_to_preset` wrote.
@@ -86,6 +89,7 @@ def publish_preset(
         tag: str or None. A name for this version. None takes the next free of v1, v2, …
         replace: bool. Whether a model of another skeleton, or one that is not a preset, may be replaced.
         dry_run: bool. Whether to make no request and send nothing.
+        license_name: str or None. The Hub's name of a licence, such as "apache-2.0", for a card that is made.
 
     Returns:
         `Publication`.
@@ -100,7 +104,7 @@ def publish_preset(
     _check_arguments(repo_id, tag)
     description = read_description(directory)
     verify_checksums(directory, description)
-    files = _files(directory, description)
+    files = _files(directory, description, repo_id, license_name)
     card = files[CARD].decode("utf-8") if isinstance(files[CARD], bytes) else files[CARD].read_text(encoding="utf-8")
     sizes = {name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in files.items()}
     plan = Publication(repo_id, private, tag, sizes, card)
@@ -114,8 +118,8 @@ def _check_arguments(repo_id, tag):
         raise ValueError(f"A tag consists of letters, digits, dots and hyphens, such as v1. Received: {tag!r}")
 
 
-def _files(directory, description):
-    """Returns what is sent: paths, and the bytes of a card that is not among them."""
+def _files(directory, description, repo_id, license_name):
+    """Returns what is sent: paths, and the bytes of what is not in the directory."""
     names = ["preset.json", *needed_files(description)]
     if (directory / "metadata.json").is_file() and "metadata.json" not in names:
         names.append("metadata.json")
@@ -123,20 +127,17 @@ def _files(directory, description):
     if not description.get("checksums"):  # of an earlier version of this package
         listed = {"checksums": {name: sha256(path) for name, path in files.items() if name != "preset.json"}}
         files["preset.json"] = (json.dumps(description | listed, indent=1) + "\n").encode("utf-8")
-    pictures = (path for path in sorted(directory.iterdir()) if path.suffix.lower() in _PICTURES and path.is_file())
     if (directory / CARD).is_file():
         files[CARD] = directory / CARD
     else:
-        files[CARD] = _card(directory).encode("utf-8")
+        files[CARD] = preset_card(directory, repo_id, license_name).encode("utf-8")
+        picture = picture_of(Skeleton.from_dict(description["skeleton"]))
+        if picture is not None:
+            files[PICTURE] = picture
+    if (directory / RESULTS).is_file():
+        files[RESULTS] = directory / RESULTS
+    pictures = (path for path in sorted(directory.iterdir()) if path.suffix.lower() in _PICTURES and path.is_file())
     return files | {path.name: path for path in pictures}
-
-
-def _card(directory):
-    try:
-        from keras_regpose.hub.card import preset_card
-    except ModuleNotFoundError:
-        return "---\nlibrary_name: keras\npipeline_tag: keypoint-detection\ntags: [keras-regpose]\n---\n"
-    return preset_card(directory)
 
 
 def _publish(plan, files, description, replace):

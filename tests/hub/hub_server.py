@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from card_rules import card_errors
+
 OWNER_TOKEN, STRANGER_TOKEN = "hf_owner", "hf_stranger"
 
 
@@ -221,7 +223,7 @@ class HubServer(Server):
     def answer(self, request):
         routes = [
             (r"POST /api/repos/create", self._create),
-            (r"POST /api/validate-yaml", lambda request: request.send_json({"errors": [], "warnings": []})),
+            (r"POST /api/validate-yaml", self._validate_card),
             (r"(?:GET|HEAD) /cdn/(\w+)", self._cdn),
             (r"PUT /lfs/(\w+)", self._put_large),
             (r"POST /([^/]+/[^/]+)\.git/info/lfs/objects/batch", self._batch),
@@ -320,6 +322,10 @@ class HubServer(Server):
         request.send_file(self.blobs[blob], {"ETag": f'"{blob}"'})
 
     # Writing
+
+    def _validate_card(self, request):
+        errors = [{"message": error} for error in card_errors(request.json()["content"])]
+        request.send_json({"errors": errors, "warnings": []}, 400 if errors else 200)
 
     def _create(self, request):
         wanted = request.json()

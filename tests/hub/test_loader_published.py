@@ -28,13 +28,14 @@ NAME = "mobilenetv2_rle_coco"
 OTHERS = [name for name in list_presets() if preset_info(name)["checkpoint"] and name not in (NAME, "resnet50_coco")]
 
 
-def stand_in(name, folder):
+def stand_in(name, folder, tensor=None):
     """Writes a file of random numbers with the tensors of a row's checkpoint; returns its path and its name there."""
     model = from_preset(name, load_weights=False)
     targets = {f"backbone.{key}": target for key, target in mmpose.backbone_targets(model).items()}
     targets |= mmpose._head_targets(model) | (mmpose._flow_targets(model.flow) if model.flow else {})
     random = np.random.default_rng(0)
-    tensors = {key: random.uniform(0.01, 0.1, target.shape).astype("float32") for key, target in targets.items()}
+    tensor = tensor or (lambda key, shape: random.uniform(0.01, 0.1, shape).astype("float32"))
+    tensors = {key: tensor(key, target.shape) for key, target in targets.items()}
     path = write_legacy(folder / "checkpoint.pth", {"meta": {}, "state_dict": tensors})
     with open(path, "rb") as file:
         digits = hashlib.file_digest(file, "sha256").hexdigest()[:8]

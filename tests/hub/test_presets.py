@@ -120,8 +120,9 @@ def test_tables():
     assert lines[1].split() == "resnet152_rle_coco 256×192 58.3 M 11.28 AP .731 AR .777".split()
     assert len({line.index(" M ") for line in lines[1:]}) == 1  # The columns stand below each other.
     markdown = preset_table(markdown=True).splitlines()
-    assert len(markdown) == 2 + len(list_presets()) and {line.count("|") for line in markdown} == {6}
-    assert "| resnet50_mpii | 256×256 | 23.6 M | 5.34 | PCKh@0.5 .826  PCKh@0.1 .180 |" in markdown
+    assert len(markdown) == 2 + len(list_presets()) and {line.count("|") for line in markdown} == {8}
+    row = "| resnet50_mpii | 256×256 | 23.6 M | 5.34 | PCKh@0.5 .826  PCKh@0.1 .180 |"
+    assert f"{row}  | [card](zoo/resnet50_mpii/README.md) |" in markdown
 
 
 def test_the_table_needs_no_keras():

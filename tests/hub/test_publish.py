@@ -93,7 +93,8 @@ def test_a_dry_run_shows_all_and_sends_nothing(hub, preset, capsys):
     ]
     shown = {line.split()[0]: int(line.split()[1].replace(",", "")) for line in lines if line.endswith(" bytes")}
     assert shown == {path.name: path.stat().st_size for path in preset.iterdir()}
-    assert lines[-5:] == ["README.md:", "  ---", "  library_name: keras", "  ---", "  # A pose model"]
+    assert lines[-6:-1] == ["README.md:", "  ---", "  library_name: keras", "  ---", "  # A pose model"]
+    assert lines[-1] == f"The card is {preset / 'README.md'}"
     assert hub.log == []
 
 
@@ -102,6 +103,7 @@ def test_only_the_preset_its_card_and_pictures_are_sent(hub, owner, preset, caps
     (preset / ".env").write_text("HF_TOKEN=1")
     (preset / "events.h5").write_bytes(b"x")
     (preset / "sheet.png").write_bytes(b"picture")
+    (preset / "results.json").write_text("{}")
     (preset / "README.md").write_text("# Mine\n")
     assert main(["publish", str(preset), "org/pose"]) == 0
     assert 'from_preset("hf://org/pose@v1")' in capsys.readouterr().out

@@ -1,0 +1,157 @@
+"""What the zoo's folder and the README show, made from data: results gathered from benchmarks, cards, the table."""
+
+import json
+import textwrap
+from pathlib import Path
+
+from keras_regpose.hub.card import zoo_card
+from keras_regpose.hub.presets import list_presets, preset_info, preset_table
+from keras_regpose.hub.zoo_files import CARD, RESULTS, read_results, to_json, write_whole, zoo_folder
+
+# What the speed benchmark calls what it compares.
+_VARIANTS = {
+    "MMPose": "MMPose (PyTorch)",
+    "keras float32": "Keras, float32",
+    "float32": "TF SavedModel, float32",
+    "plain ONNX Runtime": "ONNX Runtime, the network alone",
+}
+_FORMATS = {"onnx": "ONNX", "tflite": "LiteRT", "xml": "OpenVINO"}
+_TASKS = {"1": "1 person", "8": "8 people", "folder": "a folder of 1,000 people"}
+
+BEGIN, END = "<!-- made by: keras-regpose zoo cards -->", "<!-- end of what is made -->"
+
+
+def zoo_results(clone: Path, built: Path | None = None) -> dict[Path, str]:
+    """Returns the result files of all rows: what benchmarks recorded, and evaluations, of a build or as they were."""
+    texts = {}
+    for name in list_presets():
+        known = read_results(zoo_folder() / name)
+        if built is not None:
+            known |= read_results(built / name)
+        gathered = {
+            "agreement": _agreement(clone, name),
+            "evaluations": known.get("evaluations", []),
+            "training": None,
+            "speed": _speed(clone, name),
+        }
+        if preset_info(name)["dataset"] == "lspet":
+            gathered |= _lspet(clone, name)
+        kept = {key: value for key, value in gathered.items() if value is not None}
+        texts[zoo_folder() / name / RESULTS] = to_json(kept)
+    return texts
+
+
+def zoo_texts(clone: Path) -> dict[Path, str]:
+    """Returns the cards of all rows and the README with its table, as the result files in the zoo's folder say."""
+    texts = {}
+    for name in list_presets():
+        picture = f"../pictures/{preset_info(name)['skeleton']}.jpg"
+        texts[zoo_folder() / name / CARD] = zoo_card(name, picture=picture)
+    readme = (clone / "README.md").read_text(encoding="utf-8")
+    if BEGIN not in readme or END not in readme:
+        raise ValueError(f"README.md has no place for the zoo's table: it goes between the lines {BEGIN} and {END}")
+    before, rest = readme.split(BEGIN)
+    after = rest.split(END)[1]
+    texts[clone / "README.md"] = f"{before}{BEGIN}\n{preset_table(markdown=True)}\n\n{_bundled()}\n{END}{after}"
+    return texts
+
+
+def _bundled():
+    (name,) = (name for name in list_presets() if preset_info(name)["checkpoint"] is None)
+    results, info = read_results(zoo_folder() / name), preset_info(name)
+    (metric, value), training, evaluation = *info["metrics"].items(), results["training"], results["evaluations"][0]
+    return textwrap.fill(
+        f"`{name}` ships with the package, so that everything works offline. It was trained from random weights on "
+        f"{training['people']:,} photographs. Of photographs that it never saw, it reaches {metric} {_short(value)} "
+        f"(the mean pose: {_short(evaluation['baseline'][metric])}): a starting point for fine-tuning, not a pose "
+        f"estimator to rely on. Its [card](zoo/{name}/README.md) has the rest.",
+        width=120,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _short(value):
+    return f"{value:.3f}".replace("0.", ".", 1)
+
+
+def _recorded(clone, file):
+    path = clone / "benchmarks" / "results" / file
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _agreement(clone, name):
+    file = "mmpose_agreement.json"
+    recorded = _recorded(clone, file)
+    if name not in recorded.get("rows", {}):
+        return None
+    facts = {key: recorded[key] for key in ("mmpose", "unit", "environment")}
+    return recorded["rows"][name] | facts | {"source": f"benchmarks/results/{file}"}
+
+
+def _speed(clone, name):
+    file = "inference_speed.json"
+    recorded = _recorded(clone, file)
+    rows = {}
+    for row in recorded.get("comparisons", []):
+        if row["model"] == name:
+            precision, _, ending = row["variant"].partition(".")
+            label = _VARIANTS.get(row["variant"]) or f"{_FORMATS[ending]}, {precision}"
+            rows.setdefault(label, {})[_TASKS[row["task"]]] = row["ms_per_person"]
+    if not rows:
+        return None
+    facts = {"environment": recorded["environment"], "source": f"benchmarks/results/{file}"}
+    return {"milliseconds_per_person": rows} | facts
+
+
+def _lspet(clone, name):
+    file = "lspet.json"
+    recorded = _recorded(clone, file)
+    protocol = preset_info(name)["evaluation"]
+    source, environment = f"benchmarks/results/{file}", recorded["environment"]
+    evaluations = []
+    for key, flip_test in (("test_PCK@0.2_torso_flip_test", True), ("test_PCK@0.2_torso", False)):
+        figures = recorded[key]
+        joints = {name: value for name, value in figures.items() if name not in ("Mean", "persons", "left_out")}
+        metrics = {"PCK@0.2": figures["Mean"], **joints}
+        evaluations.append(
+            {
+                "data": protocol["data"],
+                "people": figures["persons"],
+                "left_out": figures["left_out"],
+                "boxes": protocol["boxes"],
+                "flip_test": flip_test,
+                "metrics": {name: round(value, 6) for name, value in metrics.items()},
+                "baseline": {"PCK@0.2": round(recorded["mean_pose_PCK@0.2_torso"], 6)},
+                "source": source,
+                "environment": environment,
+            }
+        )
+    training = {
+        "command": recorded["settings"],
+        "people": recorded["people"]["train"],
+        "epochs": recorded["epochs"],
+        "source": source,
+        "environment": environment,
+    }
+    return {"evaluations": evaluations, "training": training}
+
+
+def write_zoo(clone: Path, built: Path | None = None) -> list[Path]:
+    """Writes what `zoo_results` and `zoo_texts` return; returns the files that have changed.
+
+    Args:
+        clone: Path of the clone.
+        built: Path of a folder of `keras-regpose zoo build`, whose evaluations are taken over, or None.
+    """
+    changed = _write_changed(zoo_results(clone, built))
+    return changed + _write_changed(zoo_texts(clone))
+
+
+def _write_changed(texts):
+    changed = []
+    for path, text in texts.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_whole(path, text)
+            changed.append(path)
+    return changed
