@@ -7,7 +7,7 @@ depthwise and projection convolutions of `layer2.0` are `layer2_0_expand`, `laye
 
 import keras
 
-from keras_regpose.models.batch_norm import BatchNormalization
+from keras_regpose.models.convolution import batch_norm, convolution
 
 # (expansion, channels, blocks, stride of the first block) of the seven stages; Sandler et al., table 2
 STAGES = (
@@ -70,7 +70,7 @@ def _block(x, expansion, channels, stride, name):
         depthwise_initializer=keras.initializers.RandomNormal(stddev=(2 / 9) ** 0.5),
         name=f"{name}_depthwise",
     )(x)
-    x = _batch_norm(x, f"{name}_depthwise_bn")
+    x = batch_norm(x, f"{name}_depthwise_bn")
     x = keras.layers.ReLU(6.0, name=f"{name}_depthwise_relu")(x)
     x = _conv(x, channels, 1, 1, name=f"{name}_project", activate=False)
     if stride == 1 and inputs.shape[-1] == channels:
@@ -79,19 +79,6 @@ def _block(x, expansion, channels, stride, name):
 
 
 def _conv(x, filters, kernel_size, stride, name, activate=True):
-    if kernel_size > 1:
-        x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
-    x = keras.layers.Conv2D(
-        filters,
-        kernel_size,
-        strides=stride,
-        use_bias=False,
-        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
-        name=name,
-    )(x)
-    x = _batch_norm(x, f"{name}_bn")
+    x = convolution(x, filters, kernel_size, stride, name)
+    x = batch_norm(x, f"{name}_bn")
     return keras.layers.ReLU(6.0, name=f"{name}_relu")(x) if activate else x
-
-
-def _batch_norm(x, name):
-    return BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)

@@ -7,7 +7,7 @@ Layer names follow torchvision's: `layer1_0_conv1` is its `layer1.0.conv1`.
 
 import keras
 
-from keras_regpose.models.batch_norm import BatchNormalization
+from keras_regpose.models.convolution import batch_norm, convolution
 
 # depth: (blocks per stage, whether the blocks are bottlenecks)
 DEPTHS = {
@@ -35,9 +35,8 @@ def resnet(image, depth: int) -> dict:
     if depth not in DEPTHS:
         raise ValueError(f"ResNet depth must be one of {sorted(DEPTHS)}. Received: {depth}")
     blocks_per_stage, bottleneck = DEPTHS[depth]
-    x = keras.layers.ZeroPadding2D(3, name="conv1_pad")(image)
-    x = _conv(x, 64, 7, 2, name="conv1")
-    x = _batch_norm(x, "bn1")
+    x = convolution(image, 64, 7, 2, name="conv1")
+    x = batch_norm(x, "bn1")
     x = keras.layers.ReLU(name="relu")(x)
     # The values are not negative here, so padding with zeros is the same as the reference's padding with −∞.
     x = keras.layers.ZeroPadding2D(1, name="maxpool_pad")(x)
@@ -66,30 +65,13 @@ def _block(x, filters, stride, bottleneck, name):
     )
     y = x
     for number, (channels, kernel_size, conv_stride) in enumerate(convolutions, start=1):
-        if kernel_size == 3:
-            y = keras.layers.ZeroPadding2D(1, name=f"{name}_conv{number}_pad")(y)
-        y = _conv(y, channels, kernel_size, conv_stride, name=f"{name}_conv{number}")
+        y = convolution(y, channels, kernel_size, conv_stride, name=f"{name}_conv{number}")
         # Each block starts as the identity (Goyal et al., 2017, §5.1), as in the reference.
-        y = _batch_norm(y, f"{name}_bn{number}", zero=number == len(convolutions))
+        y = batch_norm(y, f"{name}_bn{number}", "zeros" if number == len(convolutions) else "ones")
         if number < len(convolutions):
             y = keras.layers.ReLU(name=f"{name}_relu{number}")(y)
     if stride != 1 or x.shape[-1] != out_filters:
-        x = _conv(x, out_filters, 1, stride, name=f"{name}_downsample_0")
-        x = _batch_norm(x, f"{name}_downsample_1")
+        x = convolution(x, out_filters, 1, stride, name=f"{name}_downsample_0")
+        x = batch_norm(x, f"{name}_downsample_1")
     y = keras.layers.Add(name=f"{name}_add")([x, y])
     return keras.layers.ReLU(name=f"{name}_relu")(y)
-
-
-def _conv(x, filters, kernel_size, stride, name):
-    return keras.layers.Conv2D(
-        filters,
-        kernel_size,
-        strides=stride,
-        use_bias=False,
-        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
-        name=name,
-    )(x)
-
-
-def _batch_norm(x, name, zero=False):
-    return BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer="zeros" if zero else "ones", name=name)(x)
