@@ -188,7 +188,7 @@ class _Batch:
     flip_test: bool
 
     def __post_init__(self):
-        self.crops = np.zeros((self.size, *self.model.input_size, 3), np.uint8)
+        self.crops = np.empty((self.size, *self.model.input_size, 3), np.uint8)
         self.owners = []
 
     def add(self, people, number):
