@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from keras_regpose.hub.card import zoo_card
 from keras_regpose.hub.loader import BUNDLED, build_from_checkpoint
-from keras_regpose.hub.preset_files import PresetError, load_preset, read_description
+from keras_regpose.hub.preset_files import PresetError, load_preset, read_description, sha256
 from keras_regpose.hub.presets import ORGANISATION, list_presets, preset_info
 from keras_regpose.hub.publish import publish_preset
 from keras_regpose.hub.zoo_files import (
@@ -108,7 +109,8 @@ def _build_row(name, folder, data, organisation, private):
     shutil.copyfile(picture_of(model.skeleton), folder / PICTURE)
     if organisation:
         publication = publish_preset(folder, f"{organisation}/{name}", private=private)
-        print(f"  published as {publication.address}", flush=True)
+        pin = {"repo": publication.repo_id, "revision": publication.commit, "sha256": sha256(folder / "preset.json")}
+        print(f'  published as {publication.address}; in presets.json: "hub": {json.dumps(pin)}', flush=True)
 
 
 def _make(name, info, folder):

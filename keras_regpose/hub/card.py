@@ -31,8 +31,8 @@ def zoo_card(name: str, results: dict | None = None, organisation: str = ORGANIS
 
     Example:
 
-    >>> zoo_card("resnet50_rle_coco").splitlines()[1]
-    'license: apache-2.0'
+    >>> [line for line in zoo_card("resnet50_rle_coco").splitlines() if line.startswith("license")]
+    ['license: apache-2.0']
     """
     info = preset_info(name)
     results = read_results(zoo_folder() / name) if results is None else results

@@ -9,7 +9,6 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras_regpose
 from keras_regpose.data.augment import Augmentation
 
 METHODS = ("rle", "deeppose", "heatmap")
@@ -31,11 +30,11 @@ class Recipe:
         head_bias: float. Where predictions start, in crop units: 0.5 is the crop's centre, 0 its corner as in MMPose.
         epochs: int.
         batch_size: int. People per step, over all devices and hosts.
-        learning_rate: float. Adam's, at this batch size, after the warm-up.
+        learning_rate: float. Adam's, at this `batch_size` times `accumulate`, after the warm-up.
         schedule: "steps" (divided by ten at each of `drops`) or "cosine".
         drops: sequence of int or None. Epochs of the "steps"; None is 170/210 and 200/210 of the epochs.
         warmup: int. Steps of linear warm-up; at most a tenth of all steps are used.
-        clip_norm: float or None. Largest norm of all gradients together.
+        clip_norm: float or None. Largest norm of all gradients together; of each device's under MirroredStrategy.
         accumulate: int. Steps whose gradients are averaged before the weights move.
         average_decay: float or None. Decay of the exponential moving average of the weights; the average is what is
             validated and saved as the best preset.
@@ -112,6 +111,8 @@ class Recipe:
         Raises:
             ValueError: If there is none of that name.
         """
+        from keras_regpose.hub.zoo_files import zoo_folder
+
         path = zoo_folder() / name / "recipe.toml"
         if not path.is_file():
             raise ValueError(f"There is no recipe {name!r}. There are: {', '.join(list_recipes())}")
@@ -150,11 +151,12 @@ class Recipe:
     def changed(self, **changes) -> "Recipe":
         """Returns the recipe with other settings.
 
-        The learning rate follows the batch size, and the drops follow the epochs, in proportion, unless they are
-        changed themselves. Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
+        The learning rate follows the people for each move of the weights (`batch_size` times `accumulate`), and the
+        drops follow the epochs, in proportion, unless they are changed themselves. Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
         """
-        if "batch_size" in changes and "learning_rate" not in changes:
-            changes["learning_rate"] = self.learning_rate * changes["batch_size"] / self.batch_size
+        if "learning_rate" not in changes:
+            people = changes.get("batch_size", self.batch_size) * changes.get("accumulate", self.accumulate)
+            changes["learning_rate"] = self.learning_rate * people / (self.batch_size * self.accumulate)
         if "epochs" in changes and self.drops is not None and "drops" not in changes:
             changes["drops"] = tuple(round(drop * changes["epochs"] / self.epochs) for drop in self.drops)
         return dataclasses.replace(self, **changes)
@@ -168,11 +170,6 @@ class Recipe:
 
 def list_recipes() -> list[str]:
     """Returns the names of the recipes."""
+    from keras_regpose.hub.zoo_files import zoo_folder
+
     return sorted(path.parent.name for path in zoo_folder().glob("*/recipe.toml"))
-
-
-def zoo_folder() -> Path:
-    """Returns the folder of the zoo's recipes, results and cards: part of the package, in a clone beside it."""
-    package = Path(keras_regpose.__file__).parent
-    inside = package / "zoo"
-    return inside if inside.is_dir() else package.parent / "zoo"

@@ -1,5 +1,6 @@
 """`keras-regpose zoo build`: presets of stand-ins of the official checkpoints, evaluated on a few people, published."""
 
+import hashlib
 import json
 import shutil
 
@@ -72,7 +73,10 @@ def test_one_command_builds_checks_evaluates_and_publishes(
     sent = hub.files(f"org/{COCO_ROW}")
     kept = {path.name: path.read_bytes() for path in (output / COCO_ROW).iterdir() if path.is_file()}
     assert {name: sent[name] for name in kept} == kept and {"results.json", "keypoints.jpg"} <= set(kept)
-    assert list(hub.repositories[f"org/{COCO_ROW}"].tags) == ["v1"]
+    (commit,) = hub.repositories[f"org/{COCO_ROW}"].tags.values()
+    digest = hashlib.sha256(kept["preset.json"]).hexdigest()
+    pin = f'"hub": {{"repo": "org/{COCO_ROW}", "revision": "{commit}", "sha256": "{digest}"}}'
+    assert f"  published as hf://org/{COCO_ROW}@v1; in presets.json: {pin}\n" in captured.out
     crops = np.zeros((1, 256, 192, 3), "uint8")
     theirs = keras.saving.load_model(f"hf://org/{COCO_ROW}").predict(crops, verbose=0)
     np.testing.assert_allclose(theirs, model.predict(crops, verbose=0), rtol=0, atol=1e-5)
