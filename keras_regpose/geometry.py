@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 BOX_PADDING = 1.25
+_LARGEST_SIDE = 32_000  # pixels: `remap` takes positions of 16 bits
 
 
 def box_to_center_scale(boxes: np.ndarray, padding: float = BOX_PADDING) -> tuple[np.ndarray, np.ndarray]:
@@ -129,9 +130,23 @@ def crop_image(image: np.ndarray, matrix: np.ndarray, input_size: tuple[int, int
         (height, width, 3) uint8 array, channels as in `image`.
     """
     height, width = input_size
-    if max(image.shape[:2]) >= 1 << 15:  # positions would not fit in 16 bits
-        return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    if max(image.shape[:2]) > _LARGEST_SIDE:
+        image, matrix = _part_shown(image, matrix, input_size)
     return cv2.remap(image, *_rounded_positions(matrix, height, width), cv2.INTER_LINEAR)
+
+
+def _part_shown(image, matrix, input_size):
+    """Returns the part of a huge image that a crop shows, thinned out where even that is too large, and its matrix."""
+    height, width = input_size
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]])
+    corners = transform_points(corners, cv2.invertAffineTransform(matrix))
+    sides = np.array(image.shape[1::-1])
+    first = np.clip(np.floor(corners.min(0)) - 2, 0, sides - 1).astype(int)
+    last = np.clip(np.ceil(corners.max(0)) + 3, first + 1, sides).astype(int)
+    step = -(-(last - first) // _LARGEST_SIDE)
+    part = image[first[1] : last[1] : step[1], first[0] : last[0] : step[0]]
+    offset = matrix[:, 2] + matrix[:, :2] @ first
+    return np.ascontiguousarray(part), np.concatenate([matrix[:, :2] * step, offset[:, None]], axis=1)
 
 
 def _rounded_positions(matrix, height, width):

@@ -97,10 +97,22 @@ def test_box_round_trip():
     )
 
 
-def test_crops_of_pictures_too_large_for_fixed_point():
-    wide = np.tile(np.arange(40_000) // 200, (8, 1)).astype(np.uint8)[..., None].repeat(3, 2)
-    matrix = geometry.crop_matrix(np.array([39_000.0, 4.0]), np.array([64.0, 64.0]), 0, (64, 64))
-    assert geometry.crop_image(wide, matrix, (64, 64))[32, 32, 0] == 195
+@pytest.mark.parametrize("rotation", [0, 25])
+def test_crops_of_huge_images(rotation):
+    """Positions of more than 16 bits: the part that is shown gives the same, up to the rounding to 1/32 pixel."""
+    wide = np.random.default_rng(0).integers(0, 255, (20, 40_000, 3), np.uint8)
+    scale = np.array([33.0, 44.0])
+    far = geometry.crop_image(
+        wide, geometry.crop_matrix(np.array([35_000.3, 9.6]), scale, rotation, (64, 48)), (64, 48)
+    )
+    part = wide[:, 34_500:35_500].copy()
+    near = geometry.crop_image(part, geometry.crop_matrix(np.array([500.3, 9.6]), scale, rotation, (64, 48)), (64, 48))
+    assert np.abs(far.astype(int) - near).max() <= 16 and near.mean() > 40
+    # All of it in one crop, more than `remap` takes.
+    crop = geometry.crop_image(
+        wide, geometry.crop_matrix(np.array([20_000, 10]), np.array([40_000, 53_333]), rotation, (64, 48)), (64, 48)
+    )
+    assert crop[32].any()
 
 
 def test_crops_are_black_outside_the_image():

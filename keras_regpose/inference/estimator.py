@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from keras_regpose import codec, geometry
@@ -17,7 +16,6 @@ from keras_regpose.inference.result import Poses
 from keras_regpose.inference.sources import Files, Frame, Video, open_source, read_ahead, read_picture
 
 _WAITING_BYTES = 1 << 27  # pictures whose people wait for a full batch
-_WARP_LIMIT = 32_000  # pixels: cv2.warpAffine takes no picture of 32,768 or more on a side
 
 
 def predict_crops(
@@ -193,7 +191,7 @@ class _Batch:
 
     def add(self, people, number):
         matrix = geometry.crop_matrix(people.center[number], people.scale[number], 0, self.model.input_size)
-        _cut(people.frame.image, matrix, self.crops[len(self.owners)])
+        self.crops[len(self.owners)] = geometry.crop_image(people.frame.image, matrix, self.model.input_size)
         self.owners.append((people, number))
         if len(self.owners) == self.size:
             self.run()
@@ -228,26 +226,6 @@ def _named(error, frame):
     """Returns the error of a frame's boxes with the name of the frame."""
     name = frame.source if frame.frame is None else f"Frame {frame.frame} of {frame.source or 'the camera'}"
     return error if name is None else ValueError(f"{name}: {error}")
-
-
-def _cut(image, matrix, crop):
-    """Does what `geometry.crop_image` does, into an array that is there already."""
-    height, width = crop.shape[:2]
-    if max(image.shape[:2]) > _WARP_LIMIT:
-        image, matrix = _within_limit(image, matrix, (width, height))
-    crop[:] = geometry.crop_image(image, matrix, (height, width))
-
-
-def _within_limit(image, matrix, size):
-    """Returns the part of a huge image that a crop shows, thinned out where even that is too large, and its matrix."""
-    corners = geometry.transform_points(np.array([[0, 0], size]), cv2.invertAffineTransform(matrix))
-    sides = np.array(image.shape[1::-1])
-    first = np.clip(np.floor(corners[0]) - 2, 0, sides - 1).astype(int)
-    last = np.clip(np.ceil(corners[1]) + 3, first + 1, sides).astype(int)
-    step = -(-(last - first) // _WARP_LIMIT)
-    part = image[first[1] : last[1] : step[1], first[0] : last[0] : step[0]]
-    offset = matrix[:, 2] + matrix[:, :2] @ first
-    return np.ascontiguousarray(part), np.concatenate([matrix[:, :2] * step, offset[:, None]], axis=1)
 
 
 def _run_size(count, batch_size):

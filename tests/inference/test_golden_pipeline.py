@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from golden_weights import golden_tensor
 
-from keras_regpose import geometry
 from keras_regpose.convert import from_mmpose
 from keras_regpose.inference.estimator import decode_poses, predict_crops
 
@@ -37,11 +36,9 @@ def test_keypoints_and_scores_equal_mmpose(models, golden, shared_data, case, fl
     (image,) = shared_data.rglob(record["image"])
     people = model.estimate(str(image), boxes=[box], flip_test=flip)
     expected = record["flip" if flip else "plain"]
-    # What is left is rounding: of the affine maps' last bits to 1/32 pixel, and of the networks' sums.
-    scale = geometry.fix_aspect_ratio(geometry.box_to_center_scale(box)[1], model.input_size)
-    deviation = np.abs(people.keypoints[0] - expected["keypoints"]).max(0) / scale
-    assert deviation.max() < 0.001
-    np.testing.assert_allclose(people.scores[0], expected["scores"], atol=2e-4)
+    # The crops are MMPose's bit for bit. What is left is the rounding of the networks' sums.
+    np.testing.assert_allclose(people.keypoints[0], expected["keypoints"], rtol=0, atol=5e-3)
+    np.testing.assert_allclose(people.scores[0], expected["scores"], rtol=0, atol=1e-5)
 
 
 def test_recorded_crops_give_the_same_keypoints(models, golden):
