@@ -3,6 +3,7 @@
 import json
 
 import cv2
+import numpy as np
 import pytest
 
 from keras_regpose import COCO17, LSP14, PoseRegressor
@@ -74,6 +75,65 @@ def test_train_then_evaluate(tmp_path, capsys):
     assert f"{values['AP']:.4f}" in printed
     assert set(values) == {"AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"}
     assert cv2.imread(str(picture)).shape[1] > 5 * 224
+
+
+def coco_folder(folder, damage):
+    """Writes 24 drawn people in COCO's layout, the same for both splits, after `damage(annotations, pictures)`."""
+    for split in ("train2017", "val2017"):
+        (folder / split).mkdir(parents=True)
+        images, annotations, pictures = [], [], []
+        for number, sample in enumerate(Synthetic(24, seed=0, people_per_image=1), start=1):
+            height, width = sample.image.shape[:2]
+            x1, y1, x2, y2 = sample.box.tolist()
+            keypoints = np.c_[sample.keypoints, 2 * sample.visible]
+            images.append({"id": number, "file_name": f"{number}.jpg", "width": width, "height": height})
+            annotations.append(
+                {"id": number, "image_id": number, "category_id": 1, "iscrowd": 0, "num_keypoints": 17}
+                | {"bbox": [x1, y1, x2 - x1, y2 - y1], "keypoints": keypoints.ravel().tolist()}
+                | {"area": (x2 - x1) * (y2 - y1)}
+            )
+            pictures.append(cv2.imencode(".jpg", sample.image[..., ::-1])[1].tobytes())
+        damage(annotations, pictures)
+        for image, picture in zip(images, pictures, strict=True):
+            if picture is not None:
+                (folder / split / image["file_name"]).write_bytes(picture)
+        content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
+        (folder / "annotations").mkdir(exist_ok=True)
+        (folder / "annotations" / f"person_keypoints_{split}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_what_is_broken_in_a_data_set_is_named_counted_and_left_out(tmp_path, preset, capsys, caplog):
+    def damage(annotations, pictures):
+        pictures[3] = pictures[3][: len(pictures[3]) // 2]
+        pictures[7] = None
+        annotations[10]["keypoints"][0] = float("nan")
+        annotations[11]["bbox"][2] = 0
+        annotations[12]["keypoints"][:6] = [-900, 20, 2, 5000, 7000, 2]
+
+    data = ["--dataset", "coco", "--data", str(coco_folder(tmp_path / "coco", damage))]
+    run = str(tmp_path / "run")
+    train = ["train", *data, "--backbone", "mobilenetv2_0.25", "--input-size", "64x48", "--epochs", "1"]
+    assert main([*train, "--batch-size", "4", "--output", run]) == 0
+    captured = capsys.readouterr()
+    assert "22 people to learn from, 22 to validate on" in captured.out
+    for what in ("annotation 11: its list of keypoints has values that are not finite", "annotation 12: its box"):
+        assert f"Left out: {what}" in captured.err
+    for picture, why in (("4.jpg is truncated", "train2017"), ("8.jpg", "There is no image file")):
+        assert any(picture in message and why in message for message in caplog.messages), picture
+    assert "nan" not in captured.out.lower()
+
+    caplog.clear()
+    assert main(["evaluate", f"{run}/best", *data]) == 0
+    assert "2 of 22 people were skipped, because their images cannot be read" in capsys.readouterr().out
+    assert sum("Skipped: " in message for message in caplog.messages) == 2
+
+    def destroy(annotations, pictures):
+        pictures[:3] = [b"no picture"] * 3
+
+    data[-1] = str(coco_folder(tmp_path / "worse", destroy))
+    assert main(["evaluate", preset, *data]) == 2
+    assert "The images of more than 10% of the 24 people cannot be read" in sentence(capsys)
 
 
 def test_bad_input_gets_one_sentence_and_status_2(preset, photo, tmp_path, capsys):

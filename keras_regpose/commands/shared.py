@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 
@@ -44,8 +45,18 @@ def open_samples(options, split, boxes=None):
 
     if boxes and options.limit:
         raise ValueError("--limit counts annotated people and cannot be combined with --boxes")
-    samples = open_dataset(options.dataset, options.data, split, boxes=boxes, count=options.count, seed=options.seed or 0)
+    samples = open_dataset(
+        options.dataset, options.data, split, boxes=boxes, count=options.count, seed=options.seed or 0
+    )
+    _name_skipped(getattr(samples, "skipped", []))
     return Subset(samples, range(min(options.limit, len(samples)))) if options.limit else samples
+
+
+def _name_skipped(skipped, most=5):
+    for what, why in skipped[:most]:
+        print(f"Left out: {what}: {why}", file=sys.stderr)
+    if len(skipped) > most:
+        print(f"Left out: {len(skipped)} records in all, those among them", file=sys.stderr)
 
 
 def progress_bar(total, unit):

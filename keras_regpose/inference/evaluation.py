@@ -1,5 +1,6 @@
 """Samples → predictions → the data set's own metric."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,11 +12,18 @@ from keras_regpose.inference.estimator import decode_poses, predict_crops
 from keras_regpose.metrics import coco_keypoints, pck, pckh
 from keras_regpose.metrics.pck import torso_size
 
+_log = logging.getLogger(__name__)
+
 
 def predict_samples(
-    model, samples: Sequence[Sample], flip_test: bool = False, batch_size: int = 32, progress=None
+    model,
+    samples: Sequence[Sample],
+    flip_test: bool = False,
+    batch_size: int = 32,
+    progress=None,
+    max_unreadable_share: float = 0.1,
 ) -> list[dict]:
-    """Predicts the keypoints of every sample from its box.
+    """Predicts the keypoints of every sample from its box. Images that cannot be read are named in the log.
 
     Args:
         model: `PoseRegressor`.
@@ -23,24 +31,37 @@ def predict_samples(
         flip_test: bool. Whether to average with the prediction for the mirrored crop.
         batch_size: int.
         progress: callable or None. Called with the number of samples just done.
+        max_unreadable_share: float. If the images of a larger share of the samples cannot be read, that is an error.
 
     Returns:
         list of dicts, one per sample whose image could be read: image_id, id, keypoints (K, 2) in pixels, scores (K,),
         sigmas (K, 2) or None, box (xyxy), box_score, area (of the padded box), index (the sample's position).
+
+    Raises:
+        ValueError: If the samples have other keypoints than the model, or too many images cannot be read.
     """
     if len(samples) and samples[0].keypoints.shape != (len(model.skeleton), 2):
         raise ValueError(
             f"The model has the {len(model.skeleton)} keypoints of {model.skeleton.name!r}, the data has "
             f"{len(samples[0].keypoints)}"
         )
-    predictions = []
+    predictions, unreadable, lost = [], set(), 0
     for start in range(0, len(samples), batch_size):
         crops, chosen, centers, scales = [], [], [], []
         for index in range(start, min(start + batch_size, len(samples))):
             sample = samples[index]
             try:
                 picture = read_image(sample.image)
-            except (ImageError, FileNotFoundError):
+            except ImageError as error:
+                lost += 1
+                if str(error) not in unreadable:
+                    unreadable.add(str(error))
+                    _log.warning("Skipped: %s", error)
+                if lost > max_unreadable_share * len(samples):
+                    raise ImageError(
+                        f"The images of more than {max_unreadable_share:.0%} of the {len(samples)} people cannot be "
+                        f"read. The last: {error}"
+                    ) from None
                 continue
             center, scale = geometry.box_to_center_scale(sample.box)
             scale = geometry.fix_aspect_ratio(scale, model.input_size)
