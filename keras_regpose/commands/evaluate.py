@@ -56,11 +56,14 @@ def run(options):
         print(f"{skipped} of {len(samples)} people were skipped, because their images cannot be read")
     if options.json:
         write_text(options.json, json.dumps(figures, indent=1) + "\n")
-    if options.pictures:
-        from keras_regpose.inference.draw import prediction_sheet, save_picture
-
-        save_picture(options.pictures, prediction_sheet(predictions, samples, model.skeleton))
+    ellipse_scale = 1.0
     if options.calibration:
         calibration = calibrate_predictions(predictions, samples)
         print(calibration)
         plot_calibration(calibration, options.calibration)
+        ellipse_scale = calibration.factor  # so that the ellipses show how far off the keypoints are
+    if options.pictures:
+        from keras_regpose.inference.draw import prediction_sheet, save_picture
+
+        sheet = prediction_sheet(predictions, samples, model.skeleton, ellipse_scale=ellipse_scale)
+        save_picture(options.pictures, sheet)

@@ -141,7 +141,12 @@ def contact_sheet(
 
 
 def prediction_sheet(
-    predictions: Sequence[dict], samples: Sequence[Sample], skeleton: Skeleton, count: int = 24, tile: int = 224
+    predictions: Sequence[dict],
+    samples: Sequence[Sample],
+    skeleton: Skeleton,
+    count: int = 24,
+    tile: int = 224,
+    ellipse_scale: float = 1.0,
 ) -> np.ndarray:
     """Shows the first predictions, each cut out around its person.
 
@@ -151,6 +156,7 @@ def prediction_sheet(
         skeleton: `Skeleton` of the keypoints.
         count: int. Number of people to show.
         tile: int. Side of each picture in pixels.
+        ellipse_scale: float. See `draw_poses`.
 
     Returns:
         (height, width, 3) uint8 array, RGB: skeletons with 1 σ ellipses, captioned with the mean keypoint score.
@@ -163,7 +169,8 @@ def prediction_sheet(
         crop = geometry.crop_image(read_image(samples[entry["index"]].image), matrix, (tile, tile))
         sigmas = None if entry["sigmas"] is None else entry["sigmas"][None] * matrix[0, 0]
         points = geometry.transform_points(entry["keypoints"], matrix)
-        pictures.append(draw_poses(crop, points[None], entry["scores"][None], sigmas, skeleton=skeleton))
+        scores = entry["scores"][None]
+        pictures.append(draw_poses(crop, points[None], scores, sigmas, skeleton=skeleton, ellipse_scale=ellipse_scale))
         captions.append(f"score {entry['scores'].mean():.2f}")
     return contact_sheet(pictures, columns=6, tile_size=(tile, tile), captions=captions)
 
