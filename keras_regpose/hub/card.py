@@ -297,7 +297,8 @@ def _speed(results):
     environment = speed["environment"]
     yield (
         f"Medians, from image and boxes to keypoints, without flip test, on {environment['cores']} cores of an "
-        f"{environment['processor']} ({environment['date']}; `{speed['source']}`)."
+        f"{environment['processor']} ({environment['date']}; `{speed['source']}`, which also says how far "
+        "each format's keypoints are from those of Keras)."
     )
 
 

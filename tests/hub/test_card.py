@@ -113,7 +113,7 @@ def test_speed_is_shown_where_it_was_measured():
     card = zoo_card("resnet50_coco", {"speed": speed})
     section = card.split("## Speed")[1].split("## ")[0]
     assert "| Keras, float32 | 61.3 | 40.0 |" in section and "| ONNX, int8 |  | 7.0 |" in section
-    assert "2 cores of an Fast One (2026-11-25; `benchmarks/results/speed.json`)" in section
+    assert "2 cores of an Fast One (2026-11-25; `benchmarks/results/speed.json`, which" in section
 
 
 def test_a_card_says_what_goes_in_and_what_comes_out():

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from test_presets import multiply_accumulates
 
 import keras_regpose
 from keras_regpose import from_preset, list_presets, preset_info
@@ -118,6 +119,7 @@ def test_the_bundled_preset_is_that_of_its_row():
     assert (model.method, list(model.input_size)) == (info["method"], info["input_size"])
     graph = model.to_keras()
     assert sum(weight.shape.num_elements() for weight in graph.trainable_weights) == info["params"]
+    assert multiply_accumulates(graph) / 1e9 == pytest.approx(info["gmacs"], abs=6e-5)
 
 
 @pytest.mark.slow
