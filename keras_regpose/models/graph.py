@@ -18,7 +18,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 BACKBONE_NAMES = tuple(f"resnet{depth}" for depth in DEPTHS) + ("mobilenetv2",)
 
 
-def pose_graph(backbone, keypoint_count, input_size, method, pixel_mean=IMAGENET_MEAN, pixel_std=IMAGENET_STD):
+def pose_graph(backbone, keypoint_count, input_size, method, pixel_mean=None, pixel_std=None):
     """Builds the network.
 
     Args:
@@ -27,12 +27,17 @@ def pose_graph(backbone, keypoint_count, input_size, method, pixel_mean=IMAGENET
         keypoint_count: int.
         input_size: (height, width) of the crops.
         method: "rle" (coordinates and sigmas) or "deeppose" (coordinates alone).
-        pixel_mean: 3 floats. Subtracted from R, G, B (0–255) before the backbone.
-        pixel_std: 3 floats. Divides the difference.
+        pixel_mean: 3 floats or None. Subtracted from R, G, B (0–255) before the backbone; see `PoseRegressor`.
+        pixel_std: 3 floats or None. Divides the difference.
 
     Returns:
         keras.Model from (B, H, W, 3) RGB 0–255 to (B, K, 4) or (B, K, 2) in crop units.
     """
+    scaled_inside = not isinstance(backbone, str) and _begins_with_scaling(backbone)
+    if pixel_mean is None:
+        pixel_mean = (0.0, 0.0, 0.0) if scaled_inside else IMAGENET_MEAN
+    if pixel_std is None:
+        pixel_std = (1.0, 1.0, 1.0) if scaled_inside else IMAGENET_STD
     inputs, features = (
         _named_backbone(backbone, input_size, pixel_mean, pixel_std)
         if isinstance(backbone, str)
@@ -110,6 +115,12 @@ def _given_backbone(backbone, input_size, pixel_mean, pixel_std):
     flat = keras.Model.from_config(config)
     flat.set_weights(backbone.get_weights())
     return flat.inputs[0], flat.outputs[0]
+
+
+def _begins_with_scaling(backbone):
+    return isinstance(backbone, keras.Model) and any(
+        isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization) for layer in backbone.layers[:2]
+    )
 
 
 def _normalize_layer(pixel_mean, pixel_std):

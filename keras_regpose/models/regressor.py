@@ -7,7 +7,7 @@ import keras
 from keras_regpose.losses.flow import RealNVP
 from keras_regpose.losses.rle import RLE
 from keras_regpose.losses.smooth_l1 import SmoothL1
-from keras_regpose.models.graph import IMAGENET_MEAN, IMAGENET_STD, fused_graph, pose_graph, pose_head, stock_graph
+from keras_regpose.models.graph import fused_graph, pose_graph, pose_head, stock_graph
 from keras_regpose.skeleton import Skeleton
 
 METHODS = ("rle", "deeppose")
@@ -27,8 +27,9 @@ class PoseRegressor(keras.Model):
         skeleton: `Skeleton`. The keypoints to regress.
         input_size: (height, width) of the crops in pixels.
         method: "rle" for residual log-likelihood estimation, "deeppose" for plain regression.
-        pixel_mean: 3 floats. Subtracted from R, G, B (0–255) inside the graph. The default is ImageNet's.
-        pixel_std: 3 floats. Divides the difference.
+        pixel_mean: 3 floats or None. Subtracted from R, G, B (0–255) inside the graph. None is ImageNet's mean, or 0
+            for a backbone whose first layer scales pixels itself, as that of KerasCV's ImageNet presets does.
+        pixel_std: 3 floats or None. Divides the difference. None is ImageNet's deviation, or 1 for such a backbone.
         graph: keras.Model or None. A saved graph to wrap; `backbone` is then left out.
 
     Raises:
@@ -40,6 +41,12 @@ class PoseRegressor(keras.Model):
     >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
     >>> model.predict(np.zeros((2, 64, 48, 3), "uint8"), verbose=0).shape
     (2, 17, 4)
+
+    From ImageNet weights of KerasCV, which are downloaded:
+
+    >>> import keras_cv  # doctest: +SKIP
+    >>> backbone = keras_cv.models.ResNetBackbone.from_preset("resnet50_imagenet")  # doctest: +SKIP
+    >>> model = rp.PoseRegressor(backbone, rp.COCO17)  # doctest: +SKIP
     """
 
     def __init__(
@@ -48,8 +55,8 @@ class PoseRegressor(keras.Model):
         skeleton: Skeleton | None = None,
         input_size: tuple[int, int] = (256, 192),
         method: str = "rle",
-        pixel_mean: Sequence[float] = IMAGENET_MEAN,
-        pixel_std: Sequence[float] = IMAGENET_STD,
+        pixel_mean: Sequence[float] | None = None,
+        pixel_std: Sequence[float] | None = None,
         graph: keras.Model | None = None,
     ):
         if not isinstance(skeleton, Skeleton):

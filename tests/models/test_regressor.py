@@ -19,7 +19,7 @@ def batch(size=(64, 64), keypoints=17, count=4):
     return crops, targets.astype("float32")
 
 
-def keras_cv_backbone():
+def keras_cv_backbone(include_rescaling=False):
     import keras_cv
 
     return keras_cv.models.ResNetBackbone(
@@ -27,7 +27,7 @@ def keras_cv_backbone():
         stackwise_blocks=[1, 1],
         stackwise_strides=[1, 2],
         block_type="basic_block",
-        include_rescaling=False,
+        include_rescaling=include_rescaling,
         input_shape=(None, None, 3),
     )
 
@@ -85,6 +85,21 @@ def test_a_given_backbone_sees_normalised_pixels_and_keeps_its_weights():
     assert largest > 0.1
     # A few units of float32 rounding in the normalisation grow on their way through 52 layers of gain 3.
     np.testing.assert_allclose(model.backbone.predict(crops, verbose=0), expected, rtol=0, atol=1e-3 * largest)
+
+
+def test_a_backbone_that_scales_pixels_itself_sees_them_as_they_are():
+    """The ImageNet presets of KerasCV do: scaled twice, their weights would be of no use."""
+    backbone = keras_cv_backbone(include_rescaling=True)
+    model = PoseRegressor(backbone, COCO17, (64, 64))
+    crops, targets = batch()
+    expected = backbone.predict(crops.astype("float32"), verbose=0)
+    tolerance = {"rtol": 1e-4, "atol": 1e-5 * np.abs(expected).max()}
+    np.testing.assert_allclose(model.backbone.predict(crops, verbose=0), expected, **tolerance)
+    model.compile()
+    assert np.isfinite(model.fit(crops, targets, verbose=0).history["loss"]).all()
+    given = PoseRegressor(backbone, COCO17, (64, 64), pixel_mean=(127.5,) * 3, pixel_std=(127.5,) * 3)
+    expected = backbone.predict((crops - 127.5) / 127.5, verbose=0)
+    np.testing.assert_allclose(given.backbone.predict(crops, verbose=0), expected, **tolerance)
 
 
 def test_uint8_and_float_crops_are_the_same():
