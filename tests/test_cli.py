@@ -77,6 +77,19 @@ def test_train_then_evaluate(tmp_path, capsys):
     assert cv2.imread(str(picture)).shape[1] > 5 * 224
 
 
+@pytest.mark.slow
+def test_train_then_evaluate_on_coco(shared_data, tmp_path, capsys):
+    data = ["--dataset", "coco", "--data", str(shared_data / "coco_mini"), "--limit", "12"]
+    run = str(tmp_path / "run")
+    train = ["train", *data, "--backbone", "mobilenetv2_0.25", "--input-size", "64x48", "--epochs", "1"]
+    assert main([*train, "--batch-size", "4", "--output", run]) == 0
+    assert "12 people to learn from, 12 to validate on" in capsys.readouterr().out
+    assert main(["evaluate", f"{run}/best", *data, "--flip-test"]) == 0
+    table = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert list(table) == ["AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"]
+    assert all(0 <= float(value) <= 1 for value in table.values())
+
+
 def coco_folder(folder, damage):
     """Writes 24 drawn people in COCO's layout, the same for both splits, after `damage(annotations, pictures)`."""
     for split in ("train2017", "val2017"):
