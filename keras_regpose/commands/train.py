@@ -1,5 +1,9 @@
 """`keras-regpose train`."""
 
+import contextlib
+import sys
+import time
+
 from keras_regpose.commands.shared import add_data_options, open_samples, positive, size
 
 # Options that change a setting of the recipe of the same name, with their types.
@@ -50,6 +54,10 @@ def add(command):
     sub.add_argument("--scale-range", type=float, nargs=2, help="limits of the random scaling")
     sub.add_argument("--no-augmentation", action="store_true", help="learn from plain crops")
     sub.add_argument("--cache-gb", type=float, default=1.0, help="memory for decoded photographs")
+    sub.add_argument("--cache-folder", help="folder for decoded photographs, which later epochs and runs find again")
+    sub.add_argument("--checkpoint-minutes", type=float, default=10.0, help="longest time without a checkpoint")
+    sub.add_argument("--hosts", help="addresses of all hosts, the first with its port (JAX backend): a:4321,b,c")
+    sub.add_argument("--host-index", type=int, help="which of --hosts this is, from 0")
     sub.add_argument("--resume", action="store_true", help="go on with the run in --output")
     sub.add_argument("--output", required=True, help="folder for best/, checkpoints/, history.csv and validation/")
 
@@ -58,19 +66,24 @@ def run(options):
     import keras
 
     from keras_regpose.hub.loader import from_preset
-    from keras_regpose.training import device_scope, starting_model, train
+    from keras_regpose.training import device_scope, join_hosts, starting_model, this_host, train
 
     recipe = _recipe(options)
     options.dataset = recipe.dataset
+    join_hosts(options.hosts, options.host_index)
     samples, validation = open_samples(options, "train"), open_samples(options, "val")
     keras.utils.set_random_seed(recipe.seed)
     keras.mixed_precision.set_global_policy(recipe.precision)
-    print(f"{len(samples)} people to learn from, {len(validation)} to validate on", flush=True)
-    with device_scope():
+    first = this_host()[0] == 0
+    if first:
+        print(f"{len(samples)} people to learn from, {len(validation)} to validate on", flush=True)
+    with device_scope(), _told_how_to_go_on(first):
         if options.preset:
             model = from_preset(options.preset, skeleton=samples.skeleton)
+            model.trainable = True  # whatever was frozen when the preset was made
         else:
             model = starting_model(recipe, samples.skeleton, options.start)
+        began = time.monotonic()
         history = train(
             model,
             samples,
@@ -79,8 +92,23 @@ def run(options):
             recipe,
             resume=options.resume,
             cache_bytes=int(options.cache_gb * 2**30),
+            cache_folder=options.cache_folder,
+            checkpoint_minutes=options.checkpoint_minutes,
         )
-    _summarize(history, options.output)
+    if first:
+        _summarize(history, options.output, time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on(first):
+    from keras_regpose.training.checkpoint import Stopped
+
+    try:
+        yield
+    except Stopped:
+        if first:
+            print("Stopped; all is saved. The same command with --resume goes on", file=sys.stderr)
+        raise
 
 
 def _recipe(options):
@@ -100,7 +128,7 @@ def _recipe(options):
         recipe = Recipe.of(options.recipe)
     names = [*SETTINGS, "dataset", "backbone", "method", "input_size", "schedule", "precision", "seed"]
     changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.recipe is None and "batch_size" in changes:
+    if options.recipe is None:
         changes.setdefault("learning_rate", recipe.learning_rate)  # there is no published pair to keep in proportion
     if options.from_random:
         changes["start"] = "random"
@@ -111,12 +139,17 @@ def _recipe(options):
     return recipe.changed(**changes, augmentation=dataclasses.replace(augmentation, **changed))
 
 
-def _summarize(history, output):
-    metric = next((name for name in ("val_AP", "val_PCKh", "val_PCK") if name in history), None)
-    if metric is None:
-        print(f"The last model is in {output}/best, the curves are in {output}/history.csv")
-        return
-    best = max(history[metric])
-    epoch = history[metric].index(best) + 1
-    print(f"Best {metric} {best:.4f} after epoch {epoch} of {len(history[metric])}: the model is in {output}/best")
-    print(f"Curves: {output}/history.csv; pictures of its predictions: {output}/validation")
+def _summarize(history, output, seconds):
+    from keras_regpose.training.callbacks import best_epoch
+
+    minutes, seconds = divmod(round(seconds), 60)
+    print(f"{len(history['loss'])} epochs; this sitting took {minutes} min {seconds} s")
+    print(f"Loss: {history['loss'][0]:.4g} in the first epoch, {history['loss'][-1]:.4g} in the last")
+    best = best_epoch(history)
+    if best is None:
+        print(f"The last model: {output}/best")
+    else:
+        metric, value, epoch = best
+        print(f"Best {metric.removeprefix('val_')}: {value:.4f} after epoch {epoch}; that model: {output}/best")
+        print(f"Predictions at each validation: {output}/validation")
+    print(f"Curves: {output}/history.csv, or tensorboard --logdir {output}")

@@ -117,6 +117,10 @@ class CropLoader:
         raise ImageError("None of the images could be read")
 
     def _crop(self, sample, image, generator):
+        if not np.isfinite(sample.keypoints[sample.visible > 0]).all():
+            raise ImageError(
+                f"The labels of {_name(sample)} are not all numbers: correct them, or leave the person out"
+            )
         center, scale = geometry.box_to_center_scale(sample.box)
         keypoints, visible, rotation, flipped = sample.keypoints, sample.visible, 0.0, False
         if self.augmentation is not None:
@@ -146,6 +150,10 @@ class CropLoader:
                 f"{len(self.unreadable)} of {len(self.samples)} images cannot be read, more than the "
                 f"{self.max_unreadable_share:.0%} allowed. The last: {error}"
             )
+
+
+def _name(sample):
+    return sample.image if isinstance(sample.image, str) else f"the picture with image_id {sample.image_id}"
 
 
 def photograph_numbers(samples: Sequence[Sample]) -> np.ndarray:
@@ -211,8 +219,12 @@ class PoseBatches(keras.utils.PyDataset):
         return self.load(self.epoch, self.first_batch + batch)
 
     def on_epoch_end(self):
-        self.epoch += 1
-        self.first_batch = 0
+        self.seek(self.epoch + 1)
+
+    def seek(self, epoch: int, first_batch: int = 0) -> None:
+        """Goes to a batch of an epoch, from which the next pass begins."""
+        self.epoch = epoch
+        self.first_batch = first_batch
 
     def load(self, epoch: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the crops and targets of a batch of any epoch, or this host's share of them."""
@@ -330,7 +342,10 @@ def _as_tensorflow_dataset(batches, repeat):
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     dataset = dataset.with_options(options).prefetch(2)
-    dataset.loader = batches.loader  # whoever trains names the images of a batch with it
+    dataset.loader, dataset.seek = (
+        batches.loader,
+        batches.seek,
+    )  # whoever trains names the images of a batch, and resumes
     return dataset
 
 

@@ -1,7 +1,7 @@
 """Training runs: recipes, callbacks, checkpoints, devices."""
 
 from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
-from keras_regpose.training.distribution import device_scope, synchronize_batch_norm
+from keras_regpose.training.distribution import device_scope, join_hosts, synchronize_batch_norm, this_host
 from keras_regpose.training.recipe import Recipe, list_recipes
 from keras_regpose.training.schedule import WarmupCosine, WarmupSteps
 from keras_regpose.training.start import starting_model
@@ -15,8 +15,10 @@ __all__ = [
     "WarmupCosine",
     "WarmupSteps",
     "device_scope",
+    "join_hosts",
     "list_recipes",
     "starting_model",
     "synchronize_batch_norm",
+    "this_host",
     "train",
 ]

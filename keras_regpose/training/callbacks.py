@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_regpose.data.sample import Sample
+from keras_regpose.training.distribution import on_this_host_alone, this_host
 from keras_regpose.training.optimizer import averaged_weights
+
+METRICS = ("val_AP", "val_PCKh", "val_PCK")
 
 
 class KeypointMetrics(keras.callbacks.Callback):
@@ -56,6 +60,7 @@ class KeypointMetrics(keras.callbacks.Callback):
         self.epochs = epochs
         self.latest = {}
         self.state = state
+        self.copy = None
 
     def on_train_begin(self, logs=None):
         if self.state is not None:
@@ -73,17 +78,30 @@ class KeypointMetrics(keras.callbacks.Callback):
     def _validate(self, epoch):
         from keras_regpose.inference.evaluation import predict_samples, score_predictions
 
-        predictions = predict_samples(self.model, self.samples, self.flip_test, self.batch_size)
+        model = self._local_model()
+        with on_this_host_alone():
+            predictions = predict_samples(model, self.samples, self.flip_test, self.batch_size)
         figures = score_predictions(
             predictions, self.samples, self.model.skeleton, annotations=self.samples.annotations
         )
         self.latest = main_metrics(figures)
-        if self.pictures is not None:
+        if self.pictures is not None and this_host()[0] == 0:
             from keras_regpose.inference.draw import prediction_sheet, save_picture
 
             self.pictures.mkdir(parents=True, exist_ok=True)
             sheet = prediction_sheet(predictions, self.samples, self.model.skeleton)
             save_picture(self.pictures / f"epoch-{epoch + 1:04d}.png", sheet)
+
+    def _local_model(self):
+        """The model itself, or a copy on this host where several devices of JAX train it: each host validates alone."""
+        if keras.distribution.distribution() is None:
+            return self.model
+        with on_this_host_alone():
+            if self.copy is None:
+                self.copy = type(self.model).from_keras(self.model.to_keras(), self.model.skeleton, self.model.method)
+            for target, source in zip(self.copy.weights, self.model.weights, strict=True):
+                target.assign(np.asarray(source))
+        return self.copy
 
 
 class DelayFlow(keras.callbacks.Callback):
@@ -110,6 +128,15 @@ def main_metrics(figures: dict) -> dict[str, float]:
     if "AP" in figures:
         return {"val_AP": figures["AP"], "val_AR": figures["AR"]}
     return {"val_PCKh" if "Mean@0.1" in figures else "val_PCK": figures["Mean"]}
+
+
+def best_epoch(history: dict[str, list]) -> tuple[str, float, int] | None:
+    """Returns name, value and epoch (from 1) of the best figure of the metric that training follows, or None."""
+    for name in METRICS:
+        if name in history:
+            best = max(history[name])
+            return name, best, history[name].index(best) + 1
+    return None
 
 
 class SaveBestPreset(keras.callbacks.Callback):
@@ -139,7 +166,7 @@ class SaveBestPreset(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         from keras_regpose.hub.preset_files import save_preset
 
-        names = (self.monitor,) if self.monitor else ("val_AP", "val_PCKh", "val_PCK")
+        names = (self.monitor,) if self.monitor else METRICS
         value = next((logs[name] for name in names if name in (logs or {})), None)
         if value is None and not self.latest:
             raise ValueError(
@@ -149,5 +176,6 @@ class SaveBestPreset(keras.callbacks.Callback):
             self.best = value
             if self.state is not None:
                 self.state.best = value
-            with averaged_weights(self.model):
-                save_preset(self.saved_model or self.model, self.directory)
+            with averaged_weights(self.model), on_this_host_alone():
+                if this_host()[0] == 0:
+                    save_preset(self.saved_model or self.model, self.directory)

@@ -18,6 +18,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_regpose.training.distribution import any_host, this_host
+
 _log = logging.getLogger(__name__)
 KEPT = 2
 
@@ -38,6 +40,8 @@ def save_checkpoint(folder: Path, model: keras.Model, state: dict) -> Path:
         OSError: If it cannot be written; what was there is unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for abandoned in folder.glob(".*.writing"):
+        abandoned.unlink(missing_ok=True)
     target = folder / f"step-{state['step']:09d}.npz"
     temporary = folder / f".{target.name}.writing"
     arrays = {f"{number:05d} {path}": np.asarray(variable) for number, (path, variable) in enumerate(_variables(model))}
@@ -93,13 +97,17 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         folder: Path of the checkpoints, or None to save none.
         state: `RunState`.
+        dataset: What `make_dataset` returned.
+        steps_per_epoch: int.
         minutes: float. Longest time without a checkpoint.
     """
 
-    def __init__(self, folder: Path | None, state: "RunState", minutes: float = 10.0):
+    def __init__(self, folder: Path | None, state: "RunState", dataset, steps_per_epoch: int, minutes: float):
         super().__init__()
         self.folder = folder
         self.state = state
+        self.dataset = dataset
+        self.steps_per_epoch = steps_per_epoch
         self.minutes = minutes
         self.saved_at = time.monotonic()
         self.signal_number = None
@@ -123,6 +131,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.state.epoch = epoch
+        self.dataset.seek(epoch, self.state.batch)
         if self.state.means is not None:
             # The running means of an epoch that goes on; Keras has just reset them.
             for variable, value in zip(self.model.metrics_variables, self.state.means, strict=True):
@@ -132,17 +141,27 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.state.batch += 1
         self.state.step += 1
-        if self.signal_number is not None or time.monotonic() - self.saved_at > 60 * self.minutes:
+        if self.state.batch == self.steps_per_epoch:
+            return  # the epoch's end follows
+        # Hosts have to stop after the same step, or the others would wait for ever. Asking them costs a round trip.
+        ask = this_host()[1] == 1 or self.state.step % 10 == 0
+        stop = ask and any_host(self.signal_number is not None)
+        if stop or time.monotonic() - self.saved_at > 60 * self.minutes:
             self._save()
-        if self.signal_number is not None:
-            raise Stopped(128 + self.signal_number)
+        self._stop(stop)
 
     def on_epoch_end(self, epoch, logs=None):
         self.state.epoch, self.state.batch = epoch + 1, 0
         self._save()
+        self._stop(any_host(self.signal_number is not None))
+
+    def _stop(self, stop):
+        if stop:
+            raise Stopped(128 + (self.signal_number or signal.SIGTERM))
 
     def _save(self):
-        if self.folder is None:
+        self.saved_at = time.monotonic()
+        if self.folder is None or this_host()[0] > 0:
             return
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()

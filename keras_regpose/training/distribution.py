@@ -1,18 +1,86 @@
-"""Training on several devices of one machine."""
+"""Training on several devices of one machine, and on several machines.
+
+One machine: `tf.distribute.MirroredStrategy`, or `keras.distribution.DataParallel` on the JAX backend.
+Several: the JAX backend, one process on each host, each reading its share of every batch.
+"""
 
 import contextlib
+import json
+import os
 
 import keras
+import numpy as np
+
+# Set by launchers when they start one process on each host, with the number of processes.
+_LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "KERAS_DISTRIBUTION_NUM_PROCESSES")
+_REFUSED = (
+    "MultiWorkerMirroredStrategy fails inside Keras 3's fit (https://github.com/keras-team/keras/issues/20585). For "
+    "several hosts use the JAX backend: set KERAS_BACKEND=jax and pass --hosts and --host-index"
+)
+
+
+def join_hosts(hosts: str | None = None, host_index: int | None = None) -> None:
+    """Makes this process one of those that train together, if there are several. Call it before anything is computed.
+
+    Args:
+        hosts: str or None. Addresses of all hosts, "first:port,second,…"; only the first one's port is used. None takes
+            what a launcher (Slurm's srun, mpirun, or the variables KERAS_DISTRIBUTION_*) says, if there is one.
+        host_index: int or None. This host's place in `hosts`, from 0.
+
+    Raises:
+        ValueError: If the hosts cannot be joined: wrong arguments, or another backend than JAX.
+    """
+    _refuse_workers_of_tensorflow()
+    if (hosts is None) != (host_index is None):
+        raise ValueError("--hosts and --host-index go together: all addresses, and which of them this host is")
+    launched = any(int(os.environ.get(name) or 1) > 1 for name in _LAUNCHERS)
+    if hosts is None and not launched:
+        return
+    if keras.backend.backend() != "jax":
+        if hosts is None:
+            return  # a launcher that starts several runs of their own, as with TensorFlow before
+        raise ValueError(
+            f"Several hosts need the JAX backend, this is {keras.backend.backend()!r}: set KERAS_BACKEND=jax"
+        )
+    if hosts is None:
+        keras.distribution.initialize()
+        return
+    addresses = [address.strip() for address in hosts.split(",")]
+    if ":" not in addresses[0]:
+        raise ValueError(f"--hosts must begin with an address and its port, such as 10.0.0.1:4321. Received: {hosts!r}")
+    if not 0 <= host_index < len(addresses):
+        raise ValueError(f"--host-index must be from 0 to {len(addresses) - 1} for these hosts. Received: {host_index}")
+    keras.distribution.initialize(addresses[0], len(addresses), host_index)
+
+
+def this_host() -> tuple[int, int]:
+    """Returns (index, count) of this host among those that train together: (0, 1) without others."""
+    if keras.backend.backend() != "jax":
+        return 0, 1
+    import jax
+
+    return jax.process_index(), jax.process_count()
 
 
 def device_scope():
-    """Returns the context in which to build and compile a model: `MirroredStrategy` where there are several devices.
+    """Returns the context in which to build, compile and train a model on all devices.
 
-    GPUs count first; without one, logical CPU devices. On one device, and on other backends than TensorFlow, the
-    context does nothing.
+    On TensorFlow it is `MirroredStrategy` over the GPUs, without one over the logical CPU devices; on JAX it is
+    `DataParallel` over the devices of all hosts. On a single device the context does nothing.
+
+    Raises:
+        ValueError: If TF_CONFIG names several workers.
     """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        if jax.device_count() < 2:
+            return contextlib.nullcontext()
+        # The pipeline gives each host its own share already.
+        return keras.distribution.DataParallel(auto_shard_dataset=False).scope()
     if keras.backend.backend() != "tensorflow":
         return contextlib.nullcontext()
+    _refuse_workers_of_tensorflow()
     import tensorflow as tf
 
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -21,12 +89,68 @@ def device_scope():
     return tf.distribute.MirroredStrategy([device.name for device in devices]).scope()
 
 
+def check_strategy() -> None:
+    """Refuses the TensorFlow strategies with which `fit` does not work.
+
+    Raises:
+        ValueError: If such a strategy is in scope, or TF_CONFIG names several workers.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    _refuse_workers_of_tensorflow()
+    import tensorflow as tf
+
+    if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+        raise ValueError(_REFUSED)
+
+
+@contextlib.contextmanager
+def on_this_host_alone():
+    """Context in which models that are made belong to this host's first device, whatever others do."""
+    shared = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(shared)
+
+
+def any_host(value: bool) -> bool:
+    """Returns whether a value is true on any host. All of them have to call it."""
+    if this_host()[1] == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.array([value]))))
+
+
+def same_on_all_hosts(value: int) -> bool:
+    """Returns whether a number is the same on all hosts. All of them have to call it."""
+    if this_host()[1] == 1:
+        return True
+    from jax.experimental import multihost_utils
+
+    return len(np.unique(multihost_utils.process_allgather(np.array([value])))) == 1
+
+
 def synchronize_batch_norm(model: keras.Model) -> None:
     """Makes batch statistics those of the global batch, so that several devices train as one would.
 
-    Call it before `compile`. Statistics of each device's own share are faster, and what the published rows were
-    trained with; they make the result depend on the number of devices.
+    Call it before `compile`. On TensorFlow each device uses the statistics of its own share otherwise, which is faster
+    and is what the published rows were trained with; the result then depends on the number of devices. JAX always
+    takes the global batch's.
     """
+    if keras.backend.backend() != "tensorflow":
+        return
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
+
+
+def _refuse_workers_of_tensorflow():
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    except (ValueError, AttributeError):
+        return
+    if keras.backend.backend() == "tensorflow" and len(cluster.get("worker", [])) + len(cluster.get("chief", [])) > 1:
+        raise ValueError(f"TF_CONFIG names several workers, and {_REFUSED}")

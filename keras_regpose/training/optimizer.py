@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_regpose.training.recipe import Recipe
-from keras_regpose.training.schedule import WarmupCosine, WarmupSteps
+from keras_regpose.training.schedule import EveryFewSteps, WarmupCosine, WarmupSteps
 
 # Layers behind the backbone, by the first part of their variables' paths.
 _HEAD = ("coordinates", "sigma", "flow", "heatmaps", "deconvolution")
@@ -26,33 +26,40 @@ class AdamWithBackboneRate(keras.optimizers.Adam):
         super().__init__(**arguments)
         self.backbone_rate = backbone_rate
 
+    def build(self, variables):
+        super().build(variables)
+        self._rates = [1.0 if variable.path.startswith(_HEAD) else self.backbone_rate for variable in variables]
+
     def update_step(self, gradient, variable, learning_rate):
-        if not variable.path.startswith(_HEAD):
-            learning_rate = learning_rate * self.backbone_rate
-        super().update_step(gradient, variable, learning_rate)
+        super().update_step(gradient, variable, learning_rate * self._rates[self._get_variable_index(variable)])
 
     def get_config(self):
         return super().get_config() | {"backbone_rate": self.backbone_rate}
 
 
-def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Returns a recipe's Adam with its schedule.
+def make_schedule(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the learning rate of a recipe as a function of the step.
 
     Args:
         recipe: `Recipe`.
         steps_per_epoch: int. Batches, of which `recipe.accumulate` make one move of the weights.
     """
-    # The optimizer's step counts moves of the weights.
     per_epoch = steps_per_epoch / recipe.accumulate
-    steps = max(int(per_epoch * recipe.epochs), 1)
-    warmup = min(recipe.warmup, steps // 10)
+    moves = max(int(per_epoch * recipe.epochs), 1)
+    warmup = min(recipe.warmup, moves // 10)
     if recipe.schedule == "steps":
         drops = [round(epoch * per_epoch) for epoch in recipe.drop_epochs()]
-        rate = WarmupSteps(recipe.learning_rate, drops, warmup)
+        schedule = WarmupSteps(recipe.learning_rate, drops, warmup)
     else:
-        rate = WarmupCosine(recipe.learning_rate, steps, warmup)
+        schedule = WarmupCosine(recipe.learning_rate, moves, warmup)
+    # Keras counts batches, whether the weights move or not.
+    return schedule if recipe.accumulate == 1 else EveryFewSteps(schedule, recipe.accumulate)
+
+
+def make_optimizer(recipe: Recipe, schedule) -> keras.optimizers.Optimizer:
+    """Returns a recipe's Adam, with the learning rate of `make_schedule`."""
     options = {
-        "learning_rate": rate,
+        "learning_rate": schedule,
         "epsilon": 1e-8,  # the reference's; Keras' default is 1e-7
         "global_clipnorm": recipe.clip_norm,
         "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
@@ -84,16 +91,35 @@ def freeze_stages(model: keras.Model, stages: int) -> None:
         raise ValueError(f"frozen_stages must be at most {len(found)} for this backbone. Received: {stages}")
 
 
+def keeps_average(model: keras.Model) -> bool:
+    """Returns whether a model's optimizer keeps a moving average of its weights."""
+    optimizer = model.optimizer
+    return getattr(optimizer, "inner_optimizer", optimizer).use_ema
+
+
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model):
     """Context in which a model has the moving average of its weights, if its optimizer keeps one."""
-    if not getattr(model.optimizer, "use_ema", False):
+    if not keeps_average(model):
         yield
         return
     current = [np.array(variable) for variable in model.trainable_variables]
-    model.optimizer.finalize_variable_values(model.trainable_variables)
+    # The class's own: `weights_as_trained` may have switched it off on the instance.
+    type(model.optimizer).finalize_variable_values(model.optimizer, model.trainable_variables)
+    for variable in model.trainable_variables:
+        variable.assign(np.array(variable))  # JAX would share the average's memory, and prediction gives it away
     try:
         yield
     finally:
         for variable, value in zip(model.trainable_variables, current, strict=True):
             variable.assign(value)
+
+
+@contextlib.contextmanager
+def weights_as_trained(model: keras.Model):
+    """Context in which the end of a `fit` leaves the weights as they are, where Keras puts their moving average."""
+    model.optimizer.finalize_variable_values = lambda variables: None
+    try:
+        yield
+    finally:
+        del model.optimizer.finalize_variable_values

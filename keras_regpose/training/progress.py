@@ -18,10 +18,13 @@ class ProgressBar(keras.callbacks.Callback):
         state: `RunState`. Says where the run starts.
         epochs: int.
         steps_per_epoch: int.
+        schedule: callable from the step to the learning rate.
     """
 
-    def __init__(self, batch_size: int, state, epochs: int, steps_per_epoch: int):
+    def __init__(self, batch_size: int, state, epochs: int, steps_per_epoch: int, schedule):
         super().__init__()
+        self.schedule = schedule
+        self.shown = 0.0
         self.batch_size = batch_size
         self.state = state
         self.epochs = epochs
@@ -40,10 +43,11 @@ class ProgressBar(keras.callbacks.Callback):
         self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
 
     def on_train_batch_end(self, batch, logs=None):
-        self.bar.update(self.batch_size)
-        if time.monotonic() - getattr(self, "shown", 0) > 1:
+        if time.monotonic() - self.shown > 1:
             self.shown = time.monotonic()
-            self.bar.set_postfix_str(_figures(logs), refresh=False)
+            rate = float(self.schedule(self.state.step))
+            self.bar.set_postfix_str(f"{_figures(logs)} learning_rate {rate:.3g}", refresh=False)
+        self.bar.update(self.batch_size)
 
     def on_epoch_end(self, epoch, logs=None):
         self.bar.write(f"epoch {epoch + 1}/{self.epochs}: {_figures(logs)}")
@@ -97,11 +101,21 @@ class Curves(keras.callbacks.Callback):
 
 
 class LogLearningRate(keras.callbacks.Callback):
-    """Adds the learning rate to the logs of each epoch. Put it before callbacks that write them."""
+    """Adds the learning rate of the last step to the logs of each epoch. Put it before callbacks that write them.
+
+    Args:
+        schedule: callable from the step to the learning rate.
+        state: `RunState`. Counts the steps.
+    """
+
+    def __init__(self, schedule, state):
+        super().__init__()
+        self.schedule = schedule
+        self.state = state
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            logs["learning_rate"] = float(np.asarray(self.model.optimizer.learning_rate))
+            logs["learning_rate"] = float(self.schedule(self.state.step - 1))
 
 
 class NonFiniteLoss(ValueError):

@@ -63,3 +63,30 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self):
         return {"learning_rate": self.learning_rate, "steps": self.steps, "warmup": self.warmup}
+
+
+@keras.saving.register_keras_serializable("keras_regpose")
+class EveryFewSteps(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that counts moves of the weights, where gradients of several steps are averaged for each.
+
+    Args:
+        schedule: `LearningRateSchedule` of the number of the move.
+        accumulate: int. Steps for each move.
+    """
+
+    def __init__(self, schedule, accumulate: int):
+        self.schedule = schedule
+        self.accumulate = accumulate
+
+    def __call__(self, step):
+        return self.schedule(ops.floor_divide(step, self.accumulate))
+
+    def get_config(self):
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "accumulate": self.accumulate,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["accumulate"])

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from keras_regpose.data.pipeline import make_dataset
 from keras_regpose.data.sample import Sample
 from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
 from keras_regpose.training.checkpoint import Checkpoints, RunState, load_checkpoint
+from keras_regpose.training.distribution import check_strategy, same_on_all_hosts, this_host
 from keras_regpose.training.heatmap import HeatmapLoss, heatmap_model
-from keras_regpose.training.optimizer import freeze_stages, make_optimizer
+from keras_regpose.training.optimizer import freeze_stages, make_optimizer, make_schedule, weights_as_trained
 from keras_regpose.training.progress import Curves, LogLearningRate, NonFiniteLoss, ProgressBar, StopAtNonFiniteLoss
 from keras_regpose.training.recipe import Recipe
 
@@ -26,6 +28,7 @@ def train(
     recipe: Recipe | None = None,
     resume: bool = False,
     cache_bytes: int = 1 << 30,
+    cache_folder: str | os.PathLike | None = None,
     checkpoint_minutes: float = 10.0,
     verbose: int | str = "auto",
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -46,6 +49,7 @@ def train(
         resume: bool. Whether to go on from the last checkpoint in `output`, if there is one. The run then ends with the
             weights of a run that was never stopped.
         cache_bytes: int. Decoded photographs are kept in memory up to this size.
+        cache_folder: str, path or None. Folder in which they are kept as well, for later epochs and runs.
         checkpoint_minutes: float. Longest time without a checkpoint; there is one after each epoch in any case.
         verbose: 0 shows nothing, anything else a progress bar.
         callbacks: Further callbacks.
@@ -59,28 +63,12 @@ def train(
         Stopped: On SIGTERM or SIGINT, after a checkpoint (with `output`).
     """
     recipe = recipe.changed(**changes) if recipe is not None else Recipe(**changes)
+    check_strategy()
+    host = this_host()
     trained = heatmap_model(model) if recipe.method == "heatmap" else model
     freeze_stages(trained, recipe.frozen_stages)
     state = RunState(recipe.to_dict(), len(samples))
-    steps_per_epoch = len(samples) // recipe.batch_size
-    trained.compile(
-        make_optimizer(recipe, max(steps_per_epoch, 1)), HeatmapLoss() if recipe.method == "heatmap" else None
-    )
-    trained.optimizer.build(trained.trainable_variables)
-
-    output = None if output is None else Path(output)
-    checkpoints = Checkpoints(None if output is None else output / "checkpoints", state, checkpoint_minutes)
-    if output is not None:
-        if not resume and any(checkpoints.folder.glob("step-*.npz")):
-            raise ValueError(
-                f"{output} holds a run already. Add --resume (resume=True) to go on with it, or choose another folder"
-            )
-        output.mkdir(parents=True, exist_ok=True)
-        stored = load_checkpoint(checkpoints.folder, trained) if resume else None
-        if stored is not None:
-            state.restore(stored)
-
-    # One endless stream, so that which batches an epoch sees does not depend on how often fit looks at the data.
+    # An endless stream: which batches an epoch sees does not depend on how often fit looks at the data.
     dataset = make_dataset(
         samples,
         model,
@@ -88,33 +76,62 @@ def train(
         batch_size=recipe.batch_size,
         augmentation=recipe.augmentation,
         seed=recipe.seed,
-        epoch=state.epoch,
-        first_batch=state.batch,
         repeat=True,
         cache_bytes=cache_bytes,
+        cache_folder=cache_folder,
+        host=host,
     )
-    bar = ProgressBar(recipe.batch_size, state, recipe.epochs, steps_per_epoch)
+    steps_per_epoch = len(samples) // recipe.batch_size
+    schedule = make_schedule(recipe, steps_per_epoch)
+    trained.compile(make_optimizer(recipe, schedule), HeatmapLoss() if recipe.method == "heatmap" else None)
+    trained.optimizer.build(trained.trainable_variables)
+
+    output = None if output is None else Path(output)
+    checkpoints = Checkpoints(
+        None if output is None else output / "checkpoints", state, dataset, steps_per_epoch, checkpoint_minutes
+    )
+    if output is not None:
+        _open_output(output, checkpoints.folder, resume, trained, state)
+    written = output if host[0] == 0 else None
+    bar = ProgressBar(recipe.batch_size, state, recipe.epochs, steps_per_epoch, schedule)
     chain = [
         StopAtNonFiniteLoss(dataset.loader, recipe.batch_size, state),
-        LogLearningRate(),
+        LogLearningRate(schedule, state),
         *_validation(model, recipe, state, validation, output),
         *callbacks,
         *_best(model, recipe, state, validation, output),
-        Curves(output, state),
-        *([bar] if verbose else []),
+        Curves(written, state),
+        *([bar] if verbose and host[0] == 0 else []),
         checkpoints,
     ]
     try:
         with checkpoints.signals():
             # An epoch that was stopped in the middle is finished first: fit's epochs are all of one length.
             if state.batch:
-                _fit(trained, dataset, state.epoch, state.epoch + 1, steps_per_epoch - state.batch, chain)
-            if state.epoch < recipe.epochs:
-                _fit(trained, dataset, state.epoch, recipe.epochs, steps_per_epoch, chain)
+                with weights_as_trained(trained):
+                    _fit(trained, dataset, state, state.epoch + 1, steps_per_epoch - state.batch, chain)
+            _fit(trained, dataset, state, recipe.epochs, steps_per_epoch, chain)
     finally:
         bar.close()
     names = dict.fromkeys(name for row in state.history for name in row if name != "epoch")
     return {name: [row[name] for row in state.history if name in row] for name in names}
+
+
+def _open_output(output, folder, resume, trained, state):
+    """Loads the last checkpoint of a run that goes on, and refuses to write over one that is not meant to."""
+    if not resume and any(folder.glob("step-*.npz")):
+        raise ValueError(
+            f"{output} holds a run already. Add --resume (resume=True) to go on with it, or choose another folder"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    stored = load_checkpoint(folder, trained) if resume else None
+    if stored is not None:
+        state.restore(stored)
+    if not same_on_all_hosts(state.step):
+        raise ValueError(f"The hosts do not see the same checkpoints in {output}. Choose a folder on a shared disk")
+    if this_host()[0] == 0:
+        for abandoned in output.glob(".best-*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
 
 
 def _validation(model, recipe, state, validation, output):
@@ -134,11 +151,12 @@ def _best(model, recipe, state, validation, output):
         yield SaveBestPreset(output / "best", model=model, latest=latest, state=state)
 
 
-def _fit(model, dataset, first, last, steps, chain):
+def _fit(model, dataset, state, last, steps, chain):
+    dataset.seek(state.epoch, state.batch)
     try:
         model.fit(
             dataset,
-            initial_epoch=first,
+            initial_epoch=state.epoch,
             epochs=last,
             steps_per_epoch=steps,
             shuffle=False,

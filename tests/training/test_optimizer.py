@@ -1,0 +1,123 @@
+"""What a recipe's optimizer does: clipping, accumulation, moving average, frozen stages, half precision."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_regpose import COCO17, PoseRegressor
+from keras_regpose.data import Augmentation, Synthetic
+from keras_regpose.training import Recipe, train
+from keras_regpose.training.optimizer import averaged_weights, make_optimizer, weights_as_trained
+
+PEOPLE = Synthetic(8, seed=0)
+SETTINGS = {"epochs": 1, "warmup": 0, "verbose": 0, "augmentation": Augmentation.none()}
+
+
+def small_model():
+    keras.utils.set_random_seed(1)
+    return PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48))
+
+
+def values(variables):
+    return [np.array(variable) for variable in variables]
+
+
+def test_accumulated_gradients_move_the_weights_as_a_large_batch_does():
+    # Frozen altogether but for the head: batch statistics of a part of a batch are others than the whole's.
+    models = [small_model(), small_model()]
+    for model in models:
+        for layer in model.layers:
+            layer.trainable = layer.name in ("coordinates", "sigma")
+    train(models[0], PEOPLE, batch_size=8, learning_rate=1e-2, **SETTINGS | {"epochs": 3})
+    train(models[1], PEOPLE, batch_size=2, learning_rate=1e-2, accumulate=4, **SETTINGS | {"epochs": 3})
+    assert int(models[1].optimizer.iterations) == 3
+    start = small_model()
+    for name in ("coordinates", "sigma"):
+        first, large, small = (model.get_layer(name).kernel for model in (start, *models))
+        assert np.abs(np.array(large) - np.array(first)).max() > 0.01
+        np.testing.assert_allclose(np.array(small), np.array(large), atol=2e-5)
+
+
+def test_gradients_are_clipped_by_their_norm_together():
+    variables = [keras.Variable([0.0, 0.0]), keras.Variable([0.0])]
+    optimizer = make_optimizer(Recipe(clip_norm=1.0), 1e-3)
+    optimizer.apply([keras.ops.array([30.0, 0.0]), keras.ops.array([40.0])], variables)
+    first_moment = [float(np.array(variable).max()) for variable in optimizer._momentums]
+    np.testing.assert_allclose(first_moment, [0.1 * 0.6, 0.1 * 0.8], rtol=1e-6)
+
+
+def test_the_moving_average_is_what_is_validated_and_what_training_ends_with():
+    variable = keras.Variable([1.0])
+    model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    optimizer = make_optimizer(Recipe(average_decay=0.5), 0.25)
+    model.compile(optimizer, "mse")
+    variable = model.trainable_variables[0]
+    variable.assign([[0.0]])
+    expected, weights = None, []
+    for _ in range(4):
+        model.train_on_batch(np.ones((1, 1)), np.ones((1, 1)))
+        weights.append(float(np.array(variable)[0, 0]))
+        expected = weights[-1] if expected is None else 0.5 * expected + 0.5 * weights[-1]
+    with averaged_weights(model):
+        assert float(np.array(variable)[0, 0]) == pytest.approx(expected, abs=1e-6)
+    assert float(np.array(variable)[0, 0]) == weights[-1] != pytest.approx(expected, abs=1e-2)
+    with weights_as_trained(model):
+        optimizer.finalize_variable_values(model.trainable_variables)
+        assert float(np.array(variable)[0, 0]) == weights[-1]
+    optimizer.finalize_variable_values(model.trainable_variables)
+    assert float(np.array(variable)[0, 0]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_frozen_stages_stay_as_they_are_batch_statistics_included():
+    model = small_model()
+    before = {variable.path: np.array(variable) for variable in model.variables}
+    train(model, PEOPLE, batch_size=4, frozen_stages=2, learning_rate=1e-2, **SETTINGS)
+    moved = {path for path, value in before.items() if not np.array_equal(value, dict_of(model)[path])}
+    frozen = {path for path in before if path.startswith(("conv1", "bn1", "layer1", "layer2"))}
+    later = {path for path in before if path.startswith(("layer3", "layer7", "coordinates", "sigma"))}
+    assert any("moving_mean" in path for path in frozen) and any("moving_mean" in path for path in later)
+    assert not moved & frozen
+    assert later - moved == set()
+
+
+def test_more_stages_than_there_are():
+    with pytest.raises(ValueError, match="frozen_stages must be at most 7 for this backbone. Received: 8"):
+        train(small_model(), PEOPLE, batch_size=4, frozen_stages=8, **SETTINGS)
+
+
+def test_the_backbone_learns_at_its_own_rate():
+    model = small_model()
+    before = dict_of(model)
+    train(model, PEOPLE, batch_size=8, backbone_rate=0.1, learning_rate=1e-3, **SETTINGS)
+    trained = {variable.path for variable in model.trainable_variables}
+    steps = {path: np.abs(value - before[path]).max() for path, value in dict_of(model).items() if path in trained}
+    # Adam's first step has the size of the learning rate.
+    for path, step in steps.items():
+        if path.startswith(("coordinates", "sigma")):
+            assert step == pytest.approx(1e-3, rel=1e-2), path
+        elif path.endswith("kernel") and not path.startswith("flow"):
+            assert step == pytest.approx(1e-4, rel=5e-2), path
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_learns_what_float32_does(precision):
+    losses = {}
+    for policy in ("float32", precision):
+        keras.mixed_precision.set_global_policy(policy)
+        try:
+            model = small_model()
+            history = train(model, PEOPLE, batch_size=8, learning_rate=1e-3, **SETTINGS | {"epochs": 4})
+        finally:
+            keras.mixed_precision.set_global_policy("float32")
+        losses[policy] = history["loss"]
+        assert {str(variable.dtype) for variable in model.trainable_variables} == {"float32"}
+        assert {str(weight.dtype) for weight in model.flow.weights} == {"float32"}
+        assert model.get_layer("conv1").compute_dtype == policy.removeprefix("mixed_")
+        if policy == "mixed_float16":
+            assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert losses["float32"][-1] < losses["float32"][0]
+    np.testing.assert_allclose(losses[precision], losses["float32"], rtol=0.03)
+
+
+def dict_of(model):
+    return {variable.path: np.array(variable) for variable in model.variables}

@@ -1,0 +1,164 @@
+"""The zoo's recipes are the published ones; settings can be changed in proportion and on the command line."""
+
+import argparse
+
+import pytest
+
+from keras_regpose.cli import COMMANDS
+from keras_regpose.commands import train as train_command
+from keras_regpose.data import Augmentation
+from keras_regpose.training import Recipe, list_recipes
+from keras_regpose.training.optimizer import make_schedule
+
+# Configurations of MMPose 1.3.2: backbone, (height, width), method, learning rate, data, what the backbone starts from.
+PUBLISHED = {
+    "resnet50_rle_coco": ("resnet50", (256, 192), "rle", 1e-3, "coco", "torchvision"),
+    "resnet101_rle_coco": ("resnet101", (256, 192), "rle", 5e-4, "coco", "torchvision"),
+    "resnet152_rle_coco": ("resnet152", (256, 192), "rle", 5e-4, "coco", "torchvision"),
+    "mobilenetv2_rle_coco": ("mobilenetv2", (256, 192), "rle", 1e-3, "coco", "heatmap"),
+    "resnet50_coco": ("resnet50", (256, 192), "deeppose", 5e-4, "coco", "torchvision"),
+    "resnet101_coco": ("resnet101", (256, 192), "deeppose", 5e-4, "coco", "torchvision"),
+    "resnet152_coco": ("resnet152", (256, 192), "deeppose", 5e-4, "coco", "torchvision"),
+    "resnet50_rle_mpii": ("resnet50", (256, 256), "rle", 5e-4, "mpii", "torchvision"),
+    "resnet50_mpii": ("resnet50", (256, 256), "deeppose", 5e-4, "mpii", "torchvision"),
+    "resnet101_mpii": ("resnet101", (256, 256), "deeppose", 5e-4, "mpii", "torchvision"),
+    "resnet152_mpii": ("resnet152", (256, 256), "deeppose", 5e-4, "mpii", "torchvision"),
+    "resnet50_rle_pretrained_coco": ("resnet50", (256, 192), "rle", 1e-3, "coco", "heatmap"),
+    "resnet152_rle_coco_384x288": ("resnet152", (384, 288), "rle", 5e-4, "coco", "torchvision"),
+    "resnet50_heatmap_coco": ("resnet50", (256, 192), "heatmap", 5e-4, "coco", "torchvision"),
+    "mobilenetv2_heatmap_coco": ("mobilenetv2", (256, 192), "heatmap", 5e-4, "coco", "torchvision"),
+}
+COCO = Augmentation(0.5, 0.3, 0.16, 0.3, (0.5, 1.5), 1.0, 80.0, 0.6)
+MPII = Augmentation(0.5, 0.0, 0.16, 0.0, (0.5, 1.5), 1.0, 80.0, 0.6)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_recipe_is_the_published_one(name):
+    backbone, input_size, method, learning_rate, dataset, start = PUBLISHED[name]
+    assert Recipe.of(name) == Recipe(
+        backbone=backbone,
+        input_size=input_size,
+        method=method,
+        dataset=dataset,
+        start=start,
+        head_bias=0.5 if method == "heatmap" else 0.0,
+        epochs=210,
+        batch_size=512,
+        learning_rate=learning_rate,
+        schedule="steps",
+        drops=(170, 200),
+        warmup=500,
+        clip_norm=None,
+        accumulate=1,
+        average_decay=None,
+        frozen_stages=-1,
+        backbone_rate=1.0,
+        delay_flow=0,
+        precision="float32",
+        validate_every=10,
+        augmentation=COCO if dataset == "coco" else MPII,
+    )
+
+
+def test_every_published_row_has_a_recipe():
+    assert set(PUBLISHED) <= set(list_recipes())
+
+
+def test_the_learning_rate_of_each_iteration_is_the_published_one():
+    recipe = Recipe.of("resnet50_rle_coco")
+    steps = 292  # of an epoch of COCO's 149,813 people
+    rate = make_schedule(recipe, steps)
+    published = {0: 1e-6, 1: 3.002e-6, 250: 5.01501e-4, 498: 9.97998e-4, 499: 1e-3}
+    published |= {170 * steps - 1: 1e-3, 170 * steps: 1e-4, 200 * steps - 1: 1e-4, 200 * steps: 1e-5}
+    for step, expected in published.items():
+        assert float(rate(step)) == pytest.approx(expected, rel=2e-5), step
+
+
+def test_accumulation_does_not_stretch_the_schedule():
+    recipe = Recipe.of("resnet50_rle_coco")
+    accumulating = recipe.changed(batch_size=128, accumulate=4)
+    assert accumulating.learning_rate == recipe.learning_rate
+    large, small = make_schedule(recipe, 292), make_schedule(accumulating, 4 * 292)
+    for move in (0, 250, 499, 170 * 292 - 1, 170 * 292):
+        for step in range(4 * move, 4 * move + 4):
+            assert float(small(step)) == pytest.approx(float(large(move)), rel=1e-6)
+
+
+def test_the_learning_rate_follows_the_batch_and_the_drops_the_epochs():
+    recipe = Recipe.of("resnet50_rle_coco").changed(batch_size=64, epochs=21)
+    assert (recipe.learning_rate, recipe.drops, recipe.warmup) == (1.25e-4, (17, 20), 500)
+    assert recipe.changed(batch_size=128, learning_rate=3e-4).learning_rate == 3e-4
+    assert recipe.changed(epochs=10, drops=(9,)).drops == (9,)
+
+
+def test_a_recipe_survives_being_written_as_json():
+    import json
+
+    for name in PUBLISHED:
+        recipe = Recipe.of(name)
+        assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def options(*arguments):
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers()
+
+    def command(name, run, help_text, example):
+        return commands.add_parser(name)
+
+    train_command.add(command)
+    assert train_command in COMMANDS
+    return parser.parse_args(["train", "--output", "unused", *arguments])
+
+
+def test_the_command_line_changes_settings():
+    changed = train_command._recipe(
+        options(
+            *("--recipe", "resnet50_rle_coco", "--batch-size", "128", "--epochs", "42", "--clip-norm", "5"),
+            *("--average-decay", "0.999", "--frozen-stages", "1", "--backbone-rate", "0.1", "--accumulate", "2"),
+            *("--rotation", "30", "--scale-range", "0.8", "1.2", "--precision", "mixed_bfloat16", "--seed", "7"),
+            *("--schedule", "cosine", "--from-random"),
+        )
+    )
+    assert changed == Recipe.of("resnet50_rle_coco").changed(
+        batch_size=128,
+        epochs=42,
+        drops=(34, 40),
+        learning_rate=5e-4,
+        clip_norm=5,
+        average_decay=0.999,
+        frozen_stages=1,
+        backbone_rate=0.1,
+        accumulate=2,
+        augmentation=Augmentation(0.5, 0.3, 0.16, 0.3, (0.8, 1.2), 1.0, 30.0, 0.6),
+        precision="mixed_bfloat16",
+        seed=7,
+        schedule="cosine",
+        start="random",
+    )
+    assert train_command._recipe(options("--recipe", "resnet50_mpii")) == Recipe.of("resnet50_mpii")
+
+
+def test_a_recipe_of_ones_own(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('backbone = "resnet18"\nbatch_size = 32\n[augmentation]\nrotation = 10.0\n')
+    recipe = train_command._recipe(options("--recipe", str(file), "--dataset", "coco"))
+    assert recipe == Recipe(backbone="resnet18", batch_size=32, augmentation=Augmentation(rotation=10.0))
+
+
+def test_mistakes_are_explained(tmp_path):
+    file = tmp_path / "mine.toml"
+    for text, message in (
+        ("epoch = 3", "has 'epoch', which is none of"),
+        ("[augmentation]\nturn = 3", "has 'turn', which is none of"),
+        ("epochs = ", "is not valid TOML"),
+        ("epochs = 0", "epochs must be at least 1"),
+        ("average_decay = 1.5", "average_decay must be between 0 and 1"),
+        ("clip_norm = -1.0", "clip_norm must be positive"),
+        ('start = "imagenet"', "start must be one of"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            Recipe.read(file)
+    with pytest.raises(ValueError, match="There is no recipe 'resnet51'. There are: mobilenetv2_heatmap_coco"):
+        Recipe.of("resnet51")

@@ -1,0 +1,204 @@
+"""A run that is stopped, killed, or loses its newest checkpoint ends with the weights of one that never stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from keras_regpose import COCO17, PoseRegressor
+from keras_regpose.data import Synthetic
+from keras_regpose.training import train
+from keras_regpose.training.checkpoint import Stopped, load_checkpoint
+
+PEOPLE, VALIDATION = Synthetic(12, seed=0), Synthetic(4, seed=1)
+# Everything that has a state: schedule, moving average, accumulated gradients, best metric, running means.
+SETTINGS = {
+    "epochs": 3,
+    "batch_size": 4,
+    "warmup": 4,
+    "accumulate": 2,
+    "average_decay": 0.9,
+    "validate_every": 1,
+    "checkpoint_minutes": 0.0,
+    "verbose": 0,
+}
+
+
+def tiny_model():
+    """A pose regressor of two convolutions, which compiles in a second."""
+    keras.utils.set_random_seed(0)
+    inputs = x = keras.layers.Input((64, 48, 3))
+    for filters in (8, 16):
+        x = keras.layers.Conv2D(filters, 3, strides=2, use_bias=False)(x)
+        x = keras.layers.BatchNormalization(momentum=0.9)(x)
+        x = keras.layers.ReLU()(x)
+    return PoseRegressor(keras.Model(inputs, x), COCO17, (64, 48))
+
+
+class AfterSteps(keras.callbacks.Callback):
+    """Does something after some steps of a sitting."""
+
+    def __init__(self, steps, action):
+        super().__init__()
+        self.steps = steps
+        self.action = action
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps -= 1
+        if self.steps == 0:
+            self.action()
+
+
+class PowerCut(Exception):
+    pass
+
+
+def cut_the_power():
+    raise PowerCut
+
+
+def outcome(model, history):
+    return [np.array(variable) for variable in model.variables], history
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    model = tiny_model()
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return outcome(model, train(model, PEOPLE, VALIDATION, folder, **SETTINGS))
+
+
+def assert_same(first, second):
+    assert first[1] == second[1]
+    for ours, theirs in zip(first[0], second[0], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def resume(folder, **options):
+    model = tiny_model()
+    for variable in model.trainable_variables:
+        variable.assign(variable * 0)  # nothing of what follows may come from the start
+    return outcome(model, train(model, PEOPLE, VALIDATION, folder, resume=True, **SETTINGS | options))
+
+
+@pytest.mark.parametrize("steps", [2, 3, 8])
+def test_a_run_cut_off_after_any_step_ends_the_same(tmp_path, uninterrupted, steps):
+    with pytest.raises(PowerCut):
+        train(
+            tiny_model(),
+            PEOPLE,
+            VALIDATION,
+            tmp_path,
+            callbacks=[AfterSteps(steps, cut_the_power)],
+            **SETTINGS,
+        )
+    (tmp_path / ".best-of-a-killed-run").mkdir()
+    assert_same(resume(tmp_path), uninterrupted)
+    assert not (tmp_path / ".best-of-a-killed-run").exists()
+    rows = (tmp_path / "history.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["0", "1", "2"]
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path, uninterrupted):
+    train(tiny_model(), PEOPLE, VALIDATION, tmp_path, **SETTINGS)
+    assert_same(resume(tmp_path), uninterrupted)
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_sigterm_lets_the_step_end_and_saves(tmp_path, uninterrupted, steps):
+    callback = AfterSteps(steps, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped) as stopped:
+        train(tiny_model(), PEOPLE, VALIDATION, tmp_path, callbacks=[callback], **SETTINGS | {"checkpoint_minutes": 9})
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert max(path.name for path in (tmp_path / "checkpoints").iterdir()) == f"step-{steps:09d}.npz"
+    assert_same(resume(tmp_path), uninterrupted)
+
+
+def test_a_torn_checkpoint_costs_one_interval(tmp_path, uninterrupted, caplog):
+    with pytest.raises(PowerCut):
+        train(tiny_model(), PEOPLE, VALIDATION, tmp_path, callbacks=[AfterSteps(5, cut_the_power)], **SETTINGS)
+    older, newest = sorted((tmp_path / "checkpoints").glob("step-*.npz"))
+    content = newest.read_bytes()
+    for damaged in (content[: len(content) // 2], b"", content[:2000] + b"x" * 500 + content[2500:]):
+        newest.write_bytes(damaged)
+        caplog.clear()
+        model = tiny_model()
+        model.compile("adam")
+        model.optimizer.build(model.trainable_variables)
+        with pytest.raises(ValueError, match="belongs to another model"):
+            load_checkpoint(newest.parent, model)
+        assert f"{newest} is damaged" in caplog.text
+    assert_same(resume(tmp_path), uninterrupted)
+
+    for file in (tmp_path / "checkpoints").glob("step-*.npz"):
+        file.write_bytes(b"torn")
+    with pytest.raises(ValueError, match="All checkpoints in .* are damaged. Remove the folder to start anew"):
+        resume(tmp_path)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, uninterrupted):
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", tmp_path], capture_output=True)
+    if mount.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    ballast = tmp_path / "ballast"
+    try:
+        fill = AfterSteps(4, lambda: fill_disk(ballast))
+        with pytest.raises(OSError, match="The checkpoint .*step-000000004.npz cannot be written .No space left"):
+            train(tiny_model(), PEOPLE, VALIDATION, tmp_path, callbacks=[fill], **SETTINGS)
+        assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())][-1] == "step-000000003.npz"
+        ballast.unlink()
+        assert_same(resume(tmp_path), uninterrupted)
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def fill_disk(ballast):
+    with open(ballast, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(65536))
+        except OSError:
+            pass
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    train(tiny_model(), PEOPLE, VALIDATION, tmp_path, **SETTINGS | {"epochs": 1})
+    with pytest.raises(ValueError, match="holds a run already. Add --resume"):
+        train(tiny_model(), PEOPLE, VALIDATION, tmp_path, **SETTINGS)
+    with pytest.raises(ValueError, match="has epochs = 1, this one 3. Use the same settings"):
+        resume(tmp_path)
+    with pytest.raises(ValueError, match="learns from 12 people, this one from 8"):
+        train(tiny_model(), Synthetic(8, seed=0), VALIDATION, tmp_path, resume=True, **SETTINGS | {"epochs": 1})
+    other = PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48))
+    with pytest.raises(ValueError, match="belongs to another model"):
+        train(other, PEOPLE, VALIDATION, tmp_path, resume=True, **SETTINGS | {"epochs": 1})
+
+
+KILLED = """
+    import sys
+    sys.path.insert(0, sys.argv[1])
+    import test_resume as this
+    model = this.tiny_model()
+    begin = this.AfterSteps(1, lambda: print("begun", flush=True))
+    this.train(model, this.PEOPLE, this.VALIDATION, sys.argv[2], resume=True, callbacks=[begin], **this.SETTINGS)
+    """
+
+
+@pytest.mark.slow
+def test_killed_runs_end_the_same(tmp_path, uninterrupted):
+    for pause in (0.0, 0.5):
+        command = [sys.executable, "-c", textwrap.dedent(KILLED), os.path.dirname(__file__), str(tmp_path)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(pause)
+        process.kill()
+        assert process.wait() in (-signal.SIGKILL, 0)
+    assert_same(resume(tmp_path), uninterrupted)
