@@ -1,0 +1,128 @@
+"""Training on the JAX backend, where TensorFlow need not be installed: one process, two processes, resumed.
+
+Run with KERAS_BACKEND=jax in an environment of its own, as `.ci/run` does.
+"""
+
+import csv
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+if os.environ.get("KERAS_BACKEND") != "jax" or importlib.util.find_spec("jax") is None:
+    pytest.skip("needs KERAS_BACKEND=jax and JAX, an environment of its own", allow_module_level=True)
+
+import keras
+
+import keras_regpose as rp
+from keras_regpose.training.checkpoint import Stopped
+
+TRAIN = [
+    *("train", "--dataset", "synthetic", "--count", "8", "--preset", "mobilenetv2_rle_lspet", "--no-augmentation"),
+    *("--batch-size", "4", "--epochs", "2", "--validate-every", "2", "--learning-rate", "1e-4", "--warmup", "0"),
+]
+
+
+def processes(folder, count, *arguments):
+    """Trains in some processes of one run; returns its epochs and all variables of its last checkpoint."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    hosts = ",".join([f"127.0.0.1:{port}", *["127.0.0.1"] * (count - 1)])
+    run = f"import sys; from keras_regpose.cli import main; sys.exit(main({[*TRAIN, *arguments]!r} + sys.argv[1:]))"
+    started = []
+    for index in range(count):
+        host = ["--hosts", hosts, "--host-index", str(index)] if count > 1 else []
+        command = [sys.executable, "-c", run, "--output", str(folder), *host]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    outputs = [process.communicate(timeout=400)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * count, "\n".join(outputs)
+    with open(folder / "history.csv") as file:
+        epochs = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    with np.load(folder / "checkpoints" / "step-000000004.npz") as stored:
+        return epochs, {name: stored[name] for name in stored.files if name != "state"}, outputs
+
+
+def test_two_processes_train_as_one(tmp_path):
+    epochs_of_one, one, _ = processes(tmp_path / "one", 1)
+    epochs_of_two, two, outputs = processes(tmp_path / "two", 2)
+    assert "Best AP" in outputs[0] and "Best AP" not in outputs[1]
+    assert len(epochs_of_one) == len(epochs_of_two) == 2
+    for first, second in zip(epochs_of_one, epochs_of_two, strict=True):
+        assert {"loss", "rle_flow", "rle_residual", "rle_sigma", "val_AP", "val_AR"} < set(first)
+        assert second == pytest.approx(first, rel=1e-4, abs=1e-4)
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-4, atol=1e-4, err_msg=name)
+    assert rp.from_preset(tmp_path / "two" / "best").skeleton == rp.COCO17
+
+
+class AfterSteps(keras.callbacks.Callback):
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps -= 1
+        if self.steps == 0:
+            raise Stopped(143)
+
+
+def test_a_run_cut_off_within_an_epoch_ends_the_same(tmp_path):
+    def run(folder, **options):
+        keras.utils.set_random_seed(0)
+        inputs = x = keras.layers.Input((64, 48, 3))
+        for filters in (8, 16):
+            x = keras.layers.Conv2D(filters, 3, strides=2, use_bias=False)(x)
+            x = keras.layers.BatchNormalization(momentum=0.9)(x)
+            x = keras.layers.ReLU()(x)
+        model = rp.PoseRegressor.from_keras(keras.Model(inputs, head(x), name="pose_regressor"), rp.COCO17)
+        history = rp.training.train(
+            model,
+            rp.data.Synthetic(12, seed=0),
+            rp.data.Synthetic(4, seed=1),
+            folder,
+            epochs=2,
+            batch_size=4,
+            accumulate=2,
+            average_decay=0.9,
+            checkpoint_minutes=0.0,
+            validate_every=1,
+            verbose=0,
+            **options,
+        )
+        return [np.array(variable) for variable in model.variables], history
+
+    weights, history = run(tmp_path / "whole")
+    with pytest.raises(Stopped):
+        run(tmp_path / "cut", callbacks=[AfterSteps(5)])
+    resumed_weights, resumed_history = run(tmp_path / "cut", resume=True)
+    assert resumed_history == history
+    for first, second in zip(weights, resumed_weights, strict=True):
+        np.testing.assert_array_equal(second, first)
+    assert len(list((tmp_path / "whole" / "tensorboard").iterdir())) == 1
+
+
+def head(features):
+    from keras_regpose.models.graph import pose_head
+
+    return pose_head(keras.layers.GlobalAveragePooling2D(name="pool")(features), 17, "rle")
+
+
+def test_training_needs_no_tensorflow():
+    heavy = {"tensorflow", "keras_cv", "tf_keras"} & set(sys.modules)
+    assert not heavy
+
+
+def test_hosts_that_do_not_fit_are_refused():
+    for hosts, index, message in (
+        ("10.0.0.1:4321,10.0.0.2", None, "go together"),
+        ("10.0.0.1,10.0.0.2", 0, "must begin with an address and its port"),
+        ("10.0.0.1:4321,10.0.0.2", 2, "must be from 0 to 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rp.training.join_hosts(hosts, index)
