@@ -152,7 +152,8 @@ class Recipe:
         """Returns the recipe with other settings.
 
         The learning rate follows the people for each move of the weights (`batch_size` times `accumulate`), and the
-        drops follow the epochs, in proportion, unless they are changed themselves. Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
+        drops follow the epochs, in proportion, unless they are changed themselves. Source: Goyal et al. 2017,
+        "Accurate, Large Minibatch SGD", section 2.1.
         """
         if "learning_rate" not in changes:
             people = changes.get("batch_size", self.batch_size) * changes.get("accumulate", self.accumulate)
