@@ -4,9 +4,9 @@
 
 `--peer-python` is a Python with MMPose 1.x, `--peer-module` a file whose `build(row)` returns MMPose's
 (config, model) for a preset's name. For each row MMPose's runner writes a checkpoint in training (optimizer, message
-hub and meta included); the published form of it is written as MMPose's publishing tool does, with the checksum in its
-name; and the weights are written once more under the names of MMPose 0.x. Each is converted in a process of its own;
-its memory counts from after the imports, pages of the mapped file included.
+hub and meta included); the same is written once more with its weights under the names of MMPose 0.x; and the published
+form of it is written as MMPose's publishing tool does, with the checksum in its name. Each is converted in a process of
+its own; its memory counts from after the imports, pages of the mapped file included.
 """
 
 import argparse
@@ -18,20 +18,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROWS = ["resnet152_rle_coco", "mobilenetv2_rle_coco", "resnet50_rle_mpii", "resnet50_coco"]
+FORMS = ("epoch_210", "old_names", "published")
 
 PEER = r"""
 import hashlib, json, os, runpy, sys, types
 import numpy as np, torch
 
 module, row, folder = sys.argv[1:]
-build = runpy.run_path(module)["build"]
+peer = runpy.run_path(module)
+peer["ROWS"].update({
+    "resnet50_rle_pretrained_coco": "coco/td-reg_res50_rle-pretrained-8xb64-210e_coco-256x192.py",
+    "resnet152_rle_coco_384x288": "coco/td-reg_res152_rle-8xb64-210e_coco-384x288.py",
+})
 import mmengine, mmpose
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 torch.manual_seed(0)
-config, model = build(row)
+config, model = peer["build"](row)
 for name, tensor in model.state_dict().items():  # batch statistics and gains as after training
     if name.endswith("running_mean"):
         tensor.normal_(0, 0.1)
@@ -64,7 +68,7 @@ with open(folder + "/published.pth", "rb") as file:
 os.rename(folder + "/published.pth", folder + f"/published-{digits}_20220913.pth")
 old = {name.replace("head.loss_module.", "head.loss.").replace("head.", "keypoint_head."): tensor
        for name, tensor in checkpoint["state_dict"].items()}
-torch.save({"meta": {"mmpose_version": "0.29.0"}, "state_dict": old}, folder + "/old_names.pth")
+torch.save(checkpoint | {"state_dict": old}, folder + "/old_names.pth")
 
 width, height = config.codec["input_size"]
 pixels = np.random.default_rng(0).integers(0, 256, (4, height, width, 3), dtype=np.uint8)  # RGB
@@ -115,18 +119,18 @@ print(json.dumps(report))
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", default=ROWS, help="presets to convert")
+    parser.add_argument("rows", nargs="*", help="presets to convert; all published rows if left out")
     parser.add_argument("--peer-python", required=True)
     parser.add_argument("--peer-module", required=True)
     parser.add_argument("--output", default=Path(__file__).parent / "results" / "convert_checkpoints.json", type=Path)
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     results, versions = {}, {}
-    for row in options.rows:
+    for row in options.rows or published_rows():
         with tempfile.TemporaryDirectory() as folder:
             run([options.peer_python, "-c", PEER, options.peer_module, row, folder])
             versions |= json.loads(Path(folder, "versions.json").read_text())
-            for name in ("epoch_210", "published", "old_names"):
+            for name in FORMS:
                 (path,) = Path(folder).glob(f"{name}*.pth")
                 report = json.loads(run([sys.executable, "-c", OURS, path, row, f"{folder}/expected.npz"]))
                 size = path.stat().st_size
@@ -136,14 +140,24 @@ def main():
                 }
                 results[f"{row}/{name}"] = report
                 print(f"{row}/{name}", json.dumps(report), flush=True)
+        write(options.output, versions, results)
+
+
+def write(path, versions, results):
     import keras
     import tensorflow
 
     versions |= {"python": platform.python_version(), "keras": keras.__version__, "tensorflow": tensorflow.__version__}
     environment = {"versions": versions, "machine": platform.machine(), "logical_cpus": os.cpu_count()}
-    temporary = options.output.with_name(f".{options.output.name}.writing")
+    temporary = path.with_name(f".{path.name}.writing")
     temporary.write_text(json.dumps({"environment": environment, "results": results}, indent=1) + "\n")
-    os.replace(temporary, options.output)
+    os.replace(temporary, path)
+
+
+def published_rows():
+    import keras_regpose as rp
+
+    return [name for name in rp.list_presets() if rp.preset_info(name).get("checkpoint")]
 
 
 def run(command):
