@@ -280,9 +280,9 @@ def _evaluations(results):
     notes = [
         _meaning(entries[0]["metrics"]),
         *dict.fromkeys(notes),
-        *([f"source: {', '.join(sources)}"] if sources else []),
+        f"source: {', '.join(sources)}" if sources else None,
     ]
-    yield f"{'; '.join(notes)}."
+    yield "".join(f"- {note}\n" for note in notes if note).rstrip()
 
 
 def _speed(results):
@@ -360,7 +360,7 @@ def _citations(method, dataset, converted):
 
 
 def _meaning(metrics):
-    return next(text for start, text in _MEANINGS.items() if next(iter(metrics)).startswith(start))
+    return next((text for start, text in _MEANINGS.items() if any(name.startswith(start) for name in metrics)), None)
 
 
 def _table(rows):

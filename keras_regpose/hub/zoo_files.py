@@ -9,6 +9,7 @@ import keras_regpose
 from keras_regpose.skeleton import SKELETONS, Skeleton
 
 CARD, RESULTS, RECIPE, PICTURE = "README.md", "results.json", "recipe.toml", "keypoints.jpg"
+_NEEDED = ("data", "people", "boxes", "flip_test", "metrics")
 
 
 def zoo_folder() -> Path:
@@ -41,9 +42,21 @@ def read_results(folder: str | os.PathLike) -> dict:
       protocol of the published figures.
     - `training`: of this project's own models: `command`, `people`, `epochs`, `source`, `environment`.
     - `speed`: `milliseconds_per_person` by variant and task, `source`, `environment`.
+
+    Raises:
+        ValueError: If the file is not of this form.
     """
     path = Path(folder) / RESULTS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        lacking = [key for entry in results.get("evaluations", []) for key in _NEEDED if key not in entry]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no file of results: {error}") from error
+    if lacking:
+        raise ValueError(f"{path} has an evaluation without {lacking[0]!r}; each has {', '.join(_NEEDED)}")
+    return results
 
 
 def read_recipe(name: str) -> tuple[str, dict]:

@@ -146,6 +146,25 @@ def test_a_preset_of_ones_own(arm, hub):
     ModelCard(measured).validate()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "results.json is no file of results: "),
+        ("[]", "results.json is no file of results: "),
+        ('{"evaluations": [{"data": "mine"}]}', "has an evaluation without 'people'; each has data, people, boxes"),
+    ],
+)
+def test_results_of_another_form_are_named(preset, content, message):
+    (preset / "results.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        preset_card(preset, "me/pose")
+
+
+def test_figures_of_ones_own_metric(preset):
+    (preset / "results.json").write_text(json.dumps({"evaluations": [EVALUATION | {"metrics": {"mine": 0.25}}]}))
+    assert "| mine |" in preset_card(preset, "me/pose") and figures_shown(preset_card(preset, "me/pose")) == {0.25}
+
+
 def test_what_a_stranger_writes_stays_text(model, tmp_path, hub):
     save_preset(model, tmp_path / "preset", license="x\n---\n# Injected", preset="resnet50_rle_coco", origin={})
     card = preset_card(tmp_path / "preset", "me/resnet50_rle_coco")
