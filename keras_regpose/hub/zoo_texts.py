@@ -61,9 +61,10 @@ def _bundled():
     results, info = read_results(zoo_folder() / name), preset_info(name)
     (metric, value), training, evaluation = *info["metrics"].items(), results["training"], results["evaluations"][0]
     return textwrap.fill(
-        f"`{name}` ships with the package, so that everything works offline. It was trained from random weights on "
-        f"{training['people']:,} photographs. Of photographs that it never saw, it reaches {metric} {_short(value)} "
-        f"(the mean pose: {_short(evaluation['baseline'][metric])}): a starting point for fine-tuning, not a pose "
+        f"`{name}` ships with the package, so that everything works offline. It was trained on "
+        f"{training['people']:,} photographs, from ImageNet weights. Of photographs that it never saw, it reaches "
+        f"{metric} {_short(value)} (the mean pose: {_short(evaluation['baseline'][metric])}): "
+        f"a starting point for fine-tuning, not a pose "
         f"estimator to rely on. Its [card](zoo/{name}/README.md) has the rest.",
         width=120,
         break_long_words=False,

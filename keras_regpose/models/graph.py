@@ -67,8 +67,12 @@ def fused_graph(graph: keras.Model) -> keras.Model:
 
 
 def stock_graph(graph: keras.Model) -> keras.Model:
-    """Returns a copy of a functional model that names the stock batch normalisation, to be saved."""
-    return _copy_with(graph, keras.layers.BatchNormalization)
+    """Returns a copy of a functional model that names the stock batch normalisation, to be saved; all of it trains."""
+    copied = _copy_with(graph, keras.layers.BatchNormalization)
+    # What one training run froze must not stay frozen in the next, which starts from what is saved.
+    for layer in copied.layers:  # the model's own switch does not reach them
+        layer.trainable = True
+    return copied
 
 
 def _copy_with(graph, batch_norm):

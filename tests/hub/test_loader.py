@@ -31,6 +31,21 @@ def test_half_precision_halves_the_file_and_moves_keypoints_little(model, preset
     np.testing.assert_allclose(half.predict(CROPS, verbose=0), model.predict(CROPS, verbose=0), atol=2e-3)
 
 
+def test_what_was_frozen_in_training_trains_again(model, tmp_path):
+    frozen = model.layers[3:6]
+    for layer in frozen:
+        layer.trainable = False
+    try:
+        save_preset(model, tmp_path / "frozen")
+        loaded = load_preset(tmp_path / "frozen")
+        assert all(layer.trainable for layer in loaded.layers)
+        np.testing.assert_array_equal(loaded.predict_on_batch(CROPS), model.predict_on_batch(CROPS))
+        assert not any(layer.trainable for layer in frozen)
+    finally:
+        for layer in frozen:
+            layer.trainable = True
+
+
 def test_another_skeleton_keeps_the_backbone_and_says_so(model, preset, caplog):
     with caplog.at_level(logging.WARNING):
         other = from_preset(preset, skeleton=LSP14)
