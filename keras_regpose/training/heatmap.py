@@ -85,7 +85,7 @@ def draw_heatmaps(target, height: int, width: int):
     """
     weight = target[..., 2]
     position = ops.where(weight[..., None] > 0, target[..., :2], 0.0)
-    center = ops.floor(position * np.array([width, height], np.float32) + 0.5)
+    center = ops.trunc(position * np.array([width, height], np.float32) + 0.5)  # towards zero, as the source does
     inside = ops.all(
         ops.logical_and(
             center - RADIUS < np.array([width, height], np.float32), center + RADIUS + 1 >= np.zeros(2, np.float32)

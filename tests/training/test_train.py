@@ -10,6 +10,7 @@ from keras_regpose import COCO17, PoseRegressor, from_preset
 from keras_regpose.data import Augmentation, Synthetic
 from keras_regpose.data.images import ImageError
 from keras_regpose.data.sample import Sample
+from keras_regpose.inference.draw import save_picture
 from keras_regpose.inference.evaluation import evaluate
 from keras_regpose.training import SaveBestPreset, train
 
@@ -94,25 +95,39 @@ def test_pck_can_be_followed_by_keras_callbacks(tmp_path):
     assert all(0 <= value <= 1 for value in history["val_PCK"])
 
 
-def test_half_precision_training_is_finite_and_keeps_the_flow_in_float32():
-    keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    try:
-        model = small_model()
-        history = train(model, PEOPLE, epochs=1, batch_size=4, verbose=0)
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
-    assert np.isfinite(history["loss"]).all()
-    assert {str(weight.dtype) for weight in model.flow.weights} == {"float32"}
-    assert model.get_layer("conv1").compute_dtype == "bfloat16"
-
-
-def test_labels_that_are_not_numbers_do_not_spread():
+def test_labels_that_are_not_numbers_stop_the_run_with_their_image():
     broken = list(PEOPLE)
-    keypoints = broken[0].keypoints.copy()
-    keypoints[:4] = np.nan
-    broken[0] = Sample(broken[0].image, broken[0].box, keypoints, broken[0].visible, 0, 0)
-    history = train(small_model(), broken, epochs=1, batch_size=4, verbose=0)
-    assert np.isfinite(history["loss"]).all()
+    keypoints = broken[3].keypoints.copy()
+    keypoints[2] = np.nan
+    broken[3] = Sample(broken[3].image, broken[3].box, keypoints, np.ones(17), 42, 0)
+    with pytest.raises(ImageError, match="The labels of the picture with image_id 42 are not all numbers"):
+        train(small_model(), broken, epochs=1, batch_size=4, verbose=0)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_with_its_images(tmp_path):
+    files = []
+    for number, person in enumerate(PEOPLE):
+        path = str(tmp_path / f"{number}.png")
+        save_picture(path, person.image)
+        files.append(Sample(path, person.box, person.keypoints, person.visible, number, number))
+
+    class BreakWeights(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 1:
+                head = self.model.get_layer("coordinates")
+                head.bias.assign(head.bias * np.nan)
+
+    named = r"The loss is nan in epoch 1, batch 2. .* The images: (.*/[0-7]\.png, ){3}.*/[0-7]\.png$"
+    with pytest.raises(ValueError, match=named):
+        train(small_model(), files, epochs=1, batch_size=4, verbose=0, callbacks=[BreakWeights()])
+
+
+def test_the_bar_shows_losses_rate_speed_and_time_left(capsys):
+    train(small_model(), PEOPLE, epochs=2, batch_size=4, learning_rate=1e-3, warmup=0)
+    captured = capsys.readouterr()
+    shown = captured.out + captured.err
+    assert "epoch 2/2: loss " in shown and "rle_residual" in shown and "learning_rate 0.001" in shown
+    assert "16/16 [" in shown and " images" in shown.rsplit("16/16 [", 1)[1]
 
 
 def test_unreadable_images_end_the_run_with_one_sentence():
