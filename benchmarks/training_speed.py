@@ -71,7 +71,8 @@ def versions_of_peer():
 
 
 file = here / "results" / "training_speed.json"
-result = {"environment": environment(), "peer": versions_of_peer(), "batch": 16, "comparisons": {}}
+earlier = json.loads(file.read_text())["comparisons"] if options.only else {}
+result = {"environment": environment(), "peer": versions_of_peer(), "batch": 16, "comparisons": earlier}
 for number, (question, (ours, theirs, second)) in enumerate(COMPARISONS.items(), start=1):
     if options.only and number not in options.only:
         continue
