@@ -5,6 +5,7 @@ usage: python benchmarks/inference_speed.py --peer-python PEER/bin/python --peer
 All take turns on the same cores with the same pictures and boxes, flip test off; MMPose is its whole
 `inference_topdown`, as ours is the whole `estimate`. Ratios are medians over the turns. Weights follow the rule of the
 recorded vectors in ../shared/golden. Writes benchmarks/results/inference_speed.json and .png after each comparison.
+With --threads 1 it is CPU time, which other work on the machine hardly touches: inference_speed_one_core.json.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import numpy as np
 from environment import environment
 
 here = Path(__file__).parent
-RESULT = here / "results" / "inference_speed.json"
+RESULTS = here / "results"
 MODELS = {"mobilenetv2_rle_coco": 0.29, "resnet50_rle_coco": 4.00}  # GMACs
 EXPORTS = {
     "float32": "TF SavedModel, float32",
@@ -49,7 +50,14 @@ class Side:
 
     def __init__(self, python, side, options, people):
         command = [python, str(here / "inference_worker.py"), side, "--people", str(people)]
-        command += ["--exports", options.exports, "--peer-folder", options.peer_folder]
+        command += [
+            "--threads",
+            str(options.threads),
+            "--exports",
+            options.exports,
+            "--peer-folder",
+            options.peer_folder,
+        ]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -62,6 +70,10 @@ class Side:
     def close(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+def result_file(options):
+    return RESULTS / ("inference_speed_one_core.json" if options.threads == 1 else "inference_speed.json")
 
 
 def make_exports(options):
@@ -115,12 +127,13 @@ def list_people(options, target, count=1000):
     target.write_text(json.dumps(listed))
 
 
-def peak():
+def peak(threads):
     """Returns the GMAC/s of a large matrix product in each precision: what these cores can do at most."""
     import openvino
     from openvino import opset13 as ops
 
-    side, found = 2048, {}
+    side, found, settings = 2048, {}, {"INFERENCE_NUM_THREADS": threads}
+    clock = time.process_time if threads == 1 else time.perf_counter
     random = np.random.default_rng(0)
     left = random.random((side, side), np.float32)
     for precision, hint in (("float32", "f32"), ("bfloat16", "bf16"), ("int8", "f32")):
@@ -133,12 +146,13 @@ def peak():
             second = ops.fake_quantize(weights, low, high, low, high, 256)
         product = ops.matmul(first, second, False, True)
         model = openvino.Model([ops.reduce_max(product, ops.constant(1), False)], [inputs])
-        request = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint}).create_infer_request()
+        request = openvino.Core().compile_model(model, "CPU", settings | {"INFERENCE_PRECISION_HINT": hint})
+        request = request.create_infer_request()
         times = []
         for _ in range(8):
-            start = time.perf_counter()
+            start = clock()
             request.infer([left], share_inputs=True)
-            times.append(time.perf_counter() - start)
+            times.append(clock() - start)
         found[precision] = round(side**3 / min(times) / 1e9, 1)
     return found
 
@@ -146,12 +160,15 @@ def peak():
 def compare(options, deviations, people):
     result = {"environment": environment(), "load_average_before": os.getloadavg()[0]}
     result["runtimes"] = {name: importlib.metadata.version(name) for name in RUNTIMES}
-    result |= {"peer": versions_of_peer(options), "peak_gmacs_per_second": peak()}
-    kept = json.loads(RESULT.read_text())["comparisons"] if RESULT.exists() else []
-    result["comparisons"] = [row for row in kept if row["model"] not in options.models]
+    result |= {"threads": options.threads, "clock": "CPU time" if options.threads == 1 else "wall time"}
+    result |= {"peer": versions_of_peer(options), "peak_gmacs_per_second": peak(options.threads)}
+    chosen = [(model, task) for model in options.models for task in options.tasks]
+    file = result_file(options)
+    kept = json.loads(file.read_text())["comparisons"] if file.exists() else []
+    result["comparisons"] = [row for row in kept if (row["model"], row["task"]) not in chosen]
     for model in options.models:
         gmacs = MODELS[model]
-        for task in TASKS:
+        for task in options.tasks:
             # Fresh processes for each question: what one has left in memory must not weigh on the next.
             ours = Side(sys.executable, "keras_regpose", options, people)
             peer = Side(options.peer_python, "mmpose", options, people)
@@ -188,8 +205,8 @@ def compare(options, deviations, people):
                         "deviation": deviations[model].get(variant),
                     }
                 )
-            RESULT.write_text(json.dumps(result, indent=1) + "\n")
-            plot(result)
+            file.write_text(json.dumps(result, indent=1) + "\n")
+            plot(result, file.with_suffix(".png"))
             print(table(result), flush=True)
 
 
@@ -209,7 +226,7 @@ def table(result):
     return "\n".join(lines)
 
 
-def plot(result):
+def plot(result, path):
     import matplotlib
 
     matplotlib.use("Agg")
@@ -231,7 +248,7 @@ def plot(result):
         axis.set(title=f"{model}, {TASKS[rows[0]['task']]}", xlabel="people per second", xlim=(0, max(speeds) * 1.25))
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle("× against MMPose's inference_topdown; px: median distance from Keras in float32", fontsize=10)
-    figure.savefig(RESULT.with_suffix(".png"), dpi=110)
+    figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
@@ -242,7 +259,8 @@ def versions_of_peer(options):
 
 
 def _columns(result):
-    return list(dict.fromkeys((row["model"], row["task"]) for row in result["comparisons"]))
+    measured = {(row["model"], row["task"]) for row in result["comparisons"]}
+    return [(model, task) for model in MODELS for task in TASKS if (model, task) in measured]
 
 
 def _row(result, model, task, variant):
@@ -258,12 +276,14 @@ def main():
     parser.add_argument("--coco", default="../shared/data/coco_mini")
     parser.add_argument("--golden", default="../shared/golden", help="folder of models.json")
     parser.add_argument("--exports", default=os.path.join(tempfile.gettempdir(), "inference_speed_exports"))
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="1: CPU time, for machines that are busy")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="measure these alone")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="measure these alone")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0)
     options = parser.parse_args()
     if options.table:
-        print(table(json.loads(RESULT.read_text())))
+        print(table(json.loads(result_file(options).read_text())))
         return
     deviations = make_exports(options)
     if not options.peer_python:
