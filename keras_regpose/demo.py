@@ -28,7 +28,7 @@ def show_photograph(image: str, output: Path, boxes=None):
     return people
 
 
-def run_demo(output: Path, people: int = 1600, epochs: int = 12) -> dict:
+def run_demo(output: Path, people: int = 1600, epochs: int = 9) -> dict:
     """Fine-tunes the bundled preset on drawn people with COCO's 17 keypoints, offline.
 
     Args:
@@ -61,8 +61,10 @@ def run_demo(output: Path, people: int = 1600, epochs: int = 12) -> dict:
             output=None,
             epochs=epochs,
             batch_size=32,
-            learning_rate=2e-3,
+            learning_rate=1e-3,
             schedule="cosine",
+            clip_norm=5.0,
+            frozen_stages=2,  # a third faster on a CPU, and as good
             # On its own, the plain Laplace and normal density of the first epochs keeps σ at the size of the errors.
             delay_flow=epochs - epochs // 5,
             augmentation=Augmentation(rotation=30, scale_range=(0.8, 1.2), half_body_probability=0),

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import keras_regpose
+from keras_regpose.data import Synthetic
+from keras_regpose.inference.draw import save_picture
 
 MODULES = [module.name for module in pkgutil.walk_packages(keras_regpose.__path__, "keras_regpose.")]
 README = Path(__file__).parents[1] / "README.md"
@@ -24,12 +26,14 @@ def test_docstring_examples(name, tmp_path, monkeypatch):
 
 def test_readme_examples(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    save_picture("photo.jpg", Synthetic(1, seed=0)[0].image)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
-    assert len(blocks) >= 4
+    assert len(blocks) >= 6
     namespace = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
-    assert (tmp_path / "people.json").exists() and (tmp_path / "my_pose_model" / "preset.json").exists()
+    for written in ("poses.png", "people.json", "pose.onnx", "my_pose_model/preset.json"):
+        assert (tmp_path / written).exists()
 
 
 def test_the_readme_table_is_the_table_of_presets():

@@ -17,7 +17,7 @@ def add(command):
     sub.add_argument("--box", type=box, action="append", help="x1,y1,x2,y2 of a person in the photograph; repeatable")
     sub.add_argument("--output", default="demo_output", help="folder for the pictures and the model")
     sub.add_argument("--people", type=positive, default=1600, help="drawn people to learn from")
-    sub.add_argument("--epochs", type=positive, default=12, help="passes over them")
+    sub.add_argument("--epochs", type=positive, default=9, help="passes over them")
 
 
 def run(options):
