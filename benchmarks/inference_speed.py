@@ -158,7 +158,7 @@ def peak(threads):
 
 
 def compare(options, deviations, people):
-    result = {"environment": environment(), "load_average_before": os.getloadavg()[0]}
+    result, load = {"environment": environment()}, round(os.getloadavg()[0], 2)
     result["runtimes"] = {name: importlib.metadata.version(name) for name in RUNTIMES}
     result |= {"threads": options.threads, "clock": "CPU time" if options.threads == 1 else "wall time"}
     result |= {"peer": versions_of_peer(options), "peak_gmacs_per_second": peak(options.threads)}
@@ -189,7 +189,6 @@ def compare(options, deviations, people):
                 ratios = [statistics.median(theirs) / own for theirs, own in zip(times["MMPose"], medians, strict=True)]
                 every = [value for turn in turns for value in turn]
                 speed = gmacs / statistics.median(every) * 1e3
-                precision = next((name for name in ("int8", "bfloat16") if name in variant), "float32")
                 result["comparisons"].append(
                     {
                         "model": model,
@@ -201,10 +200,14 @@ def compare(options, deviations, people):
                         "median_ratio_to_mmpose": round(statistics.median(ratios), 2),
                         "ratios_to_mmpose": [round(ratio, 2) for ratio in ratios],
                         "gmacs_per_second": round(speed, 1),
-                        "share_of_peak": round(speed / result["peak_gmacs_per_second"][precision], 3),
+                        "load_average_before": load,
                         "deviation": deviations[model].get(variant),
                     }
                 )
+            for row in result["comparisons"]:
+                precision = next((name for name in ("int8", "bfloat16") if name in row["variant"]), "float32")
+                peak_speed = result["peak_gmacs_per_second"][precision]
+                row["share_of_peak"] = round(row["gmacs_per_second"] / peak_speed, 3)
             file.write_text(json.dumps(result, indent=1) + "\n")
             plot(result, file.with_suffix(".png"))
             print(table(result), flush=True)
@@ -245,7 +248,7 @@ def plot(result, path):
         for place, row in enumerate(rows):
             moved = f", {row['deviation']['median']:.2g} px" if row["deviation"] else ""
             axis.text(speeds[place], place, f"  ×{row['median_ratio_to_mmpose']:.1f}{moved}", va="center", fontsize=9)
-        axis.set(title=f"{model}, {TASKS[rows[0]['task']]}", xlabel="people per second", xlim=(0, max(speeds) * 1.25))
+        axis.set(title=f"{model}, {TASKS[rows[0]['task']]}", xlabel="people per second", xlim=(0, max(speeds) * 1.4))
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle("× against MMPose's inference_topdown; px: median distance from Keras in float32", fontsize=10)
     figure.savefig(path, dpi=110)

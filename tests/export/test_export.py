@@ -85,6 +85,19 @@ def test_estimates_are_those_of_the_model(format, exported, model):
 
 
 @pytest.mark.slow
+def test_resnet50_in_every_format(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = rp.PoseRegressor("resnet50", rp.COCO17, input_size=SIZE)
+    crops = calibration_crops(rp.data.Synthetic(5, seed=3), SIZE)
+    expected = model.predict_on_batch(crops)
+    for suffix in SUFFIXES.values():
+        model.export(tmp_path / f"pose{suffix}", verbose=False)
+        fast = rp.load_exported(tmp_path / f"pose{suffix}")
+        for count in (5, 1):
+            np.testing.assert_allclose(fast.predict_on_batch(crops[:count]), expected[:count], rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
 def test_models_without_sigmas_have_one_output(tmp_path):
     crops = calibration_crops(rp.data.Synthetic(5, seed=3), SIZE)
     model = rp.PoseRegressor("mobilenetv2_0.25", rp.LSP14, input_size=SIZE, method="deeppose")
