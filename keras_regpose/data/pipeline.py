@@ -5,6 +5,7 @@ yields depends on (seed, epoch, sample) alone, so an interrupted run can go on w
 """
 
 import atexit
+import concurrent.futures
 import logging
 import math
 import os
@@ -27,6 +28,8 @@ _log = logging.getLogger(__name__)
 # People of one photograph come within this many samples of each other, so that it is decoded once for all of them.
 # Large against a batch, so that few batches hold two of them, and small enough for a few hundred photographs in memory.
 SPREAD = 1000
+# Batches that are loaded before they are asked for, where TensorFlow does not do it.
+READ_AHEAD = 4
 
 
 class CropLoader:
@@ -193,7 +196,8 @@ class PoseBatches(keras.utils.PyDataset):
         first_batch: int = 0,
         host: tuple[int, int] = (0, 1),
     ):
-        super().__init__(workers=os.cpu_count() or 1)
+        # Not more: Keras' own reading ahead hands batches of an earlier pass to the next one. See `_read_ahead`.
+        super().__init__(workers=1)
         if batch_size % host[1]:
             raise ValueError(
                 f"A batch of {batch_size} cannot be shared by {host[1]} hosts. Use a multiple of {host[1]}"
@@ -205,6 +209,8 @@ class PoseBatches(keras.utils.PyDataset):
         self.epoch = epoch
         self.first_batch = first_batch
         self.host = host
+        self._readers = None
+        self._ahead: dict[tuple[int, int], concurrent.futures.Future] = {}
 
     @property
     def batches_per_epoch(self) -> int:
@@ -216,7 +222,20 @@ class PoseBatches(keras.utils.PyDataset):
         return self.batches_per_epoch - self.first_batch
 
     def __getitem__(self, batch):
-        return self.load(self.epoch, self.first_batch + batch)
+        return self._read_ahead(self.epoch, self.first_batch + batch).result()
+
+    def _read_ahead(self, epoch, batch):
+        """Returns the future of a batch, and has threads load the ones that follow it in this epoch."""
+        if self._readers is None:
+            self._readers = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), "load batches")
+        last = min(batch + READ_AHEAD, self.batches_per_epoch - 1)
+        wanted = [(epoch, number) for number in range(batch, last + 1)]
+        for position in self._ahead.keys() - set(wanted):
+            self._ahead.pop(position).cancel()
+        for position in wanted:
+            if position not in self._ahead:
+                self._ahead[position] = self._readers.submit(self.load, *position)
+        return self._ahead.pop((epoch, batch))
 
     def on_epoch_end(self):
         self.seek(self.epoch + 1)

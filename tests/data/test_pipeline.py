@@ -240,13 +240,17 @@ def test_too_many_unreadable_pictures_are_an_error(model, files):
             loader.load(0, index)
 
 
-def test_labels_that_are_not_numbers_get_no_weight(model, files):
+def test_labels_that_are_not_numbers_stop_the_reading_unless_they_are_hidden(model, files):
     keypoints = files[0].keypoints.copy()
     keypoints[5] = np.nan
     visible = files[0].visible.copy()
-    visible[5] = 1
+    visible[5] = 0
     loader = CropLoader([Sample(files[0].image, files[0].box, keypoints, visible, 0, 0)], COCO17, SIZE)
-    assert loader.load(0, 0)[1][5, 2] == 0
+    target = loader.load(0, 0)[1]
+    assert np.isfinite(target).all() and target[5, 2] == 0
+    visible[5] = 1
+    with pytest.raises(ImageError, match=f"The labels of {files[0].image} are not all numbers"):
+        loader.load(0, 0)
 
 
 def test_mistakes_are_explained(model, files):

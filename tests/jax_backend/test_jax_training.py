@@ -22,9 +22,21 @@ import keras_regpose as rp
 from keras_regpose.training.checkpoint import Stopped
 
 TRAIN = [
-    *("train", "--dataset", "synthetic", "--count", "8", "--preset", "mobilenetv2_rle_lspet", "--no-augmentation"),
-    *("--batch-size", "4", "--epochs", "2", "--validate-every", "2", "--learning-rate", "1e-4", "--warmup", "0"),
+    *("train", "--dataset", "synthetic", "--count", "8", "--no-augmentation", "--batch-size", "4", "--epochs", "2"),
+    *("--validate-every", "2", "--learning-rate", "1e-3", "--warmup", "0"),
 ]
+
+
+def tiny_model():
+    """A pose regressor of two convolutions. Adam moves a weight by its gradient's sign at first, whatever its size:
+    in a deep network many gradients are rounding errors, and their weights tell nothing."""
+    keras.utils.set_random_seed(0)
+    inputs = x = keras.layers.Input((64, 48, 3))
+    for filters in (8, 16):
+        x = keras.layers.Conv2D(filters, 3, strides=2, use_bias=False)(x)
+        x = keras.layers.BatchNormalization(momentum=0.9)(x)
+        x = keras.layers.ReLU()(x)
+    return rp.PoseRegressor(keras.Model(inputs, x), rp.COCO17, (64, 48))
 
 
 def processes(folder, count, *arguments):
@@ -47,10 +59,11 @@ def processes(folder, count, *arguments):
         return epochs, {name: stored[name] for name in stored.files if name != "state"}, outputs
 
 
-@pytest.mark.xfail(reason="two of the bundled preset's batch normalisation offsets differ by 1.6e-4")
 def test_two_processes_train_as_one(tmp_path):
-    epochs_of_one, one, _ = processes(tmp_path / "one", 1)
-    epochs_of_two, two, outputs = processes(tmp_path / "two", 2)
+    tiny_model().save_to_preset(tmp_path / "start")
+    start = ("--preset", str(tmp_path / "start"))
+    epochs_of_one, one, _ = processes(tmp_path / "one", 1, *start)
+    epochs_of_two, two, outputs = processes(tmp_path / "two", 2, *start)
     assert "Best AP" in outputs[0] and "Best AP" not in outputs[1]
     assert len(epochs_of_one) == len(epochs_of_two) == 2
     for first, second in zip(epochs_of_one, epochs_of_two, strict=True):
@@ -73,16 +86,9 @@ class AfterSteps(keras.callbacks.Callback):
             raise Stopped(143)
 
 
-@pytest.mark.xfail(reason="with accumulation and a moving average, the loss of the resumed epoch is another on JAX")
 def test_a_run_cut_off_within_an_epoch_ends_the_same(tmp_path):
     def run(folder, **options):
-        keras.utils.set_random_seed(0)
-        inputs = x = keras.layers.Input((64, 48, 3))
-        for filters in (8, 16):
-            x = keras.layers.Conv2D(filters, 3, strides=2, use_bias=False)(x)
-            x = keras.layers.BatchNormalization(momentum=0.9)(x)
-            x = keras.layers.ReLU()(x)
-        model = rp.PoseRegressor.from_keras(keras.Model(inputs, head(x), name="pose_regressor"), rp.COCO17)
+        model = tiny_model()
         history = rp.training.train(
             model,
             rp.data.Synthetic(12, seed=0),
@@ -109,10 +115,23 @@ def test_a_run_cut_off_within_an_epoch_ends_the_same(tmp_path):
     assert len(list((tmp_path / "whole" / "tensorboard").iterdir())) == 1
 
 
-def head(features):
-    from keras_regpose.models.graph import pose_head
+def test_every_epoch_sees_its_own_batches():
+    """Batches that Keras loads before training, to see their shapes, must not be trained on in a later epoch."""
+    seen = []
 
-    return pose_head(keras.layers.GlobalAveragePooling2D(name="pool")(features), 17, "rle")
+    class Seen(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(float(np.asarray(self.model._jax_state["non_trainable_variables"][0])[0]))
+
+    means = keras.layers.BatchNormalization(momentum=0.0, axis=-1, name="crops")
+    inputs = keras.layers.Input((64, 48, 3))
+    x = keras.layers.Conv2D(4, 3, strides=8)(means(inputs))
+    model = rp.PoseRegressor(keras.Model(inputs, x), rp.COCO17, (64, 48), pixel_mean=(0, 0, 0), pixel_std=(1, 1, 1))
+    people = rp.data.Synthetic(12, seed=0)
+    rp.training.train(model, people, epochs=3, batch_size=4, verbose=0, callbacks=[Seen()])
+    batches = rp.data.make_dataset(people, model, training=True, batch_size=4)
+    expected = [batches.load(epoch, batch)[0][..., 0].mean(dtype="float64") for epoch in range(3) for batch in range(3)]
+    np.testing.assert_allclose(seen, expected, rtol=1e-4)
 
 
 def test_training_needs_no_tensorflow():
