@@ -1,5 +1,6 @@
 """Keras callbacks: validation by the field's metric, and the best preset kept on disk."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import keras
 import numpy as np
 
 from keras_regpose.data.sample import Sample
+from keras_regpose.training.average import MovingAverage
 from keras_regpose.training.distribution import on_this_host_alone, this_host
-from keras_regpose.training.optimizer import averaged_weights
 
 METRICS = ("val_AP", "val_PCKh", "val_PCK")
 
@@ -27,6 +28,7 @@ class KeypointMetrics(keras.callbacks.Callback):
         batch_size: int.
         pictures: path or None. Folder for a sheet of predictions at each validation.
         state: `RunState` or None. Remembers the last figures for a resumed run.
+        average: `MovingAverage` or None. Whose averages are scored in place of the weights.
 
     Example:
 
@@ -50,6 +52,7 @@ class KeypointMetrics(keras.callbacks.Callback):
         pictures: str | Path | None = None,
         epochs: int | None = None,
         state=None,
+        average: MovingAverage | None = None,
     ):
         super().__init__()
         self.samples = samples
@@ -60,6 +63,7 @@ class KeypointMetrics(keras.callbacks.Callback):
         self.epochs = epochs
         self.latest = {}
         self.state = state
+        self.average = average
         self.copy = None
 
     def on_train_begin(self, logs=None):
@@ -68,7 +72,7 @@ class KeypointMetrics(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every == 0 or epoch + 1 == (self.epochs or self.params.get("epochs")) or not self.latest:
-            with averaged_weights(self.model):
+            with self.average.applied() if self.average else contextlib.nullcontext():
                 self._validate(epoch)
         if logs is not None:
             logs.update(self.latest)
@@ -148,15 +152,25 @@ class SaveBestPreset(keras.callbacks.Callback):
         model: `PoseRegressor` or None. What to save; None is the model that is trained.
         latest: bool. Whether to save after every epoch, whatever the logs say.
         state: `RunState` or None. Remembers the best value for a resumed run.
+        average: `MovingAverage` or None. Whose averages are saved in place of the weights.
     """
 
-    def __init__(self, directory: str | Path, monitor: str | None = None, model=None, latest: bool = False, state=None):
+    def __init__(
+        self,
+        directory: str | Path,
+        monitor: str | None = None,
+        model=None,
+        latest: bool = False,
+        state=None,
+        average: MovingAverage | None = None,
+    ):
         super().__init__()
         self.directory = Path(directory)
         self.monitor = monitor
         self.saved_model = model
         self.latest = latest
         self.state = state
+        self.average = average
         self.best = float("-inf")
 
     def on_train_begin(self, logs=None):
@@ -176,6 +190,6 @@ class SaveBestPreset(keras.callbacks.Callback):
             self.best = value
             if self.state is not None:
                 self.state.best = value
-            with averaged_weights(self.model), on_this_host_alone():
+            with self.average.applied() if self.average else contextlib.nullcontext(), on_this_host_alone():
                 if this_host()[0] == 0:
                     save_preset(self.saved_model or self.model, self.directory)

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -28,13 +29,14 @@ class Stopped(SystemExit):
     """The run was asked to stop by a signal, and its state is saved. The exit status is the shell's for that signal."""
 
 
-def save_checkpoint(folder: Path, model: keras.Model, state: dict) -> Path:
+def save_checkpoint(folder: Path, model: keras.Model, state: dict, further: Sequence[keras.Variable] = ()) -> Path:
     """Writes a checkpoint and removes all but the last two.
 
     Args:
         folder: Path. Made if it is not there.
         model: A compiled model whose optimizer is built.
         state: JSON-ready dict with the int `step`, by which checkpoints are ordered.
+        further: Variables that are kept as well.
 
     Raises:
         OSError: If it cannot be written; what was there is unchanged.
@@ -44,7 +46,10 @@ def save_checkpoint(folder: Path, model: keras.Model, state: dict) -> Path:
         abandoned.unlink(missing_ok=True)
     target = folder / f"step-{state['step']:09d}.npz"
     temporary = folder / f".{target.name}.writing"
-    arrays = {f"{number:05d} {path}": np.asarray(variable) for number, (path, variable) in enumerate(_variables(model))}
+    arrays = {
+        f"{number:05d} {path}": np.asarray(variable)
+        for number, (path, variable) in enumerate(_variables(model, further))
+    }
     arrays = {
         name: value.astype(np.float32) if value.dtype.name == "bfloat16" else value for name, value in arrays.items()
     }
@@ -62,7 +67,7 @@ def save_checkpoint(folder: Path, model: keras.Model, state: dict) -> Path:
     return target
 
 
-def load_checkpoint(folder: Path, model: keras.Model) -> dict | None:
+def load_checkpoint(folder: Path, model: keras.Model, further: Sequence[keras.Variable] = ()) -> dict | None:
     """Loads the newest undamaged checkpoint into a model and returns its state, or None if there is no checkpoint.
 
     Raises:
@@ -77,7 +82,7 @@ def load_checkpoint(folder: Path, model: keras.Model) -> dict | None:
             _log.warning("The checkpoint %s is damaged (%s); going on from the one before", file, error)
             continue
         state = json.loads(arrays.pop("state").tobytes())
-        variables = [variable for _, variable in _variables(model)]
+        variables = [variable for _, variable in _variables(model, further)]
         shapes = [tuple(variable.shape) for variable in variables]
         if [array.shape for array in arrays.values()] != shapes:
             raise ValueError(f"The checkpoint {file} belongs to another model. Use another --output folder")
@@ -100,10 +105,20 @@ class Checkpoints(keras.callbacks.Callback):
         dataset: What `make_dataset` returned.
         steps_per_epoch: int.
         minutes: float. Longest time without a checkpoint.
+        further: Variables that are kept as well as the model's and the optimizer's.
     """
 
-    def __init__(self, folder: Path | None, state: "RunState", dataset, steps_per_epoch: int, minutes: float):
+    def __init__(
+        self,
+        folder: Path | None,
+        state: "RunState",
+        dataset,
+        steps_per_epoch: int,
+        minutes: float,
+        further: Sequence[keras.Variable] = (),
+    ):
         super().__init__()
+        self.further = further
         self.folder = folder
         self.state = state
         self.dataset = dataset
@@ -166,7 +181,8 @@ class Checkpoints(keras.callbacks.Callback):
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()
         means = [np.asarray(variable).tolist() for variable in self.model.metrics_variables]
-        save_checkpoint(self.folder, self.model, self.state.to_dict() | {"means": means if self.state.batch else None})
+        state = self.state.to_dict() | {"means": means if self.state.batch else None}
+        save_checkpoint(self.folder, self.model, state, self.further)
         self.saved_at = time.monotonic()
 
 
@@ -213,7 +229,7 @@ class RunState:
         vars(self).update(stored)
 
 
-def _variables(model):
+def _variables(model, further):
     """Everything that changes in training, in a fixed order, once each."""
-    variables = [*model.variables, *model.optimizer.variables]
+    variables = [*model.variables, *model.optimizer.variables, *further]
     return [(variable.path, variable) for variable in {id(variable): variable for variable in variables}.values()]

@@ -1,10 +1,8 @@
 """The optimizer of a recipe, and which of the model's layers it moves."""
 
-import contextlib
 import re
 
 import keras
-import numpy as np
 
 from keras_regpose.training.recipe import Recipe
 from keras_regpose.training.schedule import EveryFewSteps, WarmupCosine, WarmupSteps
@@ -63,8 +61,6 @@ def make_optimizer(recipe: Recipe, schedule) -> keras.optimizers.Optimizer:
         "epsilon": 1e-8,  # the reference's; Keras' default is 1e-7
         "global_clipnorm": recipe.clip_norm,
         "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
-        "use_ema": recipe.average_decay is not None,
-        "ema_momentum": recipe.average_decay or 0.99,
     }
     if recipe.backbone_rate == 1:
         return keras.optimizers.Adam(**options)
@@ -89,37 +85,3 @@ def freeze_stages(model: keras.Model, stages: int) -> None:
             layer.trainable = False
     if stages > len(found):
         raise ValueError(f"frozen_stages must be at most {len(found)} for this backbone. Received: {stages}")
-
-
-def keeps_average(model: keras.Model) -> bool:
-    """Returns whether a model's optimizer keeps a moving average of its weights."""
-    optimizer = model.optimizer
-    return getattr(optimizer, "inner_optimizer", optimizer).use_ema
-
-
-@contextlib.contextmanager
-def averaged_weights(model: keras.Model):
-    """Context in which a model has the moving average of its weights, if its optimizer keeps one."""
-    if not keeps_average(model):
-        yield
-        return
-    current = [np.array(variable) for variable in model.trainable_variables]
-    # The class's own: `weights_as_trained` may have switched it off on the instance.
-    type(model.optimizer).finalize_variable_values(model.optimizer, model.trainable_variables)
-    for variable in model.trainable_variables:
-        variable.assign(np.array(variable))  # JAX would share the average's memory, and prediction gives it away
-    try:
-        yield
-    finally:
-        for variable, value in zip(model.trainable_variables, current, strict=True):
-            variable.assign(value)
-
-
-@contextlib.contextmanager
-def weights_as_trained(model: keras.Model):
-    """Context in which the end of a `fit` leaves the weights as they are, where Keras puts their moving average."""
-    model.optimizer.finalize_variable_values = lambda variables: None
-    try:
-        yield
-    finally:
-        del model.optimizer.finalize_variable_values

@@ -11,11 +11,12 @@ import keras
 from keras_regpose.data.images import ImageError
 from keras_regpose.data.pipeline import make_dataset
 from keras_regpose.data.sample import Sample
+from keras_regpose.training.average import MovingAverage
 from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
 from keras_regpose.training.checkpoint import Checkpoints, RunState, load_checkpoint
 from keras_regpose.training.distribution import check_strategy, same_on_all_hosts, this_host
 from keras_regpose.training.heatmap import HeatmapLoss, heatmap_model
-from keras_regpose.training.optimizer import freeze_stages, make_optimizer, make_schedule, weights_as_trained
+from keras_regpose.training.optimizer import freeze_stages, make_optimizer, make_schedule
 from keras_regpose.training.progress import Curves, LogLearningRate, NonFiniteLoss, ProgressBar, StopAtNonFiniteLoss
 from keras_regpose.training.recipe import Recipe
 
@@ -85,21 +86,28 @@ def train(
     schedule = make_schedule(recipe, steps_per_epoch)
     trained.compile(make_optimizer(recipe, schedule), HeatmapLoss() if recipe.method == "heatmap" else None)
     trained.optimizer.build(trained.trainable_variables)
+    average = MovingAverage(trained, recipe.average_decay)
 
     output = None if output is None else Path(output)
     checkpoints = Checkpoints(
-        None if output is None else output / "checkpoints", state, dataset, steps_per_epoch, checkpoint_minutes
+        None if output is None else output / "checkpoints",
+        state,
+        dataset,
+        steps_per_epoch,
+        checkpoint_minutes,
+        average.variables,
     )
     if output is not None:
-        _open_output(output, checkpoints.folder, resume, trained, state)
+        _open_output(output, checkpoints, resume, trained, state)
     written = output if host[0] == 0 else None
     bar = ProgressBar(recipe.batch_size, state, recipe.epochs, steps_per_epoch, schedule)
     chain = [
         StopAtNonFiniteLoss(dataset.loader, recipe.batch_size, state),
         LogLearningRate(schedule, state),
-        *_validation(model, recipe, state, validation, output),
+        average,
+        *_validation(model, recipe, state, validation, output, average),
         *callbacks,
-        *_best(model, recipe, state, validation, output),
+        *_best(model, recipe, state, validation, output, average),
         Curves(written, state),
         *([bar] if verbose and host[0] == 0 else []),
         checkpoints,
@@ -108,23 +116,23 @@ def train(
         with checkpoints.signals():
             # An epoch that was stopped in the middle is finished first: fit's epochs are all of one length.
             if state.batch:
-                with weights_as_trained(trained):
-                    _fit(trained, dataset, state, state.epoch + 1, steps_per_epoch - state.batch, chain)
+                _fit(trained, dataset, state, state.epoch + 1, steps_per_epoch - state.batch, chain)
             _fit(trained, dataset, state, recipe.epochs, steps_per_epoch, chain)
+        average.apply()
     finally:
         bar.close()
     names = dict.fromkeys(name for row in state.history for name in row if name != "epoch")
     return {name: [row[name] for row in state.history if name in row] for name in names}
 
 
-def _open_output(output, folder, resume, trained, state):
+def _open_output(output, checkpoints, resume, trained, state):
     """Loads the last checkpoint of a run that goes on, and refuses to write over one that is not meant to."""
-    if not resume and any(folder.glob("step-*.npz")):
+    if not resume and any(checkpoints.folder.glob("step-*.npz")):
         raise ValueError(
             f"{output} holds a run already. Add --resume (resume=True) to go on with it, or choose another folder"
         )
     output.mkdir(parents=True, exist_ok=True)
-    stored = load_checkpoint(folder, trained) if resume else None
+    stored = load_checkpoint(checkpoints.folder, trained, checkpoints.further) if resume else None
     if stored is not None:
         state.restore(stored)
     if not same_on_all_hosts(state.step):
@@ -134,21 +142,26 @@ def _open_output(output, folder, resume, trained, state):
             shutil.rmtree(abandoned, ignore_errors=True)
 
 
-def _validation(model, recipe, state, validation, output):
+def _validation(model, recipe, state, validation, output, average):
     if model.flow is not None:
         yield DelayFlow(recipe.delay_flow)
     if validation is not None and recipe.method != "heatmap":
         pictures = None if output is None else output / "validation"
         yield KeypointMetrics(
-            validation, every=recipe.validate_every, pictures=pictures, epochs=recipe.epochs, state=state
+            validation,
+            every=recipe.validate_every,
+            pictures=pictures,
+            epochs=recipe.epochs,
+            state=state,
+            average=average,
         )
 
 
-def _best(model, recipe, state, validation, output):
+def _best(model, recipe, state, validation, output, average):
     # Heatmap pretraining has no keypoints to score: its last backbone is the one to go on from.
     latest = recipe.method == "heatmap"
     if output is not None and (latest or validation is not None):
-        yield SaveBestPreset(output / "best", model=model, latest=latest, state=state)
+        yield SaveBestPreset(output / "best", model=model, latest=latest, state=state, average=average)
 
 
 def _fit(model, dataset, state, last, steps, chain):

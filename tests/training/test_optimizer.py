@@ -1,4 +1,4 @@
-"""What a recipe's optimizer does: clipping, accumulation, moving average, frozen stages, half precision."""
+"""What a recipe's optimizer does: clipping, accumulation, frozen stages, half precision."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from keras_regpose import COCO17, PoseRegressor
 from keras_regpose.data import Augmentation, Synthetic
 from keras_regpose.training import Recipe, train
-from keras_regpose.training.optimizer import averaged_weights, make_optimizer, weights_as_trained
+from keras_regpose.training.optimizer import make_optimizer
 
 PEOPLE = Synthetic(8, seed=0)
 SETTINGS = {"epochs": 1, "warmup": 0, "verbose": 0, "augmentation": Augmentation.none()}
@@ -44,28 +44,6 @@ def test_gradients_are_clipped_by_their_norm_together():
     optimizer.apply([keras.ops.array([30.0, 0.0]), keras.ops.array([40.0])], variables)
     first_moment = [float(np.array(variable).max()) for variable in optimizer._momentums]
     np.testing.assert_allclose(first_moment, [0.1 * 0.6, 0.1 * 0.8], rtol=1e-6)
-
-
-def test_the_moving_average_is_what_is_validated_and_what_training_ends_with():
-    variable = keras.Variable([1.0])
-    model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    optimizer = make_optimizer(Recipe(average_decay=0.5), 0.25)
-    model.compile(optimizer, "mse")
-    variable = model.trainable_variables[0]
-    variable.assign([[0.0]])
-    expected, weights = None, []
-    for _ in range(4):
-        model.train_on_batch(np.ones((1, 1)), np.ones((1, 1)))
-        weights.append(float(np.array(variable)[0, 0]))
-        expected = weights[-1] if expected is None else 0.5 * expected + 0.5 * weights[-1]
-    with averaged_weights(model):
-        assert float(np.array(variable)[0, 0]) == pytest.approx(expected, abs=1e-6)
-    assert float(np.array(variable)[0, 0]) == weights[-1] != pytest.approx(expected, abs=1e-2)
-    with weights_as_trained(model):
-        optimizer.finalize_variable_values(model.trainable_variables)
-        assert float(np.array(variable)[0, 0]) == weights[-1]
-    optimizer.finalize_variable_values(model.trainable_variables)
-    assert float(np.array(variable)[0, 0]) == pytest.approx(expected, abs=1e-6)
 
 
 def test_frozen_stages_stay_as_they_are_batch_statistics_included():
