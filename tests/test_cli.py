@@ -3,10 +3,11 @@
 import json
 
 import cv2
+import keras
 import numpy as np
 import pytest
 
-from keras_regpose import COCO17, LSP14, PoseRegressor
+from keras_regpose import COCO17, LSP14, PoseRegressor, from_preset
 from keras_regpose.cli import main
 from keras_regpose.data import Synthetic
 
@@ -75,6 +76,20 @@ def test_train_then_evaluate(tmp_path, capsys):
     assert f"{values['AP']:.4f}" in printed
     assert set(values) == {"AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"}
     assert cv2.imread(str(picture)).shape[1] > 5 * 224
+
+
+def test_a_preset_is_trained_in_the_precision_asked_for(tmp_path):
+    PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48)).save_to_preset(tmp_path / "start")
+    train = ["train", "--dataset", "synthetic", "--count", "8", "--batch-size", "4", "--epochs", "1"]
+    policy = keras.config.dtype_policy()
+    try:
+        half = ["--precision", "mixed_bfloat16", "--output", str(tmp_path / "run")]
+        assert main([*train, "--preset", str(tmp_path / "start"), *half]) == 0
+    finally:
+        keras.config.set_dtype_policy(policy)
+    best = from_preset(tmp_path / "run" / "best")
+    assert best.get_layer("layer3_0_project").compute_dtype == "bfloat16"
+    assert best.get_layer("coordinates").compute_dtype == "float32"
 
 
 @pytest.mark.slow

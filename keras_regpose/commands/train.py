@@ -79,7 +79,7 @@ def run(options):
         print(f"{len(samples)} people to learn from, {len(validation)} to validate on", flush=True)
     with device_scope(), _told_how_to_go_on(first):
         if options.preset:
-            model = from_preset(options.preset, skeleton=samples.skeleton)
+            model = from_preset(options.preset, skeleton=samples.skeleton, dtype=recipe.precision)
             model.trainable = True  # whatever was frozen when the preset was made
         else:
             model = starting_model(recipe, samples.skeleton, options.start)

@@ -46,7 +46,9 @@ def export_model(
     """Writes a model as a file that runs without Keras; see `PoseRegressor.export`, which calls this."""
     path = Path(path)
     format = _check_format(path, format, precision)
-    graph = _float32(model.to_keras())
+    from keras_regpose.models.graph import graph_with_dtype  # here, because running an export needs no Keras
+
+    graph = graph_with_dtype(model.to_keras(), "float32")
     height, width = model.input_size
     if calibration is not None or precision == "int8":
         calibration = _check_calibration(calibration, (height, width))
@@ -171,18 +173,6 @@ def _check_deviation(deviation, format, precision, input_size):
             f"The {precision} export to {format} would be of no use, so nothing was written: {deviation}. The model's "
             "values exceed what this precision can hold, or int8 was calibrated on crops unlike those compared"
         )
-
-
-def _float32(graph):
-    """Returns the graph in float32, also where it was trained in mixed precision."""
-    import keras
-
-    config = graph.get_config()
-    for layer in config["layers"]:
-        layer["config"]["dtype"] = "float32"
-    copied = keras.Model.from_config(config)
-    copied.set_weights(graph.get_weights())
-    return copied
 
 
 def _corrected(graph, fast, crops):

@@ -26,7 +26,11 @@ CHECKPOINTS = "https://download.openmmlab.com/mmpose/"
 
 
 def from_preset(
-    name: str | os.PathLike, load_weights: bool = True, skeleton: Skeleton | None = None, refresh: bool = False
+    name: str | os.PathLike,
+    load_weights: bool = True,
+    skeleton: Skeleton | None = None,
+    refresh: bool = False,
+    dtype: str | None = None,
 ) -> PoseRegressor:
     """Loads a model by the name of its preset, from the Hugging Face Hub, or from a directory.
 
@@ -46,6 +50,8 @@ def from_preset(
         skeleton: `Skeleton` or None. Another one than the preset's keeps the backbone and makes a new, untrained head
             and flow, and says so.
         refresh: bool. Whether to ask the Hub for a newer version of what was downloaded before.
+        dtype: str or None. What the layers compute in: a Keras dtype policy such as "mixed_bfloat16", or None for what
+            the preset was saved with, which is float32 for all of the zoo.
 
     Returns:
         `PoseRegressor`.
@@ -62,6 +68,8 @@ def from_preset(
     (96, 96)
     """
     model = _load(name, load_weights, refresh)
+    if dtype is not None:
+        model = model.with_dtype(dtype)
     if skeleton is None or skeleton == model.skeleton:
         return model
     _log.warning(

@@ -15,6 +15,7 @@ from keras_regpose.models.resnet import DEPTHS, resnet
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+_FLOAT32_LAYERS = ("normalize", "coordinates", "sigma", "keypoints", "sigmas", "keypoints_and_sigmas")
 BACKBONE_NAMES = tuple(f"resnet{depth}" for depth in DEPTHS) + ("mobilenetv2",)
 
 
@@ -72,6 +73,23 @@ def stock_graph(graph: keras.Model) -> keras.Model:
     # What one training run froze must not stay frozen in the next, which starts from what is saved.
     for layer in copied.layers:  # the model's own switch does not reach them
         layer.trainable = True
+    return copied
+
+
+def graph_with_dtype(graph: keras.Model, dtype: str) -> keras.Model:
+    """Returns a copy of a functional model whose layers compute in another precision.
+
+    Args:
+        graph: keras.Model, as `pose_graph` returns it.
+        dtype: str. Name of a dtype policy. What computes on pixels and on coordinates stays in float32.
+    """
+    plain = keras.Model(graph.inputs[0], graph.outputs[0], name=graph.name)
+    config = copy.deepcopy(plain.get_config())
+    for layer in config["layers"]:
+        if layer["class_name"] != "InputLayer" and layer["config"]["name"] not in _FLOAT32_LAYERS:
+            layer["config"]["dtype"] = dtype
+    copied = keras.Model.from_config(config)
+    copied.set_weights(plain.get_weights())
     return copied
 
 

@@ -7,7 +7,7 @@ import keras
 from keras_regpose.losses.flow import RealNVP
 from keras_regpose.losses.rle import RLE
 from keras_regpose.losses.smooth_l1 import SmoothL1
-from keras_regpose.models.graph import fused_graph, pose_graph, pose_head, stock_graph
+from keras_regpose.models.graph import fused_graph, graph_with_dtype, pose_graph, pose_head, stock_graph
 from keras_regpose.skeleton import Skeleton
 
 METHODS = ("rle", "deeppose")
@@ -130,6 +130,18 @@ class PoseRegressor(keras.Model):
         head = pose_head(self.get_layer("pool").output, len(skeleton), self.method)
         graph = keras.Model(self.inputs[0], head, name="pose_regressor")
         return PoseRegressor(skeleton=skeleton, input_size=self.input_size, method=self.method, graph=graph)
+
+    def with_dtype(self, dtype: str) -> "PoseRegressor":
+        """Returns a copy that computes in another precision, "mixed_bfloat16" for example; its weights stay float32."""
+        copied = PoseRegressor(
+            skeleton=self.skeleton,
+            input_size=self.input_size,
+            method=self.method,
+            graph=graph_with_dtype(self, dtype),
+        )
+        if self.flow is not None:
+            copied.flow.set_weights(self.flow.get_weights())
+        return copied
 
     def estimate(
         self,

@@ -57,6 +57,13 @@ def test_another_skeleton_keeps_the_backbone_and_says_so(model, preset, caplog):
     assert caplog.text == ""
 
 
+def test_the_precision_can_be_chosen(model, preset):
+    half = from_preset(preset, dtype="mixed_bfloat16")
+    assert half.get_layer("layer3_0_project").compute_dtype == "bfloat16"
+    difference = np.abs(half.predict_on_batch(CROPS) - model.predict_on_batch(CROPS)).max()
+    assert 0 < difference < 0.1  # of a crop; random weights spread predictions over half of it
+
+
 def test_saving_again_replaces_a_preset_but_nothing_else(model, preset, tmp_path):
     save_preset(model, preset, note="second")
     assert json.loads((preset / "preset.json").read_text())["note"] == "second"

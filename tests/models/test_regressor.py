@@ -165,6 +165,21 @@ def test_a_preset_restores_the_flow_and_opens_without_this_package(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "outputs.npy"), model.predict(crops, verbose=0), atol=1e-5)
 
 
+def test_another_precision_keeps_the_weights_and_the_flow():
+    model = PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48))
+    half = model.with_dtype("mixed_bfloat16")
+    assert half.get_layer("layer3_0_project").compute_dtype == "bfloat16"
+    for name in ("normalize", "coordinates", "sigma", "keypoints_and_sigmas"):
+        assert half.get_layer(name).compute_dtype == "float32"
+    assert len(half.variables) == len(model.variables)
+    for ours, theirs in zip(half.variables, model.variables, strict=True):
+        assert ours is not theirs and ours.dtype == "float32"
+        np.testing.assert_array_equal(np.array(ours), np.array(theirs))
+    crops = np.random.default_rng(0).integers(0, 256, (4, 64, 48, 3)).astype("uint8")
+    difference = np.abs(half.predict_on_batch(crops) - model.predict_on_batch(crops)).max()
+    assert 0 < difference < 0.1  # of a crop; random weights spread predictions over half of it
+
+
 def test_other_keypoints_keep_the_backbone_bit_for_bit():
     model = PoseRegressor("mobilenetv2_0.25", COCO17, (32, 32))
     crops, _ = batch((32, 32))
