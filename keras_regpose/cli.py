@@ -1,12 +1,14 @@
 """The `keras-regpose` command."""
 
 import argparse
+import functools
 import logging
 import os
 import sys
 
 from keras_regpose.commands import convert, demo, evaluate, export, predict, publish, train, zoo
 from keras_regpose.commands import list as list_command
+from keras_regpose.commands.shared import add_command
 
 COMMANDS = (demo, list_command, predict, train, evaluate, convert, export, publish, zoo)
 
@@ -36,19 +38,8 @@ def _parser():
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name, run, help_text, example):
-        sub = subparsers.add_parser(
-            name,
-            help=help_text,
-            description=help_text,
-            epilog=f"example: {example}",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
-        sub.set_defaults(run=run)
-        return sub
-
     for module in COMMANDS:
-        module.add(command)
+        module.add(functools.partial(add_command, subparsers))
     return parser
 
 

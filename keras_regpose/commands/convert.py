@@ -17,6 +17,13 @@ def add(command):
 
 def run(options):
     from keras_regpose.convert import from_mmpose
+    from keras_regpose.hub.preset_files import save_preset, sha256
+    from keras_regpose.hub.presets import preset_info
 
-    from_mmpose(options.checkpoint, options.preset).save_to_preset(options.out)
+    model = from_mmpose(options.checkpoint, options.preset)
+    info, facts = preset_info(options.preset), {}
+    # Only the official file makes the published row, with its card; any other has its architecture alone.
+    if info["checkpoint"] and sha256(options.checkpoint).startswith(info["checkpoint"]["sha256_prefix"]):
+        facts = {"preset": options.preset, "license": info["license"], "origin": info["checkpoint"]}
+    save_preset(model, options.out, **facts)
     print(f"{options.preset} is in {options.out}")

@@ -6,6 +6,19 @@ import sys
 from pathlib import Path
 
 
+def add_command(subparsers, name, run, help_text, example):
+    """Adds a command, or an action of one, whose help shows an example; returns its parser."""
+    parser = subparsers.add_parser(
+        name,
+        help=help_text,
+        description=help_text,
+        epilog=f"example: {example}",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
 def positive(text):
     value = int(text)
     if value < 1:

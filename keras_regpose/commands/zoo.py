@@ -1,7 +1,8 @@
 """`keras-regpose zoo`: builds the presets of the zoo, and writes its cards."""
 
-import argparse
 from pathlib import Path
+
+from keras_regpose.commands.shared import add_command
 
 
 def add(command):
@@ -13,7 +14,7 @@ def add(command):
         "keras-regpose zoo build --coco ~/coco --mpii ~/mpii --output presets --publish me",
     )
     actions = sub.add_subparsers(dest="action", required=True, metavar="ACTION")
-    build = _action(
+    build = add_command(
         actions,
         "build",
         build_presets,
@@ -31,7 +32,7 @@ def add(command):
     build.add_argument("--mpii", help="folder of MPII, to evaluate its rows on its validation split")
     build.add_argument("--publish", metavar="ORG", help="publish each as ORG/NAME on the Hugging Face Hub")
     build.add_argument("--private", action="store_true", help="make new repositories visible to their owners only")
-    cards = _action(
+    cards = add_command(
         actions,
         "cards",
         write_cards,
@@ -40,18 +41,6 @@ def add(command):
         "keras-regpose zoo cards --results presets",
     )
     cards.add_argument("--results", help="folder of `zoo build`, whose evaluations are taken over")
-
-
-def _action(actions, name, run, help_text, example):
-    parser = actions.add_parser(
-        name,
-        help=help_text,
-        description=help_text,
-        epilog=f"example: {example}",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.set_defaults(run=run)
-    return parser
 
 
 def build_presets(options):

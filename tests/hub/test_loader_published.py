@@ -19,8 +19,10 @@ from huggingface_hub import constants
 from torch_files import write_legacy
 
 from keras_regpose import from_preset, preset_info
+from keras_regpose.cli import main
 from keras_regpose.convert import from_mmpose, mmpose
 from keras_regpose.hub import download, loader
+from keras_regpose.hub.card import preset_card, zoo_card
 from keras_regpose.hub.preset_files import PresetError
 from keras_regpose.hub.presets import _table, list_presets
 
@@ -104,6 +106,13 @@ def test_a_row_is_built_once_and_then_makes_no_request(row, hub, files, expected
     caplog.clear()
     assert_same(from_preset(NAME), expected)
     assert hub_log == files_log == [] and caplog.text == ""
+
+
+def test_the_official_file_converted_by_hand_gets_the_card_of_its_row(row, tmp_path, mobilenet):
+    for name, file in (("official", row), ("own", stand_in(NAME, tmp_path, lambda _, shape: np.ones(shape, "f4"))[0])):
+        assert main(["convert", "mmpose", str(file), "--preset", NAME, "--out", str(tmp_path / name)]) == 0
+    assert preset_card(tmp_path / "official", f"me/{NAME}").startswith(zoo_card(NAME, {}, "me").split("## ")[0])
+    assert "published" not in preset_card(tmp_path / "own", f"me/{NAME}").lower()
 
 
 @pytest.mark.parametrize("name", ["resnet50_coco", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
