@@ -17,6 +17,7 @@ if os.environ.get("KERAS_BACKEND") != "jax" or importlib.util.find_spec("jax") i
     pytest.skip("needs KERAS_BACKEND=jax and JAX, an environment of its own", allow_module_level=True)
 
 import keras
+from tiny_model import tiny_model
 
 import keras_regpose as rp
 from keras_regpose.training.checkpoint import Stopped
@@ -25,18 +26,6 @@ TRAIN = [
     *("train", "--dataset", "synthetic", "--count", "8", "--no-augmentation", "--batch-size", "4", "--epochs", "2"),
     *("--validate-every", "2", "--learning-rate", "1e-3", "--warmup", "0"),
 ]
-
-
-def tiny_model():
-    """A pose regressor of two convolutions. Adam moves a weight by its gradient's sign at first, whatever its size:
-    in a deep network many gradients are rounding errors, and their weights tell nothing."""
-    keras.utils.set_random_seed(0)
-    inputs = x = keras.layers.Input((64, 48, 3))
-    for filters in (8, 16):
-        x = keras.layers.Conv2D(filters, 3, strides=2, use_bias=False)(x)
-        x = keras.layers.BatchNormalization(momentum=0.9)(x)
-        x = keras.layers.ReLU()(x)
-    return rp.PoseRegressor(keras.Model(inputs, x), rp.COCO17, (64, 48))
 
 
 def processes(folder, count, *arguments):
@@ -60,6 +49,8 @@ def processes(folder, count, *arguments):
 
 
 def test_two_processes_train_as_one(tmp_path):
+    # Adam moves a weight by its gradient's sign at first, whatever its size. In a deep network many gradients are
+    # rounding errors, so their weights would tell nothing: hence this model.
     tiny_model().save_to_preset(tmp_path / "start")
     start = ("--preset", str(tmp_path / "start"))
     epochs_of_one, one, _ = processes(tmp_path / "one", 1, *start)

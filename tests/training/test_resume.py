@@ -10,6 +10,7 @@ import time
 import keras
 import numpy as np
 import pytest
+from tiny_model import tiny_model
 
 from keras_regpose import COCO17, PoseRegressor
 from keras_regpose.data import Synthetic
@@ -28,17 +29,6 @@ SETTINGS = {
     "checkpoint_minutes": 0.0,
     "verbose": 0,
 }
-
-
-def tiny_model():
-    """A pose regressor of two convolutions, which compiles in a second."""
-    keras.utils.set_random_seed(0)
-    inputs = x = keras.layers.Input((64, 48, 3))
-    for filters in (8, 16):
-        x = keras.layers.Conv2D(filters, 3, strides=2, use_bias=False)(x)
-        x = keras.layers.BatchNormalization(momentum=0.9)(x)
-        x = keras.layers.ReLU()(x)
-    return PoseRegressor(keras.Model(inputs, x), COCO17, (64, 48))
 
 
 class AfterSteps(keras.callbacks.Callback):
@@ -183,8 +173,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
 
 
 KILLED = """
-    import sys
-    sys.path.insert(0, sys.argv[1])
+    import os, sys
+    sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
     import test_resume as this
     model = this.tiny_model()
     begin = this.AfterSteps(1, lambda: print("begun", flush=True))
