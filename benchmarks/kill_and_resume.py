@@ -53,7 +53,7 @@ def run(folder, begun):
         resume=True,
         checkpoint_minutes=0.1 / 60,
         verbose=0,
-        callbacks=[keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: begun.set())],
+        callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: begun.set())],
         epochs=EPOCHS,
         batch_size=4,
         warmup=10,
@@ -66,7 +66,7 @@ def run(folder, begun):
 
 
 def start(folder):
-    """Starts a run; returns its process and when it took its first batch."""
+    """Starts a run; returns its process and when it had compiled and taken its first step."""
     folder.mkdir(parents=True, exist_ok=True)
     begun = PROCESSES.Event()
     process = PROCESSES.Process(target=run, args=(folder, begun))

@@ -40,9 +40,12 @@ class ProgressBar(keras.callbacks.Callback):
             self.bar = tqdm(total=total, initial=done, unit=" images", mininterval=1, smoothing=0.05)
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.bar.unpause()  # the time that validation took is not that of the images
         self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
 
     def on_train_batch_end(self, batch, logs=None):
+        if self.shown == 0:
+            self.bar.unpause()  # the first step compiles: its time says nothing about the time left
         if time.monotonic() - self.shown > 1:
             self.shown = time.monotonic()
             rate = float(self.schedule(self.state.step))
