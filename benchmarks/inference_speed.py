@@ -1,10 +1,10 @@
 """How fast are exported models, beside Keras, MMPose and plain ONNX Runtime, and how far are they from float32?
 
 usage: python benchmarks/inference_speed.py --peer-python PEER/bin/python --peer-folder ../shared/peer
-       python benchmarks/inference_speed.py --table      prints the recorded table as Markdown
 All take turns on the same cores with the same pictures and boxes, flip test off; MMPose is its whole
 `inference_topdown`, as ours is the whole `estimate`. Ratios are medians over the turns. Weights follow the rule of the
-recorded vectors in ../shared/golden. Writes benchmarks/results/inference_speed.json and .png after each comparison.
+recorded vectors in ../shared/golden. Writes benchmarks/results/inference_speed.json and .png after each comparison;
+`keras-regpose zoo cards` makes the README's table and the cards of them.
 With --threads 1 it is CPU time, which other work on the machine hardly touches: inference_speed_one_core.json.
 """
 
@@ -37,8 +37,10 @@ EXPORTS = {
 }
 RUNTIMES = ("openvino", "onnxruntime", "ai-edge-litert")
 LITERT = ("float32.tflite", "int8.tflite")
+KERAS = {"keras float32": "Keras, float32", "keras mixed_bfloat16": "Keras, bfloat16"}
 VARIANTS = {
-    "keras float32": "Keras, float32",
+    "MMPose": "MMPose (PyTorch)",
+    **KERAS,
     **EXPORTS,
     "plain ONNX Runtime": "plain ONNX Runtime, network alone",
 }
@@ -104,6 +106,8 @@ def make_exports(options):
                     model.export(folder / file, precision=file.split(".")[0], calibration=calibration)
                 output = rp.load_exported(folder / file).predict_on_batch(crops)
                 found[file] = vars(Deviation.between(output, expected, model.input_size))
+            half = model.with_dtype("mixed_bfloat16").predict_on_batch(crops)
+            found["keras mixed_bfloat16"] = vars(Deviation.between(half, expected, model.input_size))
             record.write_text(json.dumps(found))
         deviations[name] = json.loads(record.read_text())
     return deviations
@@ -162,7 +166,7 @@ def compare(options, deviations, people):
     result["runtimes"] = {name: importlib.metadata.version(name) for name in RUNTIMES}
     result |= {"threads": options.threads, "clock": "CPU time" if options.threads == 1 else "wall time"}
     result |= {"peer": versions_of_peer(options), "peak_gmacs_per_second": peak(options.threads)}
-    chosen = [(model, task) for model in options.models for task in options.tasks]
+    chosen = [(model, TASKS[task]) for model in options.models for task in options.tasks]
     file = result_file(options)
     kept = json.loads(file.read_text())["comparisons"] if file.exists() else []
     result["comparisons"] = [row for row in kept if (row["model"], row["task"]) not in chosen]
@@ -172,7 +176,7 @@ def compare(options, deviations, people):
             # Fresh processes for each question: what one has left in memory must not weigh on the next.
             ours = Side(sys.executable, "keras_regpose", options, people)
             peer = Side(options.peer_python, "mmpose", options, people)
-            times = {variant: [] for variant in ("MMPose", *VARIANTS)}
+            times = {variant: [] for variant in VARIANTS}
             slices = {"model": model, "task": task, "seconds": options.seconds, "turns": options.turns}
             for turn in range(options.turns):
                 for variant in times:
@@ -192,7 +196,8 @@ def compare(options, deviations, people):
                 result["comparisons"].append(
                     {
                         "model": model,
-                        "task": task,
+                        "task": TASKS[task],
+                        "label": VARIANTS[variant],
                         "variant": variant,
                         "ms_per_person": round(statistics.median(every), 2),
                         "p95_ms_per_person": round(float(np.percentile(every, 95)), 2),
@@ -210,23 +215,10 @@ def compare(options, deviations, people):
                 row["share_of_peak"] = round(row["gmacs_per_second"] / peak_speed, 3)
             file.write_text(json.dumps(result, indent=1) + "\n")
             plot(result, file.with_suffix(".png"))
-            print(table(result), flush=True)
-
-
-def table(result):
-    """Returns the Markdown table that the README and the cards show."""
-    lines = ["| | " + " | ".join(f"{model}, {TASKS[task]}" for model, task in _columns(result)) + " | keypoints |"]
-    lines += ["| --- |" + " ---: |" * len(_columns(result)) + " ---: |"]
-    for variant in ("MMPose", *VARIANTS):
-        cells, deviation = [], {}
-        for model, task in _columns(result):
-            row = _row(result, model, task, variant)
-            cells.append(f"{row['ms_per_person']:.3g} ms, ×{row['median_ratio_to_mmpose']:.1f}" if row else "")
-            if row and row["deviation"]:
-                deviation[model] = f"{row['deviation']['median']:.2f}"
-        moved = " / ".join(deviation.values()) + " px" if deviation else ""
-        lines.append(f"| {VARIANTS.get(variant, 'MMPose (PyTorch)')} | " + " | ".join(cells) + f" | {moved} |")
-    return "\n".join(lines)
+            for row in result["comparisons"][-len(VARIANTS) :]:
+                print(
+                    row["model"], row["task"], row["label"], row["ms_per_person"], row["ratios_to_mmpose"], flush=True
+                )
 
 
 def plot(result, path):
@@ -239,16 +231,16 @@ def plot(result, path):
     figure, axes = plt.subplots(1, len(models), figsize=(7 * len(models), 5), squeeze=False, layout="constrained")
     for axis, model in zip(axes[0], models, strict=True):
         rows = [
-            _row(result, model, "8", variant) or _row(result, model, "1", variant) for variant in ("MMPose", *VARIANTS)
+            _row(result, model, TASKS["8"], variant) or _row(result, model, TASKS["1"], variant) for variant in VARIANTS
         ]
         rows = [row for row in rows if row][::-1]
         colors = ["#E69F00" if row["variant"] == "MMPose" else "#56B4E9" for row in rows]
         speeds = [1e3 / row["ms_per_person"] for row in rows]
-        axis.barh([VARIANTS.get(row["variant"], "MMPose (PyTorch)") for row in rows], speeds, color=colors)
+        axis.barh([row["label"] for row in rows], speeds, color=colors)
         for place, row in enumerate(rows):
             moved = f", {row['deviation']['median']:.2g} px" if row["deviation"] else ""
             axis.text(speeds[place], place, f"  ×{row['median_ratio_to_mmpose']:.1f}{moved}", va="center", fontsize=9)
-        axis.set(title=f"{model}, {TASKS[rows[0]['task']]}", xlabel="people per second", xlim=(0, max(speeds) * 1.4))
+        axis.set(title=f"{model}, {rows[0]['task']}", xlabel="people per second", xlim=(0, max(speeds) * 1.4))
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle("× against MMPose's inference_topdown; px: median distance from Keras in float32", fontsize=10)
     figure.savefig(path, dpi=110)
@@ -261,11 +253,6 @@ def versions_of_peer(options):
     return dict(zip(("mmpose", "torch", "opencv"), output.split()[-3:], strict=True))
 
 
-def _columns(result):
-    measured = {(row["model"], row["task"]) for row in result["comparisons"]}
-    return [(model, task) for model in MODELS for task in TASKS if (model, task) in measured]
-
-
 def _row(result, model, task, variant):
     wanted = (model, task, variant)
     return next((row for row in result["comparisons"] if (row["model"], row["task"], row["variant"]) == wanted), None)
@@ -273,7 +260,6 @@ def _row(result, model, task, variant):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", action="store_true", help="print the recorded result as Markdown and stop")
     parser.add_argument("--peer-python", help="Python of the environment in which MMPose runs")
     parser.add_argument("--peer-folder", default="../shared/peer", help="folder of mmpose_cpu.py")
     parser.add_argument("--coco", default="../shared/data/coco_mini")
@@ -285,9 +271,6 @@ def main():
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0)
     options = parser.parse_args()
-    if options.table:
-        print(table(json.loads(result_file(options).read_text())))
-        return
     deviations = make_exports(options)
     if not options.peer_python:
         parser.error("the exports are made; --peer-python is needed to measure")

@@ -96,8 +96,8 @@ def our_side(model, variant, options):
         crops = np.load(folder / "crops.npy")
         # The network alone, on crops that are there already.
         return lambda images, boxes: session.run(None, {"image": crops[: sum(map(len, boxes))]})
-    if variant == "keras float32":
-        loaded = rp.from_preset(folder / "preset")
+    if variant.startswith("keras "):
+        loaded = rp.from_preset(folder / "preset", dtype=variant.removeprefix("keras "))
     else:
         loaded = rp.load_exported(folder / variant, threads=options.threads)
 

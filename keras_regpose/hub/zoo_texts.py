@@ -8,17 +8,9 @@ from keras_regpose.hub.card import zoo_card
 from keras_regpose.hub.presets import list_presets, preset_info, preset_table
 from keras_regpose.hub.zoo_files import CARD, RESULTS, read_results, to_json, write_whole, zoo_folder
 
-# What the speed benchmark calls what it compares.
-_VARIANTS = {
-    "MMPose": "MMPose (PyTorch)",
-    "keras float32": "Keras, float32",
-    "float32": "TF SavedModel, float32",
-    "plain ONNX Runtime": "ONNX Runtime, the network alone",
-}
-_FORMATS = {"onnx": "ONNX", "tflite": "LiteRT", "xml": "OpenVINO"}
-_TASKS = {"1": "1 person", "8": "8 people", "folder": "a folder of 1,000 people"}
-
 BEGIN, END = "<!-- made by: keras-regpose zoo cards -->", "<!-- end of what is made -->"
+BEGIN_SPEED, END_SPEED = "<!-- speed, made by: keras-regpose zoo cards -->", "<!-- end of speed -->"
+SPEED = "inference_speed.json"
 
 
 def zoo_results(clone: Path, built: Path | None = None) -> dict[Path, str]:
@@ -42,18 +34,39 @@ def zoo_results(clone: Path, built: Path | None = None) -> dict[Path, str]:
 
 
 def zoo_texts(clone: Path) -> dict[Path, str]:
-    """Returns the cards of all rows and the README with its table, as the result files in the zoo's folder say."""
+    """Returns the cards of all rows and the README with its tables, as result files and benchmarks say."""
     texts = {}
     for name in list_presets():
         picture = f"../pictures/{preset_info(name)['skeleton']}.jpg"
         texts[zoo_folder() / name / CARD] = zoo_card(name, picture=picture)
     readme = (clone / "README.md").read_text(encoding="utf-8")
-    if BEGIN not in readme or END not in readme:
-        raise ValueError(f"README.md has no place for the zoo's table: it goes between the lines {BEGIN} and {END}")
-    before, rest = readme.split(BEGIN)
-    after = rest.split(END)[1]
-    texts[clone / "README.md"] = f"{before}{BEGIN}\n{preset_table(markdown=True)}\n\n{_bundled()}\n{END}{after}"
+    readme = _between(readme, BEGIN, END, f"{preset_table(markdown=True)}\n\n{_bundled()}")
+    texts[clone / "README.md"] = _between(readme, BEGIN_SPEED, END_SPEED, _speed_table(_recorded(clone, SPEED)))
     return texts
+
+
+def _between(text, begin, end, made):
+    if begin not in text or end not in text:
+        raise ValueError(f"README.md has no place for what is made of data: it goes between {begin} and {end}")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}"
+
+
+def _speed_table(recorded):
+    """Returns milliseconds per person, and how often MMPose's speed that is, of all that was compared."""
+    rows, columns, moved = {}, {}, {}
+    for row in recorded.get("comparisons", []):
+        column = f"{row['model']}, {row['task']}"
+        columns[column] = None
+        cell = f"{row['ms_per_person']:.3g} ms, ×{row['median_ratio_to_mmpose']:.1f}"
+        rows.setdefault(row["label"], {})[column] = cell
+        if row["deviation"]:
+            moved.setdefault(row["label"], {})[row["model"]] = f"{row['deviation']['median']:.2g}"
+    lines = ["| | " + " | ".join(columns) + " | moved by |", "| --- |" + " ---: |" * (len(columns) + 1)]
+    for label, cells in rows.items():
+        pixels = " / ".join(moved[label].values()) + " px" if label in moved else ""
+        lines.append(f"| {label} | " + " | ".join(cells.get(column, "") for column in columns) + f" | {pixels} |")
+    return "\n".join(lines) if rows else "Not measured."
 
 
 def _bundled():
@@ -91,17 +104,14 @@ def _agreement(clone, name):
 
 
 def _speed(clone, name):
-    file = "inference_speed.json"
-    recorded = _recorded(clone, file)
+    recorded = _recorded(clone, SPEED)
     rows = {}
     for row in recorded.get("comparisons", []):
         if row["model"] == name:
-            precision, _, ending = row["variant"].partition(".")
-            label = _VARIANTS.get(row["variant"]) or f"{_FORMATS[ending]}, {precision}"
-            rows.setdefault(label, {})[_TASKS[row["task"]]] = row["ms_per_person"]
+            rows.setdefault(row["label"], {})[row["task"]] = row["ms_per_person"]
     if not rows:
         return None
-    facts = {"environment": recorded["environment"], "source": f"benchmarks/results/{file}"}
+    facts = {"environment": recorded["environment"], "source": f"benchmarks/results/{SPEED}"}
     return {"milliseconds_per_person": rows} | facts
 
 

@@ -80,14 +80,23 @@ def test_new_figures_of_the_bundled_preset_reach_results_card_and_table(clone, c
 
 
 def test_a_measured_speed_reaches_the_cards_of_its_models(clone, capsys):
-    row = {"model": "resnet50_coco", "task": "8", "ms_per_person": 12.34}
-    comparisons = [row | {"variant": "int8.xml"}, row | {"variant": "MMPose"}, row | {"variant": "keras float32"}]
+    row = {"model": "resnet50_coco", "task": "8 people", "ms_per_person": 12.34, "median_ratio_to_mmpose": 5.26}
+    comparisons = [
+        row | {"label": "OpenVINO, int8", "deviation": {"median": 0.807}},
+        row | {"label": "MMPose (PyTorch)", "deviation": None},
+        row | {"label": "Keras, float32", "deviation": None},
+    ]
     result = {"environment": {"cores": 2, "processor": "P", "date": "2026-11-25"}, "comparisons": comparisons}
     (clone / "benchmarks" / "results" / "inference_speed.json").write_text(json.dumps(result))
     assert main(["zoo", "cards"]) == 0
     card = (clone / "zoo" / "resnet50_coco" / "README.md").read_text()
     for label in ("OpenVINO, int8", "MMPose (PyTorch)", "Keras, float32"):
         assert f"| {label} | 12.3 |" in card
+    readme = (clone / "README.md").read_text()
+    assert "| | resnet50_coco, 8 people | moved by |" in readme
+    assert (
+        "| OpenVINO, int8 | 12.3 ms, ×5.3 | 0.81 px |" in readme and "| MMPose (PyTorch) | 12.3 ms, ×5.3 |  |" in readme
+    )
     assert "## Speed" not in (clone / "zoo" / "resnet101_coco" / "README.md").read_text()
 
 
@@ -108,7 +117,7 @@ def test_evaluations_of_a_build_are_taken_over(clone, tmp_path, capsys):
 def test_a_readme_without_a_place_and_an_installed_package(clone, capsys):
     (clone / "README.md").write_text("# Mine\n")
     assert main(["zoo", "cards"]) == 2
-    assert "README.md has no place for the zoo's table" in capsys.readouterr().err
+    assert "README.md has no place for what is made of data" in capsys.readouterr().err
     shutil.rmtree(clone / "benchmarks")
     assert main(["zoo", "cards"]) == 2
     assert "written in a clone" in capsys.readouterr().err
