@@ -168,7 +168,10 @@ def compare(options, deviations, people):
     result |= {"peer": versions_of_peer(options), "peak_gmacs_per_second": peak(options.threads)}
     chosen = [(model, TASKS[task]) for model in options.models for task in options.tasks]
     file = result_file(options)
-    kept = json.loads(file.read_text())["comparisons"] if file.exists() else []
+    earlier = json.loads(file.read_text()) if file.exists() else {"environment": {}, "comparisons": []}
+    # Rows stand beside each other only where they are of one machine.
+    same = earlier["environment"].get("processor") == result["environment"]["processor"]
+    kept = earlier["comparisons"] if same else []
     result["comparisons"] = [row for row in kept if (row["model"], row["task"]) not in chosen]
     for model in options.models:
         gmacs = MODELS[model]
@@ -193,6 +196,7 @@ def compare(options, deviations, people):
                 ratios = [statistics.median(theirs) / own for theirs, own in zip(times["MMPose"], medians, strict=True)]
                 every = [value for turn in turns for value in turn]
                 speed = gmacs / statistics.median(every) * 1e3
+                precision = next((name for name in ("int8", "bfloat16") if name in variant), "float32")
                 result["comparisons"].append(
                     {
                         "model": model,
@@ -205,14 +209,11 @@ def compare(options, deviations, people):
                         "median_ratio_to_mmpose": round(statistics.median(ratios), 2),
                         "ratios_to_mmpose": [round(ratio, 2) for ratio in ratios],
                         "gmacs_per_second": round(speed, 1),
+                        "share_of_peak": round(speed / result["peak_gmacs_per_second"][precision], 3),
                         "load_average_before": load,
                         "deviation": deviations[model].get(variant),
                     }
                 )
-            for row in result["comparisons"]:
-                precision = next((name for name in ("int8", "bfloat16") if name in row["variant"]), "float32")
-                peak_speed = result["peak_gmacs_per_second"][precision]
-                row["share_of_peak"] = round(row["gmacs_per_second"] / peak_speed, 3)
             file.write_text(json.dumps(result, indent=1) + "\n")
             plot(result, file.with_suffix(".png"))
             for row in result["comparisons"][-len(VARIANTS) :]:

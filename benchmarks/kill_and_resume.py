@@ -99,6 +99,8 @@ def killed_run(folder, seconds, generator):
     if finish(process) != -signal.SIGKILL:
         return None
     after, step = time.monotonic() - began, last_step(folder)
+    if step == EPOCHS * STEPS_PER_EPOCH:
+        return None
     process, _ = start(folder)
     if finish(process) != 0:
         raise RuntimeError(f"The resumed run in {folder} failed")

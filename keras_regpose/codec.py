@@ -7,13 +7,17 @@ Source: `RegressionLabel` and `flip_coordinates` of MMPose 1.3.2.
 import numpy as np
 
 
-def encode(keypoints: np.ndarray, visible: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
+def encode(
+    keypoints: np.ndarray, visible: np.ndarray, input_size: tuple[int, int], outside: bool = False
+) -> np.ndarray:
     """Turns keypoints in crop pixels into the regression target.
 
     Args:
         keypoints: (..., K, 2) array in crop pixels.
         visible: (..., K) array, 1 for labelled keypoints and 0 for others.
         input_size: (height, width) of the crop.
+        outside: bool. Whether labelled keypoints outside the crop count, too, as they do for heatmaps: their Gaussians
+            may reach into it.
 
     Returns:
         (..., K, 3) float32 array: x / width, y / height, weight. The weight is 1 for labelled keypoints inside the
@@ -27,7 +31,7 @@ def encode(keypoints: np.ndarray, visible: np.ndarray, input_size: tuple[int, in
     height, width = input_size
     keypoints = np.asarray(keypoints, np.float32)
     inside = (keypoints >= 0).all(-1) & (keypoints[..., 0] <= width - 1) & (keypoints[..., 1] <= height - 1)
-    weight = inside & (np.asarray(visible) > 0.5)
+    weight = (inside | outside) & (np.asarray(visible) > 0.5)
     return np.concatenate([keypoints / np.array([width, height], np.float32), weight[..., None]], -1, dtype=np.float32)
 
 

@@ -69,6 +69,8 @@ def run(options):
     from keras_regpose.training import device_scope, join_hosts, starting_model, this_host, train
 
     recipe = _recipe(options)
+    if options.preset:
+        _refuse_settings_of_the_model(options)
     options.dataset = recipe.dataset
     join_hosts(options.hosts, options.host_index)
     samples, validation = open_samples(options, "train"), open_samples(options, "val")
@@ -137,6 +139,18 @@ def _recipe(options):
     if options.scale_range is not None:
         changed["scale_range"] = tuple(options.scale_range)
     return recipe.changed(**changes, augmentation=dataclasses.replace(augmentation, **changed))
+
+
+def _refuse_settings_of_the_model(options):
+    """A preset brings its network and weights along; what would choose others must not be passed over in silence."""
+    given = {
+        "--start": options.start,
+        "--from-random": options.from_random,
+        "--input-size": options.input_size,
+        "--method": options.method if options.method != "heatmap" else None,
+    }
+    if names := [name for name, value in given.items() if value]:
+        raise ValueError(f"{names[0]} does not go with --preset, whose model is as it is. Leave one of them out")
 
 
 def _summarize(history, output, seconds):

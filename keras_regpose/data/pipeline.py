@@ -48,6 +48,7 @@ class CropLoader:
         cache_folder: str, path or None. Folder in which decoded photographs are kept as well.
         cache_folder_bytes: int. They are kept there up to this size.
         max_unreadable_share: float. A larger share of unreadable images than this is an error.
+        targets_outside: bool. Whether keypoints outside the crop have a weight, as heatmaps want it.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class CropLoader:
         cache_folder: str | os.PathLike | None = None,
         cache_folder_bytes: int = 64 << 30,
         max_unreadable_share: float = 0.1,
+        targets_outside: bool = False,
     ):
         if len(samples) == 0:
             raise ValueError("The data set is empty: there is nothing to load")
@@ -75,6 +77,7 @@ class CropLoader:
         self.augmentation = augmentation
         self.seed = seed
         self.max_unreadable_share = max_unreadable_share
+        self.targets_outside = targets_outside
         self.unreadable: dict[str, str] = {}
         self._cache = PhotographCache(cache_bytes, cache_folder, cache_folder_bytes)
         self._photographs = photograph_numbers(samples)
@@ -137,7 +140,7 @@ class CropLoader:
             # Mirroring the photograph first, as the reference does, is this one matrix.
             matrix = geometry.mirror_matrix(matrix, image.shape[1])
         crop = geometry.crop_image(image, matrix, self.input_size)
-        return crop, codec.encode(keypoints, visible, self.input_size)
+        return crop, codec.encode(keypoints, visible, self.input_size, self.targets_outside)
 
     def _read(self, sample):
         return self._cache.read(sample.image) if isinstance(sample.image, str) else sample.image
@@ -272,6 +275,7 @@ def make_dataset(
     cache_folder_bytes: int = 64 << 30,
     first_batch: int = 0,
     host: tuple[int, int] = (0, 1),
+    targets_outside: bool = False,
 ):
     """Turns samples into what `model.fit` takes.
 
@@ -292,6 +296,7 @@ def make_dataset(
         cache_folder_bytes: int. Photographs are kept in the folder up to this size.
         first_batch: int. Batches of the first epoch to leave out: a run resumed in the middle of it goes on there.
         host: (index, count) of this host among those that train together. It gets its share of each batch.
+        targets_outside: bool. Whether keypoints outside the crop have a weight, as heatmaps want it.
 
     Returns:
         Batches of (B, H, W, 3) uint8 RGB crops and (B, K, 3) float32 targets (x, y in crop units, weight): a
@@ -321,6 +326,7 @@ def make_dataset(
         cache_folder=cache_folder,
         cache_folder_bytes=cache_folder_bytes,
         max_unreadable_share=max_unreadable_share,
+        targets_outside=targets_outside,
     )
     batches = PoseBatches(loader, batch_size, training, training, epoch, first_batch, host)
     if batches.batches_per_epoch == 0:
@@ -360,6 +366,8 @@ def _as_tensorflow_dataset(batches, repeat):
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(per_epoch))
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    # There is nothing to tune, and the end of fit would wait for its thread, which sleeps for up to a minute.
+    options.autotune.enabled = False
     dataset = dataset.with_options(options).prefetch(2)
     dataset.loader, dataset.seek = (
         batches.loader,

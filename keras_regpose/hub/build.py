@@ -1,5 +1,6 @@
 """Builds the zoo: official checkpoints → presets, checked, evaluated, with cards, published."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -7,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from keras_regpose.hub.card import zoo_card
@@ -119,7 +121,12 @@ def _make(name, info, folder):
         if read_description(folder).get("origin") != info["checkpoint"]:
             raise PresetError(f"{folder} was made from another checkpoint. Remove it, or choose another output folder")
     elif not folder.is_dir():
-        shutil.copytree(BUNDLED / name, folder)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) / name
+        shutil.copytree(BUNDLED / name, draft)
+        os.replace(draft, folder)
+        draft.parent.rmdir()
+    elif sha256(folder / "preset.json") != sha256(BUNDLED / name / "preset.json"):
+        raise PresetError(f"{folder} is of another version of {name}. Remove it, or choose another output folder")
     return load_preset(folder)
 
 
@@ -159,6 +166,7 @@ def _evaluate(model, info, boxes, samples, results, folder):
     evaluations = results.setdefault("evaluations", [])
     if any(entry.items() <= known.items() for known in evaluations):
         return
+    environment = _environment()  # before the hours of evaluation: what fails should fail now
     with tqdm(total=len(samples), unit=" people", delay=2) as bar:
         predictions = predict_samples(model, samples, flip_test=True, progress=bar.update)
     if len(predictions) < len(samples):
@@ -167,7 +175,7 @@ def _evaluate(model, info, boxes, samples, results, folder):
     if info["dataset"] == "mpii":
         figures = {"PCKh@0.5": figures["Mean"] / 100, "PCKh@0.1": figures["Mean@0.1"] / 100}
     entry["metrics"] = {name: round(float(value), 6) for name, value in figures.items()}
-    entry["environment"] = _environment()
+    entry["environment"] = environment
     evaluations.append(entry)
     write_whole(folder / RESULTS, to_json(results))
     shown = ", ".join(f"{name} {entry['metrics'][name]:.3f}" for name in info["metrics"])
@@ -175,8 +183,8 @@ def _evaluate(model, info, boxes, samples, results, folder):
 
 
 def _environment():
-    return {
-        "date": datetime.date.today().isoformat(),
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-    }
+    packages = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # another build of it, or another backend
+            packages[name] = importlib.metadata.version(name)
+    return {"date": datetime.date.today().isoformat(), "python": platform.python_version(), "packages": packages}

@@ -64,7 +64,15 @@ def preset_card(directory: str | os.PathLike, repo_id: str, license_name: str | 
         directory: str or path. A `results.json` in it, as the zoo's are, gives the card its figures.
         repo_id: str. "org/name" on the Hub.
         license_name: str or None. The Hub's name of a licence; None is that in the preset's description, if any.
+
+    Returns:
+        Markdown with front matter for the Hub.
+
+    Raises:
+        ValueError: If the name of the licence is not one of the Hub's.
     """
+    if license_name and not re.fullmatch(r"[a-z0-9.-]+", license_name.lower()):
+        raise ValueError(f"The licence must be the Hub's name of one, such as cc-by-4.0. Received: {license_name!r}")
     description = read_description(directory)
     organisation, name = repo_id.split("/")
     results, row = read_results(directory), description.get("preset")
@@ -314,7 +322,7 @@ def _recipe(name, info, results):
     elif info["checkpoint"] is not None:
         yield (
             "These weights were trained by MMPose's authors; no run of this project made them. The recipe, as this "
-            f"package would follow it (`keras-regpose train --recipe {name} --data DIR --output RUN`):"
+            f"package would follow it (`keras-regpose train --recipe {name} --data DIR --start WEIGHTS --output RUN`):"
         )
     if text:
         yield f"```toml\n{text.strip()}\n```"

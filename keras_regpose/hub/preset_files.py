@@ -120,6 +120,8 @@ def load_preset(directory: str | os.PathLike, load_weights: bool = True, verify:
         model = PoseRegressor.from_keras(graph, skeleton, method)
         if model.flow is not None:
             _flow_model(model.flow).load_weights(directory / FLOW_FILE)
+            # It is 0 where training kept the flow out till the best epoch; plain `fit` would never let it in.
+            model.flow.strength.assign(1.0)
     except PresetError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

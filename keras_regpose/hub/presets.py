@@ -55,7 +55,7 @@ def preset_info(name: str) -> dict:
     info = copy.deepcopy(rows[name])
     info["evaluation"] = dict(_table()["evaluations"][info["dataset"]])
     if info["checkpoint"] is None:
-        info["metrics"] = _headline(read_results(zoo_folder() / name))
+        info["metrics"] = _headline(name, info["evaluation"])
     return info
 
 
@@ -92,13 +92,16 @@ def _table_row(name):
     info = preset_info(name)
     height, width = info["input_size"]
     published = info["metrics"] if info["checkpoint"] is not None else {}
-    figures = [_figures(metrics) for metrics in (published, _headline(read_results(zoo_folder() / name)))]
+    figures = [_figures(metrics) for metrics in (published, _headline(name, info["evaluation"]))]
     return name, f"{height}×{width}", f"{info['params'] / 1e6:.1f} M", f"{info['gmacs']:.2f}", *figures
 
 
-def _headline(results):
-    """Returns the figures that stand for a model: of the first evaluation, which follows the published protocol."""
-    measured = results["evaluations"][0]["metrics"] if results.get("evaluations") else {}
+def _headline(name, protocol):
+    """Returns the figures that stand for a model: those measured with the boxes and flip test of the protocol."""
+    measured = {}
+    for evaluation in read_results(zoo_folder() / name).get("evaluations", []):
+        if protocol["boxes"].startswith(evaluation["boxes"]) and evaluation["flip_test"] == protocol["flip_test"]:
+            measured = evaluation["metrics"]
     return {name: measured[name] for name in HEADLINE_METRICS if name in measured}
 
 

@@ -71,8 +71,7 @@ def stock_graph(graph: keras.Model) -> keras.Model:
     """Returns a copy of a functional model that names the stock batch normalisation, to be saved; all of it trains."""
     copied = _copy_with(graph, keras.layers.BatchNormalization)
     # What one training run froze must not stay frozen in the next, which starts from what is saved.
-    for layer in copied.layers:  # the model's own switch does not reach them
-        layer.trainable = True
+    copied.trainable = True
     return copied
 
 
@@ -84,13 +83,18 @@ def graph_with_dtype(graph: keras.Model, dtype: str) -> keras.Model:
         dtype: str. Name of a dtype policy. What computes on pixels and on coordinates stays in float32.
     """
     plain = keras.Model(graph.inputs[0], graph.outputs[0], name=graph.name)
-    config = copy.deepcopy(plain.get_config())
-    for layer in config["layers"]:
-        if layer["class_name"] != "InputLayer" and layer["config"]["name"] not in _FLOAT32_LAYERS:
-            layer["config"]["dtype"] = dtype
-    copied = keras.Model.from_config(config)
+    copied = keras.Model.from_config(_set_dtype(copy.deepcopy(plain.get_config()), dtype))
     copied.set_weights(plain.get_weights())
     return copied
+
+
+def _set_dtype(config, dtype):
+    for layer in config["layers"]:
+        if "layers" in layer["config"]:
+            _set_dtype(layer["config"], dtype)
+        elif layer["class_name"] != "InputLayer" and layer["config"]["name"] not in _FLOAT32_LAYERS:
+            layer["config"]["dtype"] = dtype
+    return config
 
 
 def _copy_with(graph, batch_norm):

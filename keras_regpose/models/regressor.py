@@ -132,13 +132,25 @@ class PoseRegressor(keras.Model):
         return PoseRegressor(skeleton=skeleton, input_size=self.input_size, method=self.method, graph=graph)
 
     def with_dtype(self, dtype: str) -> "PoseRegressor":
-        """Returns a copy that computes in another precision, "mixed_bfloat16" for example; its weights stay float32."""
+        """Returns a copy that computes in another precision.
+
+        Args:
+            dtype: str. Name of a Keras dtype policy: "mixed_bfloat16", "mixed_float16" (whose loss is scaled) or
+                "float32". What computes on pixels and coordinates, and the flow, stays in float32.
+
+        Returns:
+            `PoseRegressor` with weights of its own.
+
+        Raises:
+            ValueError: If there is no such policy.
+        """
         copied = PoseRegressor(
             skeleton=self.skeleton,
             input_size=self.input_size,
             method=self.method,
             graph=graph_with_dtype(self, dtype),
         )
+        copied.dtype_policy = keras.DTypePolicy(dtype)  # Keras scales the loss by the model's own
         if self.flow is not None:
             copied.flow.set_weights(self.flow.get_weights())
         return copied

@@ -129,20 +129,27 @@ class Checkpoints(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def signals(self):
-        """Context in which SIGTERM and SIGINT let the present step end, save a checkpoint and stop the run."""
+        """Context in which SIGTERM and SIGINT let the present step end, save a checkpoint and stop the run.
+
+        A second one acts as it would without this.
+        """
         if self.folder is None or threading.current_thread() is not threading.main_thread():
             yield
             return
 
+        def restore():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
         def ask_to_stop(number, frame):
             self.signal_number = number
+            restore()
 
         before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            restore()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.state.epoch = epoch

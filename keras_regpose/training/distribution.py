@@ -139,10 +139,13 @@ def synchronize_batch_norm(model: keras.Model) -> None:
     Call it before `compile`. On TensorFlow each device uses the statistics of its own share otherwise, which is faster
     and is what the published rows were trained with; the result then depends on the number of devices. JAX always
     takes the global batch's.
+
+    Args:
+        model: keras.Model. Its layers are changed.
     """
     if keras.backend.backend() != "tensorflow":
         return
-    for layer in model.layers:
+    for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
 

@@ -1,5 +1,6 @@
 """The optimizer of a recipe, and which of the model's layers it moves."""
 
+import contextlib
 import re
 
 import keras
@@ -41,6 +42,9 @@ def make_schedule(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.sche
     Args:
         recipe: `Recipe`.
         steps_per_epoch: int. Batches, of which `recipe.accumulate` make one move of the weights.
+
+    Returns:
+        A schedule from the number of the batch, from 0, to the learning rate.
     """
     per_epoch = steps_per_epoch / recipe.accumulate
     moves = max(int(per_epoch * recipe.epochs), 1)
@@ -55,7 +59,12 @@ def make_schedule(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.sche
 
 
 def make_optimizer(recipe: Recipe, schedule) -> keras.optimizers.Optimizer:
-    """Returns a recipe's Adam, with the learning rate of `make_schedule`."""
+    """Returns a recipe's Adam.
+
+    Args:
+        recipe: `Recipe`.
+        schedule: float, or what `make_schedule` returns. The learning rate.
+    """
     options = {
         "learning_rate": schedule,
         "epsilon": 1e-8,  # the reference's; Keras' default is 1e-7
@@ -67,21 +76,36 @@ def make_optimizer(recipe: Recipe, schedule) -> keras.optimizers.Optimizer:
     return AdamWithBackboneRate(recipe.backbone_rate, **options)
 
 
-def freeze_stages(model: keras.Model, stages: int) -> None:
-    """Keeps the first stages of a named backbone, and all before them, as they are; batch statistics included.
+@contextlib.contextmanager
+def frozen_stages(model: keras.Model, stages: int):
+    """Context in which the first stages of a named backbone, and all before them, stay as they are.
+
+    Their batch statistics do, too.
 
     Args:
         model: A model whose backbone is one of ours.
         stages: int. 0 freezes the stem alone, -1 nothing. ResNets have 4 stages, MobileNetV2 has 7.
+
+    Raises:
+        ValueError: If the backbone has fewer stages.
     """
-    if stages < 0:
-        return
-    found = set()
-    for layer in model.layers:
-        stage = re.match(r"layer(\d+)", layer.name)
-        if stage:
-            found.add(int(stage[1]))
-        if layer.name.startswith(("conv1", "bn1")) or (stage and int(stage[1]) <= stages):
-            layer.trainable = False
-    if stages > len(found):
-        raise ValueError(f"frozen_stages must be at most {len(found)} for this backbone. Received: {stages}")
+    stage_of = {layer: _stage(layer.name) for layer in model.layers}
+    count = max((stage for stage in stage_of.values() if stage is not None), default=0)
+    if stages > count:
+        raise ValueError(f"frozen_stages must be at most {count} for this backbone. Received: {stages}")
+    frozen = [layer for layer, stage in stage_of.items() if stage is not None and stage <= stages and layer.trainable]
+    for layer in frozen:
+        layer.trainable = False
+    try:
+        yield
+    finally:
+        for layer in frozen:
+            layer.trainable = True
+
+
+def _stage(name):
+    """Returns the stage that a layer of a backbone belongs to, 0 for the stem, or None for the head."""
+    found = re.match(r"layer(\d+)", name)
+    if found:
+        return int(found[1])
+    return 0 if name.startswith(("conv1", "bn1")) else None

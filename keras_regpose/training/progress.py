@@ -102,6 +102,11 @@ class Curves(keras.callbacks.Callback):
                 self.writer.add_scalar(name, value, epoch + 1)
         self.writer.flush()
 
+    def close(self):
+        """Closes the file for TensorBoard."""
+        if self.writer is not None:
+            self.writer.close()
+
 
 class LogLearningRate(keras.callbacks.Callback):
     """Adds the learning rate of the last step to the logs of each epoch. Put it before callbacks that write them.

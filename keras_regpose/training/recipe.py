@@ -6,6 +6,8 @@ Each row of the zoo has one in `zoo/<preset>/recipe.toml`; two pretraining recip
 import dataclasses
 import os
 import tomllib
+import types
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,9 +85,12 @@ class Recipe:
     augmentation: Augmentation = Augmentation()
 
     def __post_init__(self):
-        object.__setattr__(self, "input_size", tuple(self.input_size))
-        if self.drops is not None:
-            object.__setattr__(self, "drops", tuple(self.drops))
+        for name in ("input_size", "drops"):
+            value = getattr(self, name)
+            if isinstance(value, list | tuple):
+                object.__setattr__(self, name, tuple(value))
+        for field in dataclasses.fields(self):
+            _check_kind(field.name, getattr(self, field.name), field.type)
         for name, choices in (
             ("method", METHODS),
             ("start", STARTS),
@@ -97,8 +102,9 @@ class Recipe:
         for name in ("epochs", "batch_size", "accumulate", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
-        if not self.learning_rate >= 0:
-            raise ValueError(f"learning_rate must not be negative. Received: {self.learning_rate}")
+        for name in ("learning_rate", "backbone_rate", "warmup", "delay_flow"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative. Received: {getattr(self, name)}")
         if self.average_decay is not None and not 0 < self.average_decay < 1:
             raise ValueError(f"average_decay must be between 0 and 1. Received: {self.average_decay}")
         if self.clip_norm is not None and not self.clip_norm > 0:
@@ -151,15 +157,18 @@ class Recipe:
     def changed(self, **changes) -> "Recipe":
         """Returns the recipe with other settings.
 
-        The learning rate follows the people for each move of the weights (`batch_size` times `accumulate`), and the
-        drops follow the epochs, in proportion, unless they are changed themselves. Source: Goyal et al. 2017,
-        "Accurate, Large Minibatch SGD", section 2.1.
+        The learning rate follows the people for each move of the weights (`batch_size` times `accumulate`), the drops
+        and the delay of the flow follow the epochs, in proportion, unless they are changed themselves. Source: Goyal
+        et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
         """
         if "learning_rate" not in changes:
             people = changes.get("batch_size", self.batch_size) * changes.get("accumulate", self.accumulate)
             changes["learning_rate"] = self.learning_rate * people / (self.batch_size * self.accumulate)
-        if "epochs" in changes and self.drops is not None and "drops" not in changes:
-            changes["drops"] = tuple(round(drop * changes["epochs"] / self.epochs) for drop in self.drops)
+        longer = changes.get("epochs", self.epochs) / self.epochs
+        if self.drops is not None and "drops" not in changes:
+            changes["drops"] = tuple(round(drop * longer) for drop in self.drops)
+        if "delay_flow" not in changes:
+            changes["delay_flow"] = round(self.delay_flow * longer)
         return dataclasses.replace(self, **changes)
 
     def drop_epochs(self) -> tuple[int, ...]:
@@ -167,6 +176,24 @@ class Recipe:
         if self.drops is not None:
             return self.drops
         return tuple(round(self.epochs * share) for share in (170 / 210, 200 / 210))
+
+
+def _check_kind(name, value, kind):
+    """Raises a ValueError if a setting is of another kind than its annotation says."""
+    if typing.get_origin(kind) is tuple:
+        wanted, right = "a list of whole numbers", isinstance(value, tuple) and all(type(item) is int for item in value)
+    elif isinstance(kind, types.UnionType):
+        if value is None:
+            return
+        return _check_kind(name, value, typing.get_args(kind)[0])
+    elif kind is float:
+        wanted, right = "a number", isinstance(value, int | float) and not isinstance(value, bool)
+    elif kind is int:
+        wanted, right = "a whole number", isinstance(value, int) and not isinstance(value, bool)
+    else:
+        wanted, right = {str: "a text"}.get(kind, f"of type {kind.__name__}"), isinstance(value, kind)
+    if not right:
+        raise ValueError(f"{name} must be {wanted}. Received: {value!r}")
 
 
 def list_recipes() -> list[str]:

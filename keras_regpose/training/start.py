@@ -18,6 +18,9 @@ def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike 
             backbone is taken (the `best` folder of a pretraining run). A recipe that starts from random weights needs
             none, and takes one that is given all the same.
 
+    Returns:
+        `PoseRegressor`, not compiled.
+
     Raises:
         ValueError: If the recipe needs starting weights and none are given, or they do not fit.
         FileNotFoundError: If there are none at that place.
@@ -52,6 +55,9 @@ def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike 
 def _copy_backbone(source, target, name):
     taken, wanted = source.backbone.weights, target.backbone.weights
     if [(w.name, w.shape) for w in taken] != [(w.name, w.shape) for w in wanted]:
-        raise ValueError(f"The backbone of {name} is another one than this recipe's")
+        raise ValueError(
+            f"The recipe's backbone has {len(wanted)} weights, that of {name} {len(taken)}, or of other shapes. Pass "
+            "--start with weights of the same backbone"
+        )
     for from_weight, to_weight in zip(taken, wanted, strict=True):
         to_weight.assign(from_weight)

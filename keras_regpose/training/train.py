@@ -16,7 +16,7 @@ from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBes
 from keras_regpose.training.checkpoint import Checkpoints, RunState, load_checkpoint
 from keras_regpose.training.distribution import check_strategy, same_on_all_hosts, this_host
 from keras_regpose.training.heatmap import HeatmapLoss, heatmap_model
-from keras_regpose.training.optimizer import freeze_stages, make_optimizer, make_schedule
+from keras_regpose.training.optimizer import frozen_stages, make_optimizer, make_schedule
 from keras_regpose.training.progress import Curves, LogLearningRate, NonFiniteLoss, ProgressBar, StopAtNonFiniteLoss
 from keras_regpose.training.recipe import Recipe
 
@@ -45,8 +45,8 @@ def train(
         validation: sequence of `Sample` or None. Scored with its data set's metric; the best model is kept by it.
         output: str, path or None. Folder for `best/` (a preset), `checkpoints/`, `history.csv`, `tensorboard/` and
             `validation/` (pictures of predictions).
-        recipe: `Recipe` or None for `Recipe()`. Its backbone, input size and start are not looked at: the model has
-            them.
+        recipe: `Recipe` or None for `Recipe()`. What it says of the model itself is not looked at, since the model is
+            there: backbone, input size, method (but "heatmap"), start and head_bias.
         resume: bool. Whether to go on from the last checkpoint in `output`, if there is one. The run then ends with the
             weights of a run that was never stopped.
         cache_bytes: int. Decoded photographs are kept in memory up to this size.
@@ -57,7 +57,8 @@ def train(
         **changes: Settings of the recipe to change, such as `epochs=20`; see `Recipe.changed`.
 
     Returns:
-        dict of lists, one value per epoch: loss, its parts, the learning rate and the validation metric.
+        dict of lists, one value per epoch: loss, its parts, the learning rate and the validation metric. The model has
+        the weights of the last epoch, or with `average_decay` their moving average.
 
     Raises:
         ValueError: If an argument or the data does not fit the model, or the loss is no longer a number.
@@ -65,9 +66,31 @@ def train(
     """
     recipe = recipe.changed(**changes) if recipe is not None else Recipe(**changes)
     check_strategy()
-    host = this_host()
+    precision = model.get_layer("pool").dtype_policy.name
+    if precision != recipe.precision:
+        raise ValueError(
+            f"The model computes in {precision}, but precision is {recipe.precision}. Pass precision={precision!r}, or "
+            f"train model.with_dtype({recipe.precision!r})"
+        )
     trained = heatmap_model(model) if recipe.method == "heatmap" else model
-    freeze_stages(trained, recipe.frozen_stages)
+    with frozen_stages(trained, recipe.frozen_stages):
+        return _train(
+            model,
+            trained,
+            samples,
+            validation,
+            output,
+            recipe,
+            resume,
+            {"cache_bytes": cache_bytes, "cache_folder": cache_folder},
+            checkpoint_minutes,
+            verbose,
+            callbacks,
+        )
+
+
+def _train(model, trained, samples, validation, output, recipe, resume, cache, checkpoint_minutes, verbose, callbacks):
+    host = this_host()
     state = RunState(recipe.to_dict(), len(samples))
     # An endless stream: which batches an epoch sees does not depend on how often fit looks at the data.
     dataset = make_dataset(
@@ -78,9 +101,9 @@ def train(
         augmentation=recipe.augmentation,
         seed=recipe.seed,
         repeat=True,
-        cache_bytes=cache_bytes,
-        cache_folder=cache_folder,
         host=host,
+        targets_outside=recipe.method == "heatmap",
+        **cache,
     )
     steps_per_epoch = len(samples) // recipe.batch_size
     schedule = make_schedule(recipe, steps_per_epoch)
@@ -101,6 +124,7 @@ def train(
         _open_output(output, checkpoints, resume, trained, state)
     written = output if host[0] == 0 else None
     bar = ProgressBar(recipe.batch_size, state, recipe.epochs, steps_per_epoch, schedule)
+    curves = Curves(written, state)
     chain = [
         StopAtNonFiniteLoss(dataset.loader, recipe.batch_size, state),
         LogLearningRate(schedule, state),
@@ -108,19 +132,22 @@ def train(
         *_validation(model, recipe, state, validation, output, average),
         *callbacks,
         *_best(model, recipe, state, validation, output, average),
-        Curves(written, state),
+        curves,
         *([bar] if verbose and host[0] == 0 else []),
         checkpoints,
     ]
     try:
+        trained.stop_training = False
         with checkpoints.signals():
             # An epoch that was stopped in the middle is finished first: fit's epochs are all of one length.
             if state.batch:
                 _fit(trained, dataset, state, state.epoch + 1, steps_per_epoch - state.batch, chain)
-            _fit(trained, dataset, state, recipe.epochs, steps_per_epoch, chain)
+            if not trained.stop_training:
+                _fit(trained, dataset, state, recipe.epochs, steps_per_epoch, chain)
         average.apply()
     finally:
         bar.close()
+        curves.close()
     names = dict.fromkeys(name for row in state.history for name in row if name != "epoch")
     return {name: [row[name] for row in state.history if name in row] for name in names}
 
@@ -138,12 +165,14 @@ def _open_output(output, checkpoints, resume, trained, state):
     if not same_on_all_hosts(state.step):
         raise ValueError(f"The hosts do not see the same checkpoints in {output}. Choose a folder on a shared disk")
     if this_host()[0] == 0:
-        for abandoned in output.glob(".best-*"):
+        for abandoned in sorted(output.glob(".best-*"), key=lambda path: path.stat().st_mtime, reverse=True):
+            if resume and not (output / "best").exists() and (abandoned / "preset.json").is_file():
+                os.replace(abandoned, output / "best")  # the run was killed between two renamings
             shutil.rmtree(abandoned, ignore_errors=True)
 
 
 def _validation(model, recipe, state, validation, output, average):
-    if model.flow is not None:
+    if model.flow is not None and recipe.method != "heatmap":
         yield DelayFlow(recipe.delay_flow)
     if validation is not None and recipe.method != "heatmap":
         pictures = None if output is None else output / "validation"

@@ -103,7 +103,12 @@ def test_a_measured_speed_reaches_the_cards_of_its_models(clone, capsys):
 def test_evaluations_of_a_build_are_taken_over(clone, tmp_path, capsys):
     built = tmp_path / "built" / "resnet50_coco"
     built.mkdir(parents=True)
-    entry = {"data": "COCO val2017", "images": 5000, "people": 104125, "boxes": "detections of x.json"}
+    entry = {
+        "data": "COCO val2017",
+        "images": 5000,
+        "people": 104125,
+        "boxes": "detections of COCO_val2017_detections_AP_H_56_person.json",
+    }
     entry |= {"flip_test": True, "metrics": {"AP": 0.5408, "AR": 0.6491}}
     (built / "results.json").write_text(json.dumps({"evaluations": [entry]}))
     assert main(["zoo", "cards", "--results", str(built.parent)]) == 0
@@ -112,6 +117,16 @@ def test_evaluations_of_a_build_are_taken_over(clone, tmp_path, capsys):
     row = next(line for line in preset_table().splitlines() if line.startswith("resnet50_coco"))
     assert row.split()[5:] == "AP .541 AR .649 AP .541 AR .649".split()
     assert "104,125 people in 5,000 images" in (clone / "zoo" / "resnet50_coco" / "README.md").read_text()
+
+
+def test_only_the_published_protocol_stands_in_the_table(clone, tmp_path):
+    folder = tmp_path / "built" / "resnet50_coco"
+    folder.mkdir(parents=True)
+    entry = {"data": "COCO val2017", "images": 5000, "people": 6352, "boxes": "annotated", "flip_test": True}
+    (folder / "results.json").write_text(json.dumps({"evaluations": [entry | {"metrics": {"AP": 0.6, "AR": 0.7}}]}))
+    assert main(["zoo", "cards", "--results", str(folder.parent)]) == 0
+    row = next(line for line in preset_table().splitlines() if line.startswith("resnet50_coco"))
+    assert row.split()[5:] == "AP .541 AR .649".split()
 
 
 def test_a_readme_without_a_place_and_an_installed_package(clone, capsys):

@@ -1,13 +1,20 @@
 """Heatmap pretraining: the targets of MMPose, and a backbone that an RLE run starts from."""
 
+import dataclasses
+import importlib
+
 import keras
 import numpy as np
 import pytest
 
 from keras_regpose import COCO17, PoseRegressor, from_preset
 from keras_regpose.cli import main
-from keras_regpose.training import Recipe, starting_model
+from keras_regpose.data import Synthetic
+from keras_regpose.data.pipeline import CropLoader
+from keras_regpose.training import Recipe, starting_model, train
 from keras_regpose.training.heatmap import HeatmapLoss, draw_heatmaps, heatmap_model
+
+train_module = importlib.import_module("keras_regpose.training.train")  # the package has a function of that name
 
 # MSRAHeatmap(input_size=(192, 256), heatmap_size=(48, 64), sigma=2) of MMPose 1.3.2:
 # keypoint in crop pixels → sum of its heatmap, highest pixel (row, column), highest value, pixels above 0
@@ -36,6 +43,32 @@ def test_heatmaps_are_those_of_mmpose():
         assert drawn.max() == pytest.approx(value, abs=1e-6)
         assert (drawn > 0).sum() == positive
     np.testing.assert_allclose(heatmaps[60:64, 0:4, 1], CORNER, atol=1e-6)
+
+
+def test_keypoints_outside_the_crop_reach_into_it():
+    """MMPose draws what of a Gaussian is inside, so the pipeline must give such keypoints their weight."""
+    weights = []
+    person = Synthetic(1, seed=0)[0]
+    left, top, right, bottom = person.box
+    part = dataclasses.replace(
+        person, box=np.array([left, top, (left + right) / 2, (3 * top + bottom) / 4], np.float32)
+    )
+    for outside in (False, True):
+        loader = CropLoader([part], COCO17, (64, 48), targets_outside=outside)
+        weights.append(loader.load(0, 0)[1][:, 2])
+    assert weights[0].sum() < weights[1].sum() == (part.visible > 0).sum()
+
+
+def test_heatmap_training_uses_them(monkeypatch):
+    asked = []
+    original = train_module.make_dataset
+    monkeypatch.setattr(
+        train_module, "make_dataset", lambda *a, **o: asked.append(o["targets_outside"]) or original(*a, **o)
+    )
+    for method in ("heatmap", "rle"):
+        model = PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48))
+        train(model, Synthetic(4, seed=0), epochs=1, batch_size=4, method=method, verbose=0)
+    assert asked == [True, False]
 
 
 def test_the_loss_is_the_mean_square_over_all_pixels_of_labelled_keypoints():
@@ -73,7 +106,7 @@ def test_a_pretrained_backbone_starts_an_rle_run(tmp_path, capsys):
     regression = ["train", "--recipe", "mobilenetv2_rle_coco", *small, "--start", str(tmp_path / "heatmaps" / "best")]
     assert main([*regression, "--output", str(tmp_path / "rle")]) == 0
     assert from_preset(tmp_path / "rle" / "best").method == "rle"
-    with pytest.raises(ValueError, match="is another one than this recipe's"):
+    with pytest.raises(ValueError, match="or of other shapes. Pass --start with weights of the same backbone"):
         starting_model(recipe.changed(backbone="mobilenetv2_0.5"), COCO17, tmp_path / "heatmaps" / "best")
 
 

@@ -56,11 +56,14 @@ def test_frozen_stages_stay_as_they_are_batch_statistics_included():
     assert any("moving_mean" in path for path in frozen) and any("moving_mean" in path for path in later)
     assert not moved & frozen
     assert later - moved == set()
+    assert all(layer.trainable for layer in model.layers)  # the next run may move them
 
 
 def test_more_stages_than_there_are():
+    model = small_model()
     with pytest.raises(ValueError, match="frozen_stages must be at most 7 for this backbone. Received: 8"):
-        train(small_model(), PEOPLE, batch_size=4, frozen_stages=8, **SETTINGS)
+        train(model, PEOPLE, batch_size=4, frozen_stages=8, **SETTINGS)
+    assert all(layer.trainable for layer in model.layers)
 
 
 def test_the_backbone_learns_at_its_own_rate():
@@ -82,12 +85,9 @@ def test_half_precision_learns_as_float32_does(precision):
     # float16 skips its first dozen steps, until the scale of the loss has come down from 32,768 to what fits.
     losses, epochs = {}, 40 if precision == "mixed_float16" else 10
     for policy in ("float32", precision):
-        keras.mixed_precision.set_global_policy(policy)
-        try:
-            model = small_model()
-            history = train(model, PEOPLE, batch_size=8, learning_rate=1e-3, **SETTINGS | {"epochs": epochs})
-        finally:
-            keras.mixed_precision.set_global_policy("float32")
+        model = small_model().with_dtype(policy)
+        settings = SETTINGS | {"epochs": epochs, "precision": policy}
+        history = train(model, PEOPLE, batch_size=8, learning_rate=1e-3, **settings)
         losses[policy] = history["loss"]
         assert {str(variable.dtype) for variable in model.trainable_variables} == {"float32"}
         assert {str(weight.dtype) for weight in model.flow.weights} == {"float32"}
@@ -97,6 +97,11 @@ def test_half_precision_learns_as_float32_does(precision):
     assert losses[precision][0] == pytest.approx(losses["float32"][0], rel=0.01)
     assert min(losses["float32"]) < 0.8 * losses["float32"][0]
     assert min(losses[precision]) < 0.8 * losses[precision][0]
+
+
+def test_a_precision_that_is_not_the_models_is_refused():
+    with pytest.raises(ValueError, match="computes in float32, but precision is mixed_bfloat16. Pass"):
+        train(small_model(), PEOPLE, batch_size=8, precision="mixed_bfloat16", **SETTINGS)
 
 
 def dict_of(model):

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from keras_regpose.cli import COMMANDS
+from keras_regpose.cli import COMMANDS, main
 from keras_regpose.commands import train as train_command
 from keras_regpose.data import Augmentation
 from keras_regpose.training import Recipe, list_recipes
@@ -139,6 +139,21 @@ def test_the_command_line_changes_settings():
     assert train_command._recipe(options("--recipe", "resnet50_mpii")) == Recipe.of("resnet50_mpii")
 
 
+def test_the_delay_of_the_flow_follows_the_epochs():
+    recipe = Recipe(epochs=100, delay_flow=80)
+    assert recipe.changed(epochs=10).delay_flow == 8
+    assert recipe.changed(epochs=10, delay_flow=3).delay_flow == 3
+    assert recipe.changed(batch_size=8).delay_flow == 80
+
+
+def test_what_a_preset_brings_along_is_not_passed_over(tmp_path, capsys):
+    train = ["train", "--preset", "mobilenetv2_rle_lspet", "--dataset", "synthetic", "--output", str(tmp_path / "run")]
+    for given in (["--start", "weights.pth"], ["--from-random"], ["--input-size", "64x48"], ["--method", "deeppose"]):
+        assert main([*train, *given]) == 2
+        assert f"{given[0]} does not go with --preset" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_recipe_of_ones_own(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('backbone = "resnet18"\nbatch_size = 32\n[augmentation]\nrotation = 10.0\n')
@@ -156,6 +171,12 @@ def test_mistakes_are_explained(tmp_path):
         ("average_decay = 1.5", "average_decay must be between 0 and 1"),
         ("clip_norm = -1.0", "clip_norm must be positive"),
         ('start = "imagenet"', "start must be one of"),
+        ('epochs = "3"', "epochs must be a whole number. Received: '3'"),
+        ('learning_rate = "1e-3"', "learning_rate must be a number. Received: '1e-3'"),
+        ("input_size = 256", "input_size must be a list of whole numbers. Received: 256"),
+        ("drops = 5", "drops must be a list of whole numbers. Received: 5"),
+        ("backbone = 50", "backbone must be a text. Received: 50"),
+        ("warmup = -1", "warmup must not be negative. Received: -1"),
     ):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):

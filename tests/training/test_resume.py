@@ -126,6 +126,14 @@ def test_sigterm_lets_the_step_end_and_saves(tmp_path, uninterrupted, steps):
     assert_same(resume(tmp_path), uninterrupted)
 
 
+def test_the_best_preset_survives_a_kill_between_two_renamings(tmp_path, uninterrupted):
+    with pytest.raises(PowerCut):
+        train(tiny_model(), PEOPLE, VALIDATION, tmp_path, callbacks=[AfterSteps(5, cut_the_power)], **SETTINGS)
+    (tmp_path / "best").rename(tmp_path / ".best-new")
+    assert_same(resume(tmp_path), uninterrupted)
+    assert (tmp_path / "best" / "preset.json").is_file() and not (tmp_path / ".best-new").exists()
+
+
 def test_a_torn_checkpoint_costs_one_interval(tmp_path, uninterrupted, caplog):
     with pytest.raises(PowerCut):
         train(tiny_model(), PEOPLE, VALIDATION, tmp_path, callbacks=[AfterSteps(5, cut_the_power)], **SETTINGS)
