@@ -66,6 +66,7 @@ def run(options):
     import keras
 
     from keras_regpose.hub.loader import from_preset
+    from keras_regpose.models.graph import unfreeze
     from keras_regpose.training import device_scope, join_hosts, starting_model, this_host, train
 
     recipe = _recipe(options)
@@ -82,7 +83,7 @@ def run(options):
     with device_scope(), _told_how_to_go_on(first):
         if options.preset:
             model = from_preset(options.preset, skeleton=samples.skeleton, dtype=recipe.precision)
-            model.trainable = True  # whatever was frozen when the preset was made
+            unfreeze(model)  # whatever was frozen when the preset was made
         else:
             model = starting_model(recipe, samples.skeleton, options.start)
         began = time.monotonic()

@@ -71,8 +71,14 @@ def stock_graph(graph: keras.Model) -> keras.Model:
     """Returns a copy of a functional model that names the stock batch normalisation, to be saved; all of it trains."""
     copied = _copy_with(graph, keras.layers.BatchNormalization)
     # What one training run froze must not stay frozen in the next, which starts from what is saved.
-    copied.trainable = True
+    unfreeze(copied)
     return copied
+
+
+def unfreeze(model: keras.Model) -> None:
+    """Makes all layers train. A model's own switch, where it is on already, does not reach them."""
+    for layer in model._flatten_layers(include_self=False):
+        layer.trainable = True
 
 
 def graph_with_dtype(graph: keras.Model, dtype: str) -> keras.Model:
