@@ -161,6 +161,9 @@ class Recipe:
         and the delay of the flow follow the epochs, in proportion, unless they are changed themselves. Source: Goyal
         et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
         """
+        kinds = {field.name: field.type for field in dataclasses.fields(self)}
+        for name in changes.keys() & kinds.keys():
+            _check_kind(name, changes[name], kinds[name])
         if "learning_rate" not in changes:
             people = changes.get("batch_size", self.batch_size) * changes.get("accumulate", self.accumulate)
             changes["learning_rate"] = self.learning_rate * people / (self.batch_size * self.accumulate)
@@ -181,7 +184,8 @@ class Recipe:
 def _check_kind(name, value, kind):
     """Raises a ValueError if a setting is of another kind than its annotation says."""
     if typing.get_origin(kind) is tuple:
-        wanted, right = "a list of whole numbers", isinstance(value, tuple) and all(type(item) is int for item in value)
+        wanted, right = "a list of whole numbers", isinstance(value, list | tuple)
+        right = right and all(type(item) is int for item in value)
     elif isinstance(kind, types.UnionType):
         if value is None:
             return

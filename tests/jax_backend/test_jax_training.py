@@ -24,7 +24,7 @@ from keras_regpose.training.checkpoint import Stopped
 
 TRAIN = [
     *("train", "--dataset", "synthetic", "--count", "8", "--no-augmentation", "--batch-size", "4", "--epochs", "2"),
-    *("--validate-every", "2", "--learning-rate", "1e-3", "--warmup", "0"),
+    *("--validate-every", "2", "--learning-rate", "1e-3", "--warmup", "0", "--average-decay", "0.9"),
 ]
 
 

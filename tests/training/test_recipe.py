@@ -144,6 +144,8 @@ def test_the_delay_of_the_flow_follows_the_epochs():
     assert recipe.changed(epochs=10).delay_flow == 8
     assert recipe.changed(epochs=10, delay_flow=3).delay_flow == 3
     assert recipe.changed(batch_size=8).delay_flow == 80
+    with pytest.raises(ValueError, match="epochs must be a whole number. Received: '3'"):
+        recipe.changed(epochs="3")
 
 
 def test_what_a_preset_brings_along_is_not_passed_over(tmp_path, capsys):
