@@ -38,19 +38,28 @@ class ProgressBar(keras.callbacks.Callback):
             done = self.state.step * self.batch_size
             total = self.epochs * self.steps_per_epoch * self.batch_size
             self.bar = tqdm(total=total, initial=done, unit=" images", mininterval=1, smoothing=0.05)
+            self.then = time.time()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.bar.unpause()  # the time that validation took is not that of the images
+        self._leave_out_time_since_then()  # validation and checkpoints
         self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
 
     def on_train_batch_end(self, batch, logs=None):
         if self.shown == 0:
-            self.bar.unpause()  # the first step compiles: its time says nothing about the time left
+            self._leave_out_time_since_then()  # the first step compiles
         if time.monotonic() - self.shown > 1:
             self.shown = time.monotonic()
             rate = float(self.schedule(self.state.step))
             self.bar.set_postfix_str(f"{_figures(logs)} learning_rate {rate:.3g}", refresh=False)
         self.bar.update(self.batch_size)
+        self.then = time.time()
+
+    def _leave_out_time_since_then(self):
+        """Takes the time since the last step, or the bar's begin, out of images per second and time left."""
+        now = time.time()
+        self.bar.start_t += now - self.then
+        self.bar.last_print_t += now - self.then
+        self.then = now
 
     def on_epoch_end(self, epoch, logs=None):
         self.bar.write(f"epoch {epoch + 1}/{self.epochs}: {_figures(logs)}")

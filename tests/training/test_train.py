@@ -1,6 +1,8 @@
 """One small run: what it writes, what it logs, what it refuses."""
 
 import csv
+import time
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,6 +15,7 @@ from keras_regpose.data.sample import Sample
 from keras_regpose.inference.draw import save_picture
 from keras_regpose.inference.evaluation import evaluate
 from keras_regpose.training import SaveBestPreset, train
+from keras_regpose.training.progress import ProgressBar
 
 PEOPLE, VALIDATION = Synthetic(8, seed=0), Synthetic(4, seed=1)
 SIZE = (64, 48)
@@ -143,3 +146,22 @@ def test_mistakes_are_explained():
         train(None, PEOPLE, epochs=0)
     with pytest.raises(ValueError, match="put KeypointMetrics before it"):
         SaveBestPreset("unused").on_epoch_end(0, {"loss": 1.0})
+
+
+def test_the_bar_counts_the_time_of_steps_alone():
+    state = SimpleNamespace(step=0)
+    bar = ProgressBar(4, state, epochs=2, steps_per_epoch=3, schedule=lambda step: 1e-3)
+    bar.on_train_begin()
+    for epoch in range(2):
+        bar.on_epoch_begin(epoch)
+        time.sleep(0.5 if epoch == 0 else 0.0)  # the first step compiles
+        for batch in range(3):
+            time.sleep(0.1 if epoch or batch else 0.0)
+            bar.on_train_batch_end(batch, {"loss": 1.0})
+        time.sleep(0.5)  # validation
+        bar.on_epoch_end(epoch, {"loss": 1.0})
+    bar.on_epoch_begin(2)
+    spent = time.time() - bar.bar.start_t
+    bar.close()
+    assert bar.bar.n == 24
+    assert 0.5 <= spent < 0.5 + 0.5  # five steps of 0.1 s; compiling and validating took 1.5 s
