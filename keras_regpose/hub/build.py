@@ -121,6 +121,7 @@ def _make(name, info, folder):
         if read_description(folder).get("origin") != info["checkpoint"]:
             raise PresetError(f"{folder} was made from another checkpoint. Remove it, or choose another output folder")
     elif not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) / name
         shutil.copytree(BUNDLED / name, draft)
         os.replace(draft, folder)

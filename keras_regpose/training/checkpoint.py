@@ -145,7 +145,10 @@ class Checkpoints(keras.callbacks.Callback):
             self.signal_number = number
             restore()
 
-        before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        # All are known before the first is replaced: a signal may come between.
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        for number in before:
+            signal.signal(number, ask_to_stop)
         try:
             yield
         finally:
