@@ -18,6 +18,7 @@ from environment import environment
 
 import keras_regpose as rp
 from keras_regpose import geometry
+from keras_regpose.inference.calibration import calibrate_predictions
 from keras_regpose.inference.draw import prediction_sheet, save_picture
 from keras_regpose.inference.evaluation import gather, predict_samples, score_predictions
 from keras_regpose.metrics import box_size, pck, torso_size
@@ -29,6 +30,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("run", nargs="+", help="folders of the training run, in order if it was continued")
 parser.add_argument("--data", default="../shared/data/lspet")
 parser.add_argument("--settings", default="", help="the training command, kept beside the figures")
+parser.add_argument("--passes", type=int, default=1, help="passes over the people in an epoch of the history")
 parser.add_argument("--preset", help="what to evaluate; default: the last run's best model")
 options = parser.parse_args()
 results = Path(__file__).parent / "results"
@@ -46,6 +48,7 @@ def crop_units(samples):
 training, test = (rp.data.Lsp(options.data, split=split) for split in ("train", "test"))
 model = rp.from_preset(options.preset or f"{options.run[-1]}/best")
 predictions = predict_samples(model, test)
+calibration = calibrate_predictions(predictions, test)
 pred, truth, visible = gather(predictions, test)
 units, weights, _, _ = crop_units(training)
 mean_pose = (units * weights[..., None]).sum(0) / weights.sum(0)[:, None]
@@ -62,7 +65,7 @@ result = {
     "environment": environment(),
     "settings": options.settings,
     "people": {"train": len(training), "test": len(test)},
-    "epochs": len(history),
+    "epochs": len(history) * options.passes,
     "test_PCK@0.2_torso": score_predictions(predictions, test, model.skeleton),
     "test_PCK@0.2_torso_flip_test": score_predictions(
         predict_samples(model, test, flip_test=True), test, model.skeleton
@@ -70,17 +73,23 @@ result = {
     "mean_pose_PCK@0.2_torso": pck(mean_pred, truth, visible, torso, model.skeleton)["Mean"],
     "test_PCK@0.2_box": pck(pred, truth, visible, box_size(boxes), model.skeleton)["Mean"],
     "mean_pose_PCK@0.2_box": pck(mean_pred, truth, visible, box_size(boxes), model.skeleton)["Mean"],
+    "test_calibration": {
+        name: round(getattr(calibration, name), 4)
+        for name in ("count", "factor", "binned_error", "coverage_error", "rank_correlation")
+    },
+    "passes_per_row_of_history": options.passes,
     "history": {key: [round(row[key], 4) for row in history] for key in ("loss", "rle_sigma", "val_PCK")},
 }
 print(json.dumps({key: value for key, value in result.items() if key != "history"}, indent=1, ensure_ascii=False))
 (results / "lspet.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), constrained_layout=True)
-left.plot(result["history"]["loss"])
+epochs = options.passes * np.arange(1, len(history) + 1)
+left.plot(epochs, result["history"]["loss"])
 # One mislabelled person can have a loss of millions; its peaks leave the picture.
 losses = result["history"]["loss"]
 left.set(xlabel="epoch", ylabel="RLE loss", title="Training loss", ylim=(min(losses) - 3, losses[0] + 3))
-right.plot(result["history"]["val_PCK"], label="model, validation split")
+right.plot(epochs, result["history"]["val_PCK"], label="model, validation split")
 right.axhline(result["mean_pose_PCK@0.2_torso"], color="gray", linestyle="--", label="mean pose, test split")
 right.set(xlabel="epoch", ylabel="PCK@0.2 of the torso", title="Photographs never trained on", ylim=(0, None))
 right.legend()

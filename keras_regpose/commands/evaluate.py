@@ -26,6 +26,7 @@ def add(command):
     sub.add_argument("--json", help="also write the figures to this file")
     sub.add_argument("--pictures", help="also write a contact sheet of predictions to this PNG file")
     sub.add_argument("--calibration", help="also compare predicted σ with actual errors, and plot it to this PNG file")
+    sub.add_argument("--recalibrated", help="folder for a preset whose σ agrees with the errors on this data")
 
 
 def run(options):
@@ -36,8 +37,9 @@ def run(options):
     if options.calibration:
         require_matplotlib()
     model = from_preset(options.preset)
-    if options.calibration and model.method != "rle":
-        raise ValueError("--calibration needs a model with σ, which those trained without RLE do not predict")
+    for option in ("calibration", "recalibrated"):
+        if getattr(options, option) and model.method != "rle":
+            raise ValueError(f"--{option} needs a model with σ, which those trained without RLE do not predict")
     samples = open_samples(options, options.split, boxes=options.boxes)
     with progress_bar(len(samples), "people") as bar:
         predictions = predict_samples(model, samples, options.flip_test, options.batch_size, progress=bar.update)
@@ -67,3 +69,9 @@ def run(options):
 
         sheet = prediction_sheet(predictions, samples, model.skeleton, ellipse_scale=ellipse_scale)
         save_picture(options.pictures, sheet)
+    if options.recalibrated:
+        from keras_regpose.inference.recalibration import recalibrate
+
+        recalibrate(model, predictions, samples)
+        model.save_to_preset(options.recalibrated)
+        print(f"With σ recalibrated on these {len(predictions)} people: {options.recalibrated}")

@@ -65,7 +65,7 @@ def from_preset(
     Example:
 
     >>> from_preset("mobilenetv2_rle_lspet").input_size
-    (96, 96)
+    (160, 160)
     """
     model = _load(name, load_weights, refresh)
     if dtype is not None:

@@ -1,6 +1,6 @@
 """Recipes: everything that a training run depends on, apart from the data's folder and the machine.
 
-Each row of the zoo has one in `zoo/<preset>/recipe.toml`; two pretraining recipes stand beside them.
+Each row of the zoo has one in `zoo/<preset>/recipe.toml`; three pretraining recipes stand beside them.
 """
 
 import dataclasses

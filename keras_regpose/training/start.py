@@ -36,9 +36,10 @@ def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike 
                 "from pytorch.org and pass it with --start FILE, or pass --from-random to start from random weights"
             )
         if recipe.start == "heatmap":
+            data = {"lsp": "lspet"}.get(recipe.dataset, recipe.dataset)
             raise ValueError(
                 f"This recipe starts from a backbone pretrained with heatmaps: run the recipe "
-                f"{recipe.backbone}_heatmap_coco first and pass its folder with --start FOLDER/best"
+                f"{recipe.backbone}_heatmap_{data} first and pass its folder with --start FOLDER/best"
             )
         return model
     if Path(start).is_dir():

@@ -139,7 +139,7 @@ def test_what_is_wrong_with_a_preset_is_told(checkpoint, files, tmp_path, monkey
     command = ["zoo", "build", "--presets", COCO_ROW, "--output", str(tmp_path / "out")]
     monkeypatch.setattr(build, "load_preset", lambda folder: from_preset(BUNDLED))
     assert main(command) == 1
-    assert f"is another model than {COCO_ROW}: ('rle', 'lsp14', [96, 96]" in capsys.readouterr().err
+    assert f"is another model than {COCO_ROW}: ('rle', 'lsp14', [160, 160]" in capsys.readouterr().err
     monkeypatch.undo()
     description = tmp_path / "out" / COCO_ROW / "preset.json"
     other = json.loads(description.read_text())
