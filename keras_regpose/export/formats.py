@@ -26,7 +26,8 @@ PRECISIONS = {
     "litert": ("float32", "float16", "int8"),
     "tf_saved_model": ("float32",),
 }
-_CORRECTED = ("bfloat16", "int8")  # float16 rounds so little that there is nothing to take back
+_CONDITIONED = ("bfloat16", "int8")  # float16 rounds so little that there is nothing to take back
+_FLOAT_IN_LITERT = ["MUL", "MEAN", "FULLY_CONNECTED", "LOGISTIC", "RESHAPE"]  # what pixels and outputs go through
 _OPSET = 18
 _COMPARED = 32
 # Of the crop's size. Converters differ from Keras by rounding alone, so that anything greater is a wrong graph.
@@ -72,9 +73,15 @@ def export_model(
             parts = sorted(file for file in temporary.rglob("*") if file.is_file() and file != sidecar_path(draft))
             return parts, write_sidecar(draft, description, exact, parts, {}), load_exported(draft)
 
-        files, sidecar, fast = write(graph)
-        if precision in _CORRECTED:
-            files, sidecar, fast = write(_corrected(graph, fast, compared if calibration is None else calibration))
+        if precision in _CONDITIONED:
+            from keras_regpose.export.conditioning import conditioned
+
+            crops = compared if calibration is None else calibration
+            prepared = conditioned(graph, crops, precision)
+            _, _, fast = write(prepared)
+            files, sidecar, fast = write(_corrected(prepared, graph, fast, crops))
+        else:
+            files, sidecar, fast = write(graph)
         deviation = Deviation.between(fast.predict_on_batch(compared), expected, model.input_size)
         _check_deviation(deviation, format, precision, model.input_size)
         write_sidecar(draft, description, deviation, files, facts)
@@ -175,8 +182,8 @@ def _check_deviation(deviation, format, precision, input_size):
         )
 
 
-def _corrected(graph, fast, crops):
-    """Returns the graph with biases that take back what a lower precision moves its outputs by on average.
+def _corrected(prepared, graph, fast, crops):
+    """Returns the prepared graph with biases that take back what its export still moves outputs by on average.
 
     Source: Data-Free Quantization Through Weight Equalization and Bias Correction (Nagel et al., 2019), section 4.2,
     measured on crops and for the outputs alone.
@@ -188,8 +195,8 @@ def _corrected(graph, fast, crops):
         part = crops[start : start + _COMPARED]
         differences.append(_before_sigmoid(graph.predict_on_batch(part)) - _before_sigmoid(fast.predict_on_batch(part)))
     moved = np.nan_to_num(np.concatenate(differences).mean(axis=0))
-    corrected = keras.Model.from_config(graph.get_config())
-    corrected.set_weights(graph.get_weights())
+    corrected = keras.Model.from_config(prepared.get_config())
+    corrected.set_weights(prepared.get_weights())
     for name, shift in (("coordinates", moved[:, :2]), ("sigma", moved[:, 2:])):
         if shift.size:
             kernel, bias = corrected.get_layer(name).get_weights()
@@ -286,10 +293,28 @@ def _write_openvino(frozen, path, precision, calibration):
         model = openvino.convert_model(quantized)
     else:
         model = openvino.convert_model(_graph_with_names(frozen))
+        if precision == "bfloat16":
+            _keep_head_in_float32(model)
     for port in (*model.inputs, *model.outputs):
         port.get_tensor().set_names({name.removesuffix(":0") for name in port.get_names() if "/" not in name})
     openvino.save_model(model, path, compress_to_fp16=precision == "bfloat16")
     path.with_name("quantized.onnx").unlink(missing_ok=True)
+
+
+def _keep_head_in_float32(model):
+    """Writes matrix products as products and sums, which OpenVINO leaves in float32.
+
+    It gives the outputs of its own product in bfloat16: steps of a pixel, where the crop has 256.
+    """
+    from openvino import opset13 as ops
+
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "MatMul":
+            kernel = node.input_value(1).get_node().data
+            kernel = kernel.T if node.get_attributes()["transpose_b"] else kernel
+            features = ops.unsqueeze(node.input_value(0), ops.constant(np.int64(2)))
+            products = ops.multiply(features, ops.constant(kernel[None].astype(np.float32)))
+            node.output(0).replace(ops.reduce_sum(products, ops.constant(np.int64(1)), False).output(0))
 
 
 def _write_litert(frozen, path, precision, calibration):
@@ -304,7 +329,14 @@ def _write_litert(frozen, path, precision, calibration):
     elif precision == "int8":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ({"image": crop[None]} for crop in calibration)
-    path.write_bytes(converter.convert())
+        # The debugger is what leaves operators in float. The 255 steps of an int8 output would be a pixel each.
+        options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_FLOAT_IN_LITERT)
+        debugger = tf.lite.experimental.QuantizationDebugger(
+            converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
+        )
+        path.write_bytes(debugger.get_nondebug_quantized_model())
+    else:
+        path.write_bytes(converter.convert())
     shutil.rmtree(folder)
 
 

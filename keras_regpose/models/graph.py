@@ -184,6 +184,33 @@ def _replace_batch_norm(config, layer_class):
     return config
 
 
+def sources_of(config: dict) -> dict[str, list[str]]:
+    """Returns {layer: the layers whose outputs it takes} for a functional model's config."""
+    return {layer["config"]["name"]: _sources(layer["inbound_nodes"]) for layer in config["layers"]}
+
+
+def without_layers(config: dict, replacements: dict[str, str]) -> dict:
+    """Returns a functional model's config without some layers: who took their output takes that of another layer.
+
+    Args:
+        config: dict, from `get_config`.
+        replacements: dict. Name of a layer to leave out → name of the layer to take from instead.
+    """
+    for old, new in replacements.items():
+        config = _rename_source(config, old, new)
+    layers = [layer for layer in config["layers"] if layer["config"]["name"] not in replacements]
+    return config | {"layers": layers}
+
+
+def _sources(value):
+    """Returns the names of the layers that tensors in a serialised call come from."""
+    if isinstance(value, dict):
+        if value.get("class_name") == "__keras_tensor__":
+            return [value["config"]["keras_history"][0]]
+        value = list(value.values())
+    return [name for item in value for name in _sources(item)] if isinstance(value, list | tuple) else []
+
+
 def _rename_source(value, old, new):
     """Makes every layer that takes the output of layer `old` take that of layer `new`."""
     if isinstance(value, dict):

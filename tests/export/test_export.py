@@ -7,8 +7,10 @@ import sys
 import keras
 import numpy as np
 import pytest
+from golden_weights import golden_tensor
 
 import keras_regpose as rp
+from keras_regpose.data.folders import open_dataset
 from keras_regpose.export import calibration_crops
 from keras_regpose.export.formats import PRECISIONS, SUFFIXES
 from keras_regpose.export.sidecar import Deviation
@@ -19,8 +21,10 @@ pytest.importorskip("ai_edge_litert")
 
 SIZE = (64, 48)
 CASES = [(format, precision) for format in SUFFIXES for precision in PRECISIONS[format]]
-# Medians in pixels of the bundled, trained preset's 96-pixel crops. float32 is compared in crop units besides.
-MEDIAN = {"float32": 1e-4, "float16": 0.25, "bfloat16": 0.25, "int8": 1.0}
+EXACT = [case for case in CASES if case[1] in ("float32", "float16")]
+LOWER = [case for case in CASES if case not in EXACT]
+# Medians in crop pixels. float32 is compared in crop units besides.
+MEDIAN = {"float32": 5e-4, "float16": 0.25, "bfloat16": 0.25, "int8": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -54,25 +58,59 @@ def exported(model, crops, tmp_path_factory):
     return export
 
 
-@pytest.mark.parametrize(("format", "precision"), CASES)
-def test_exports_give_kerass_outputs_for_any_batch(format, precision, exported, model, crops, request):
-    if precision in ("bfloat16", "int8"):
-        request.applymarker(pytest.mark.xfail(reason="the bundled preset rounds to 1.3–2.1 px on drawn people"))
+@pytest.mark.parametrize(("format", "precision"), EXACT)
+def test_exports_give_kerass_outputs_for_any_batch(format, precision, exported, model, crops):
     path, reported = exported(format, precision)
     fast = rp.load_exported(path)
     assert (fast.format, fast.precision, fast.method) == (format, precision, "rle")
-    assert (fast.skeleton, fast.input_size, fast.output_shape) == (model.skeleton, (96, 96), (None, 14, 4))
+    assert (fast.skeleton, fast.input_size, fast.output_shape) == (model.skeleton, (160, 160), (None, 14, 4))
     expected = model.predict_on_batch(crops)
     for count in (1, 24, 5):
         output = fast.predict_on_batch(crops[:count])
         assert output.shape == (count, 14, 4) and output.dtype == np.float32
-        deviation = Deviation.between(output, expected[:count], (96, 96))
+        deviation = Deviation.between(output, expected[:count], (160, 160))
         assert deviation.median <= MEDIAN[precision] and deviation.sigma_median <= MEDIAN[precision]
         assert precision != "float32" or deviation.crop_units <= 1e-4
     assert fast.predict_on_batch(crops[:0]).shape == (0, 14, 4)
     assert reported.median <= MEDIAN[precision]
     if precision != "float32":
         assert reported.median > 1e-3  # the precision is what was asked for, not float32 once more
+
+
+@pytest.mark.parametrize(("format", "precision"), LOWER)
+def test_lower_precisions_move_keypoints_in_photographs_little(
+    format, precision, model, shared_data, tmp_path, request
+):
+    """On photographs: the drawn people of the other tests are nothing that this network has learned."""
+    if precision == "int8":
+        request.applymarker(pytest.mark.xfail(reason="int8 moves the bundled preset by 1.0–1.4 px", strict=False))
+    calibration = calibration_crops(rp.data.Lsp(shared_data / "lspet", split="val"), model.input_size, 128)
+    crops = calibration_crops(rp.data.Lsp(shared_data / "lspet", split="test"), model.input_size, 100)
+    path = tmp_path / f"pose{SUFFIXES[format]}"
+    model.export(path, format, precision, calibration, verbose=False)
+    deviation = Deviation.between(
+        rp.load_exported(path).predict_on_batch(crops), model.predict_on_batch(crops), model.input_size
+    )
+    assert 1e-3 < deviation.median <= MEDIAN[precision] and deviation.sigma_median <= MEDIAN[precision]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("format", "precision"), LOWER)
+def test_lower_precisions_of_a_published_network_on_photographs(format, precision, shared_data, golden, tmp_path):
+    """The recorded MobileNetV2 at 256×192, whose weights the recording gave it, on people of COCO."""
+    row = "mobilenetv2_rle_coco"
+    shapes = json.loads((golden / "models.json").read_text())[row]["state_dict"].items()
+    model = rp.convert.from_mmpose({key: golden_tensor(key, tuple(shape)) for key, shape in shapes}, row)
+    calibration, crops = (
+        calibration_crops(open_dataset("coco", shared_data / "coco_mini", split), (256, 192), 48)
+        for split in ("train", "val")
+    )
+    path = tmp_path / f"pose{SUFFIXES[format]}"
+    model.export(path, format, precision, calibration, verbose=False)
+    deviation = Deviation.between(
+        rp.load_exported(path).predict_on_batch(crops), model.predict_on_batch(crops), (256, 192)
+    )
+    assert 1e-3 < deviation.median <= MEDIAN[precision] and deviation.sigma_median <= MEDIAN[precision]
 
 
 @pytest.mark.parametrize("format", SUFFIXES)
@@ -238,7 +276,7 @@ def test_damaged_exports_are_refused(small_model, tmp_path):
 def test_crops_of_another_shape_or_type_are_refused(exported, crops):
     fast = rp.load_exported(exported("openvino")[0])
     for wrong in (crops[0], crops.astype("float32"), crops[:, :, :40]):
-        with pytest.raises(ValueError, match=r"crops must be uint8 of shape \(B, 96, 96, 3\)"):
+        with pytest.raises(ValueError, match=r"crops must be uint8 of shape \(B, 160, 160, 3\)"):
             fast.predict_on_batch(wrong)
     with pytest.raises(ValueError, match="threads must be at least 1"):
         rp.load_exported(exported("openvino")[0], threads=0)
