@@ -1,7 +1,7 @@
 """A model → ONNX, OpenVINO, LiteRT or TF SavedModel, with a sidecar that says what it is.
 
-Every format is made from one frozen graph: stock layers, weights as constants, uint8 RGB crops in, keypoints and sigmas
-out as two outputs. The file is opened again and compared with Keras before it takes its name.
+Every format is made from one frozen graph: stock layers, normalisation folded, weights as constants, uint8 RGB crops
+in, keypoints and sigmas out as two outputs. The file is opened again and compared with Keras before it takes its name.
 """
 
 import os
@@ -73,15 +73,15 @@ def export_model(
             parts = sorted(file for file in temporary.rglob("*") if file.is_file() and file != sidecar_path(draft))
             return parts, write_sidecar(draft, description, exact, parts, {}), load_exported(draft)
 
-        if precision in _CONDITIONED:
-            from keras_regpose.export.conditioning import conditioned
+        from keras_regpose.export.conditioning import conditioned, folded  # needs Keras
 
+        if precision in _CONDITIONED:
             crops = compared if calibration is None else calibration
             prepared = conditioned(graph, crops, precision)
             _, _, fast = write(prepared)
             files, sidecar, fast = write(_corrected(prepared, graph, fast, crops))
         else:
-            files, sidecar, fast = write(graph)
+            files, sidecar, fast = write(folded(graph))
         deviation = Deviation.between(fast.predict_on_batch(compared), expected, model.input_size)
         _check_deviation(deviation, format, precision, model.input_size)
         write_sidecar(draft, description, deviation, files, facts)
@@ -323,16 +323,17 @@ def _write_litert(frozen, path, precision, calibration):
     folder = path.with_name("saved_model")
     _write_saved_model(frozen, folder, "float32", None)
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
-    elif precision == "int8":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "int8":
         converter.representative_dataset = lambda: ({"image": crop[None]} for crop in calibration)
         # The debugger is what leaves operators in float. The 255 steps of an int8 output would be a pixel each.
-        options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_FLOAT_IN_LITERT)
         debugger = tf.lite.experimental.QuantizationDebugger(
-            converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
+            converter=converter,
+            debug_dataset=converter.representative_dataset,
+            debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_FLOAT_IN_LITERT),
         )
         path.write_bytes(debugger.get_nondebug_quantized_model())
     else:
