@@ -12,8 +12,8 @@ import keras
 from environment import environment
 
 import keras_regpose as rp
+from keras_regpose.data.crop_loader import CropLoader
 from keras_regpose.data.folders import open_dataset
-from keras_regpose.data.pipeline import CropLoader
 from keras_regpose.data.subset import Subset
 from keras_regpose.inference.evaluation import evaluate
 

@@ -13,8 +13,8 @@ import pytest
 from keras_regpose import COCO17
 from keras_regpose.data import Augmentation, Synthetic, cache
 from keras_regpose.data.cache import PhotographCache
+from keras_regpose.data.crop_loader import CropLoader
 from keras_regpose.data.images import ImageError, read_image
-from keras_regpose.data.pipeline import CropLoader
 from keras_regpose.data.sample import Sample
 
 SIDE = 40
