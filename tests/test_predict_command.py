@@ -143,7 +143,7 @@ def test_interrupted_what_was_done_is_there_and_valid(preset, tmp_path, number):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     growing = output / ".long.json.writing"
     deadline = time.monotonic() + 120
-    while not (growing.exists() and growing.stat().st_size > 20_000) and time.monotonic() < deadline:
+    while not (growing.exists() and growing.stat().st_size > 50_000) and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     process.send_signal(number)
