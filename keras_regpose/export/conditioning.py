@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_regpose.models.graph import sources_of, without_layers
 
-_CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D")
+_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 _MEASURED = 32  # crops
 _AT_ONCE = 4  # all activations of so many crops fit in memory
 
@@ -43,7 +43,7 @@ def folded(graph: keras.Model) -> keras.Model:
     folds = {}
     for layer in graph.layers:
         before = sources.get(layer.name, ())
-        if type(layer).__name__ == "BatchNormalization" and len(before) == 1 and layer.axis in (-1, 3):
+        if isinstance(layer, keras.layers.BatchNormalization) and len(before) == 1 and layer.axis in (-1, 3):
             convolution = graph.get_layer(before[0])
             if _is_linear(convolution) and users[before[0]] == [layer.name]:
                 folds[layer.name] = convolution.name
@@ -71,7 +71,7 @@ def rounded(kernel: np.ndarray, layer: keras.Layer, precision: str) -> np.ndarra
         import ml_dtypes
 
         return kernel.astype(ml_dtypes.bfloat16).astype(np.float32)
-    outputs = (0, 1, 3) if type(layer).__name__ == "DepthwiseConv2D" else (0, 1, 2)
+    outputs = (0, 1, 3) if isinstance(layer, keras.layers.DepthwiseConv2D) else (0, 1, 2)
     step = np.abs(kernel).max(axis=outputs, keepdims=True) / 127
     step[step == 0] = 1
     return np.round(kernel / step) * step
@@ -85,18 +85,18 @@ def _equalize(graph, crops):
     tensors = [name for group in groups for name in group]
     if not tensors:
         return
-    means = dict(zip(tensors, _measure(graph, tensors, crops, lambda x: x.mean((0, 1, 2)), np.mean), strict=True))
-    peaks = _measure(graph, tensors, crops, lambda x: np.stack([x.min((0, 1, 2)), x.max((0, 1, 2))]), None)
-    peaks = dict(zip(tensors, peaks, strict=True))
+    measured = _measure(graph, tensors, crops, lambda x: np.stack([f((0, 1, 2)) for f in (x.mean, x.min, x.max)]))
+    means = {name: parts[:, 0].mean(0) for name, parts in zip(tensors, measured, strict=True)}
+    peaks = {name: np.stack([p[:, 1].min(0), p[:, 2].max(0)]) for name, p in zip(tensors, measured, strict=True)}
     for group in groups:
-        ranges = np.max([np.abs(peaks[name] - means[name]).max((0, 1)) for name in group], axis=0)
+        ranges = np.max([np.abs(peaks[name] - means[name]).max(0) for name in group], axis=0)
         ranges = np.maximum(ranges, 1e-2 * ranges.max()) if ranges.max() > 0 else np.ones_like(ranges)
         scale = ranges / np.exp(np.log(ranges).mean())
         shifts = {}
         for layer in graph.layers:  # in the order in which they run
             if layer.name not in group:
                 continue
-            if type(layer).__name__ == "Add":
+            if isinstance(layer, keras.layers.Add):
                 shifts[layer.name] = np.sum([shifts[name] for name in sources[layer.name]], axis=0)
                 continue
             kernel, bias = layer.get_weights()
@@ -105,10 +105,10 @@ def _equalize(graph, crops):
         for name in group:
             for user in users[name]:
                 layer = graph.get_layer(user)
-                if type(layer).__name__ == "Conv2D":
-                    kernel, *bias = layer.get_weights()
+                if isinstance(layer, keras.layers.Conv2D):
+                    kernel, bias = layer.get_weights()
                     moved = np.einsum("hwio,i->o", kernel, shifts[name])
-                    layer.set_weights([kernel * scale[:, None], bias[0] + moved])
+                    layer.set_weights([kernel * scale[:, None], bias + moved])
 
 
 def _linear_groups(graph, sources, users):
@@ -120,7 +120,8 @@ def _linear_groups(graph, sources, users):
         layer.name
         for layer in graph.layers
         if (
-            type(layer).__name__ == "Add" or (type(layer).__name__ == "Conv2D" and _is_linear(layer) and layer.use_bias)
+            isinstance(layer, keras.layers.Add)
+            or (isinstance(layer, keras.layers.Conv2D) and _is_linear(layer) and layer.use_bias)
         )
         and users[layer.name]
         and all(_takes_linear(graph.get_layer(user)) for user in users[layer.name])
@@ -128,7 +129,7 @@ def _linear_groups(graph, sources, users):
     group_of = {name: {name} for name in linear}
     broken = set()
     for layer in graph.layers:
-        if type(layer).__name__ == "Add":
+        if isinstance(layer, keras.layers.Add):
             together = set(sources[layer.name]) | {layer.name}
             merged = set().union(*(group_of.get(name, {name}) for name in together))
             if not together <= linear:
@@ -140,22 +141,21 @@ def _linear_groups(graph, sources, users):
 
 
 def _takes_linear(layer):
-    return type(layer).__name__ == "Add" or (
-        type(layer).__name__ == "Conv2D" and layer.kernel_size == (1, 1) and layer.groups == 1 and layer.use_bias
+    return isinstance(layer, keras.layers.Add) or (
+        isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (1, 1) and layer.groups == 1 and layer.use_bias
     )
 
 
 def _compensate(graph, crops, precision):
     """Changes biases by what rounding the weights moves each channel of the output on average, in place."""
-    layers = [layer for layer in graph.layers if type(layer).__name__ in _CONVOLUTIONS and layer.use_bias]
+    layers = [layer for layer in graph.layers if isinstance(layer, _CONVOLUTIONS) and layer.use_bias]
     if not layers:
         return
-    inputs = keras.Model(graph.inputs[0], [layer.input for layer in layers])
-    means = _measure(inputs, None, crops, _inner_mean, np.mean)
-    for layer, mean in zip(layers, means, strict=True):
+    measured = _measure(graph, [layer.input for layer in layers], crops, _inner_mean)
+    for layer, mean in zip(layers, (parts.mean(0) for parts in measured), strict=True):
         kernel, bias = layer.get_weights()
         lost = (kernel - rounded(kernel, layer, precision)).sum((0, 1))
-        if type(layer).__name__ == "DepthwiseConv2D":
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
             bias = bias + (lost * mean[:, None]).ravel()
         elif layer.groups == 1:
             bias = bias + mean @ lost
@@ -168,17 +168,15 @@ def _inner_mean(x):
     return inner.mean((0, 1, 2))
 
 
-def _measure(graph, names, crops, statistic, combine):
-    """Returns a statistic of the outputs of layers (None: of the graph), combined over parts of the crops."""
-    if names is not None:
-        graph = keras.Model(graph.inputs[0], [graph.get_layer(name).output for name in names])
-    parts = []
+def _measure(graph, tensors, crops, statistic):
+    """Returns for each tensor of a graph (or layer, by name) an array of its statistic over each part of the crops."""
+    tensors = [graph.get_layer(tensor).output if isinstance(tensor, str) else tensor for tensor in tensors]
+    measured, parts = keras.Model(graph.inputs[0], tensors), []
     for start in range(0, len(crops), _AT_ONCE):
-        outputs = graph.predict_on_batch(crops[start : start + _AT_ONCE])
+        outputs = measured.predict_on_batch(crops[start : start + _AT_ONCE])
         outputs = outputs if isinstance(outputs, list) else [outputs]
         parts.append([statistic(np.asarray(output)) for output in outputs])
-    stacked = [np.stack(values) for values in zip(*parts, strict=True)]
-    return stacked if combine is None else [combine(values, axis=0) for values in stacked]
+    return [np.stack(values) for values in zip(*parts, strict=True)]
 
 
 def _users(config):
@@ -191,8 +189,8 @@ def _users(config):
 
 
 def _is_linear(layer):
-    return type(layer).__name__ in _CONVOLUTIONS and layer.activation is keras.activations.linear
+    return isinstance(layer, _CONVOLUTIONS) and layer.activation is keras.activations.linear
 
 
 def _along_outputs(layer, values):
-    return values[:, None] if type(layer).__name__ == "DepthwiseConv2D" else values
+    return values[:, None] if isinstance(layer, keras.layers.DepthwiseConv2D) else values
