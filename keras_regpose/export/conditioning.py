@@ -11,9 +11,9 @@ Source: Data-Free Quantization Through Weight Equalization and Bias Correction (
 import keras
 import numpy as np
 
-from keras_regpose.models.graph import sources_of, without_layers
+from keras_regpose.models.folding import CONVOLUTIONS, folded, is_linear
+from keras_regpose.models.graph import sources_of, users_of
 
-_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 _MEASURED = 32  # crops
 _AT_ONCE = 4  # all activations of so many crops fit in memory
 
@@ -36,35 +36,6 @@ def conditioned(graph: keras.Model, crops: np.ndarray, precision: str) -> keras.
     return graph
 
 
-def folded(graph: keras.Model) -> keras.Model:
-    """Returns a copy whose batch normalisation is part of the convolution before it, wherever there is one."""
-    config = keras.Model(graph.inputs[0], graph.outputs[0], name=graph.name).get_config()
-    sources, users = sources_of(config), _users(config)
-    folds = {}
-    for layer in graph.layers:
-        before = sources.get(layer.name, ())
-        if isinstance(layer, keras.layers.BatchNormalization) and len(before) == 1 and layer.axis in (-1, 3):
-            convolution = graph.get_layer(before[0])
-            if _is_linear(convolution) and users[before[0]] == [layer.name]:
-                folds[layer.name] = convolution.name
-    for layer in config["layers"]:
-        if layer["config"]["name"] in folds.values():
-            layer["config"]["use_bias"] = True
-    copied = keras.Model.from_config(without_layers(config, folds))
-    scales = {convolution: graph.get_layer(name) for name, convolution in folds.items()}
-    for layer in copied.layers:
-        weights = [np.array(weight) for weight in graph.get_layer(layer.name).weights]
-        if layer.name in scales:
-            norm = scales[layer.name]
-            scale = 1 / np.sqrt(np.array(norm.moving_variance) + norm.epsilon)
-            scale = scale * np.array(norm.gamma) if norm.scale else scale
-            bias = (weights[1] if len(weights) > 1 else 0) - np.array(norm.moving_mean)
-            bias = bias * scale + (np.array(norm.beta) if norm.center else 0)
-            weights = [weights[0] * _along_outputs(layer, scale), bias]
-        layer.set_weights(weights)
-    return copied
-
-
 def rounded(kernel: np.ndarray, layer: keras.Layer, precision: str) -> np.ndarray:
     """Returns a convolution's kernel as the precision has it: int8 with a scale for each channel of the output."""
     if precision == "bfloat16":
@@ -80,7 +51,7 @@ def rounded(kernel: np.ndarray, layer: keras.Layer, precision: str) -> np.ndarra
 def _equalize(graph, crops):
     """Gives channels between linear convolutions the mean 0 and a common range, in place."""
     config = graph.get_config()
-    sources, users = sources_of(config), _users(config)
+    sources, users = sources_of(config), users_of(config)
     groups = _linear_groups(graph, sources, users)
     tensors = [name for group in groups for name in group]
     if not tensors:
@@ -121,7 +92,7 @@ def _linear_groups(graph, sources, users):
         for layer in graph.layers
         if (
             isinstance(layer, keras.layers.Add)
-            or (isinstance(layer, keras.layers.Conv2D) and _is_linear(layer) and layer.use_bias)
+            or (isinstance(layer, keras.layers.Conv2D) and is_linear(layer) and layer.use_bias)
         )
         and users[layer.name]
         and all(_takes_linear(graph.get_layer(user)) for user in users[layer.name])
@@ -148,7 +119,7 @@ def _takes_linear(layer):
 
 def _compensate(graph, crops, precision):
     """Changes biases by what rounding the weights moves each channel of the output on average, in place."""
-    layers = [layer for layer in graph.layers if isinstance(layer, _CONVOLUTIONS) and layer.use_bias]
+    layers = [layer for layer in graph.layers if isinstance(layer, CONVOLUTIONS) and layer.use_bias]
     if not layers:
         return
     measured = _measure(graph, [layer.input for layer in layers], crops, _inner_mean)
@@ -177,20 +148,3 @@ def _measure(graph, tensors, crops, statistic):
         outputs = outputs if isinstance(outputs, list) else [outputs]
         parts.append([statistic(np.asarray(output)) for output in outputs])
     return [np.stack(values) for values in zip(*parts, strict=True)]
-
-
-def _users(config):
-    """Returns {layer: the layers that take its output}."""
-    users = {layer["config"]["name"]: [] for layer in config["layers"]}
-    for name, sources in sources_of(config).items():
-        for source in sources:
-            users[source].append(name)
-    return users
-
-
-def _is_linear(layer):
-    return isinstance(layer, _CONVOLUTIONS) and layer.activation is keras.activations.linear
-
-
-def _along_outputs(layer, values):
-    return values[:, None] if isinstance(layer, keras.layers.DepthwiseConv2D) else values

@@ -73,7 +73,8 @@ def export_model(
             parts = sorted(file for file in temporary.rglob("*") if file.is_file() and file != sidecar_path(draft))
             return parts, write_sidecar(draft, description, exact, parts, {}), load_exported(draft)
 
-        from keras_regpose.export.conditioning import conditioned, folded  # needs Keras
+        from keras_regpose.export.conditioning import conditioned  # needs Keras
+        from keras_regpose.models.folding import folded
 
         if precision in _CONDITIONED:
             crops = compared if calibration is None else calibration

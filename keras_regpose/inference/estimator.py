@@ -120,7 +120,7 @@ def estimate_frames(
         (`Frame`, `Poses`) in the order of the frames.
     """
     live = getattr(frames, "live", False)
-    waiting, batch = deque(), _Batch(model, batch_size, flip_test)
+    waiting, batch = deque(), _Batch(getattr(model, "fastest_network", model), batch_size, flip_test)
     items = read_ahead(frames) if hasattr(frames, "live") and not live else frames
     for position, frame in enumerate(items):
         try:

@@ -189,6 +189,15 @@ def sources_of(config: dict) -> dict[str, list[str]]:
     return {layer["config"]["name"]: _sources(layer["inbound_nodes"]) for layer in config["layers"]}
 
 
+def users_of(config: dict) -> dict[str, list[str]]:
+    """Returns {layer: the layers that take its output} for a functional model's config."""
+    users = {layer["config"]["name"]: [] for layer in config["layers"]}
+    for name, sources in sources_of(config).items():
+        for source in sources:
+            users[source].append(name)
+    return users
+
+
 def without_layers(config: dict, replacements: dict[str, str]) -> dict:
     """Returns a functional model's config without some layers: who took their output takes that of another layer.
 

@@ -7,6 +7,7 @@ import keras
 from keras_regpose.losses.flow import RealNVP
 from keras_regpose.losses.rle import RLE
 from keras_regpose.losses.smooth_l1 import SmoothL1
+from keras_regpose.models.constant_weights import ConstantWeights, runs_on_tensorflow_cpu
 from keras_regpose.models.graph import fused_graph, graph_with_dtype, pose_graph, pose_head, stock_graph
 from keras_regpose.skeleton import Skeleton
 
@@ -83,6 +84,7 @@ class PoseRegressor(keras.Model):
         # Keras trains and saves what hangs on the model; a flow that only the loss knew would silently stay as it is.
         self.flow = RealNVP(name="flow") if method == "rle" else None
         self.loss_parts = {}
+        self._constant_weights = None
 
     @property
     def skeleton(self) -> Skeleton:
@@ -103,6 +105,13 @@ class PoseRegressor(keras.Model):
     def backbone(self) -> keras.Model:
         """The part from RGB crops (0–255) to the last feature map, normalisation included; weights are shared."""
         return keras.Model(self.inputs[0], self.get_layer("pool").input, name="backbone")
+
+    @property
+    def fastest_network(self):
+        """What `estimate` runs crops through: `ConstantWeights` on TensorFlow and a CPU, elsewhere the model itself."""
+        if self._constant_weights is None and runs_on_tensorflow_cpu():
+            self._constant_weights = ConstantWeights(self)
+        return self._constant_weights or self
 
     def compile(self, optimizer="adam", loss=None, *, keypoint_weights=None, **kwargs):
         """Configures training as `keras.Model.compile` does, with this model's loss as the default.
@@ -165,6 +174,9 @@ class PoseRegressor(keras.Model):
         on_error: Callable[[ValueError], None] | None = None,
     ):
         """Estimates the poses of the people in an image, in several, or in a video.
+
+        On TensorFlow and a CPU the 33rd run of the network with the same weights takes a few seconds longer: from
+        then on they are constants of its graph, and each run is faster.
 
         Args:
             source: One image: a path, a URL, a PIL image, or an (H, W, 3) uint8 RGB array. Several: a list of those, a

@@ -6,7 +6,8 @@ import pytest
 
 import keras_regpose as rp
 from keras_regpose.export import calibration_crops
-from keras_regpose.export.conditioning import _compensate, _equalize, conditioned, folded, rounded
+from keras_regpose.export.conditioning import _compensate, _equalize, conditioned, rounded
+from keras_regpose.models.folding import folded
 from keras_regpose.models.graph import graph_with_dtype
 
 
@@ -18,52 +19,6 @@ def network():
 @pytest.fixture(scope="module")
 def crops(network):
     return calibration_crops(rp.data.Synthetic(12, seed=3), network.input_shape[1:3])
-
-
-def randomised(graph, seed=0):
-    """Gives every batch normalisation statistics that matter."""
-    generator = np.random.default_rng(seed)
-    for layer in graph.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            low_high = {"gamma": (0.5, 2), "beta": (-1, 1), "moving_mean": (-1, 1), "moving_variance": (0.2, 3)}
-            layer.set_weights([generator.uniform(*low_high[weight.name], weight.shape) for weight in layer.weights])
-    return graph
-
-
-def test_folding_leaves_no_normalisation_and_the_same_outputs(network, crops):
-    graph = folded(network)
-    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in graph.layers)
-    np.testing.assert_allclose(graph.predict_on_batch(crops), network.predict_on_batch(crops), rtol=0, atol=2e-5)
-
-
-@pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv2_0.25"])
-def test_folding_takes_statistics_of_any_size(backbone):
-    keras.utils.set_random_seed(0)
-    graph = randomised(rp.PoseRegressor(backbone, rp.COCO17, (64, 48)).to_keras())
-    crops = calibration_crops(rp.data.Synthetic(4, seed=0), (64, 48))
-    expected = graph.predict_on_batch(crops)
-    np.testing.assert_allclose(folded(graph).predict_on_batch(crops), expected, rtol=1e-3, atol=1e-4)
-
-
-def test_a_normalisation_without_a_convolution_before_it_stays():
-    inputs = keras.Input((32, 32, 3))
-    x = keras.layers.BatchNormalization(name="first")(inputs)  # no convolution before it
-    x = y = keras.layers.Conv2D(8, 3, name="shared")(x)
-    x = keras.layers.BatchNormalization(name="second")(x)  # its convolution has another user
-    x = keras.layers.Add()([x, y])
-    x = keras.layers.Conv2D(8, 1, activation="relu", name="active")(x)
-    x = keras.layers.BatchNormalization(name="third", scale=False)(x)  # behind an activation
-    x = keras.layers.Conv2D(4, 1, use_bias=False, name="plain")(x)
-    x = keras.layers.BatchNormalization(name="fourth", center=False)(x)
-    graph = keras.Model(inputs, keras.layers.ReLU()(x))
-    for layer in graph.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([weight.numpy() + 0.3 for weight in layer.weights])
-    result = folded(graph)
-    names = {layer.name for layer in result.layers}
-    assert {"first", "second", "third"} <= names and "fourth" not in names
-    image = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
-    np.testing.assert_allclose(result(image), graph(image), rtol=1e-4, atol=1e-5)
 
 
 def test_equalized_channels_have_the_mean_0_and_one_range(network, crops):

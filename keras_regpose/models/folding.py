@@ -1,0 +1,53 @@
+"""Batch normalisation → part of the convolution before it, for networks that predict only."""
+
+import keras
+import numpy as np
+
+from keras_regpose.models.graph import sources_of, users_of, without_layers
+
+CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+
+
+def folded(graph: keras.Model) -> keras.Model:
+    """Returns a copy whose batch normalisation is part of the convolution before it, wherever there is one.
+
+    Args:
+        graph: keras.Model, functional, of stock layers.
+
+    Returns:
+        keras.Model that gives the same outputs, but for rounding, when it predicts.
+    """
+    config = keras.Model(graph.inputs[0], graph.outputs[0], name=graph.name).get_config()
+    sources, users = sources_of(config), users_of(config)
+    folds = {}
+    for layer in graph.layers:
+        before = sources.get(layer.name, ())
+        if isinstance(layer, keras.layers.BatchNormalization) and len(before) == 1 and layer.axis in (-1, 3):
+            convolution = graph.get_layer(before[0])
+            if is_linear(convolution) and users[before[0]] == [layer.name]:
+                folds[layer.name] = convolution.name
+    for layer in config["layers"]:
+        if layer["config"]["name"] in folds.values():
+            layer["config"]["use_bias"] = True
+    copied = keras.Model.from_config(without_layers(config, folds))
+    scales = {convolution: graph.get_layer(name) for name, convolution in folds.items()}
+    for layer in copied.layers:
+        weights = graph.get_layer(layer.name).get_weights()
+        if layer.name in scales:
+            norm = scales[layer.name]
+            scale = 1 / np.sqrt(norm.moving_variance.numpy() + norm.epsilon)
+            scale = scale * norm.gamma.numpy() if norm.scale else scale
+            bias = (weights[1] if len(weights) > 1 else 0) - norm.moving_mean.numpy()
+            bias = bias * scale + (norm.beta.numpy() if norm.center else 0)
+            weights = [weights[0] * _along_outputs(layer, scale), bias]
+        layer.set_weights(weights)
+    return copied
+
+
+def is_linear(layer: keras.layers.Layer) -> bool:
+    """Returns whether a layer is a convolution without an activation."""
+    return isinstance(layer, CONVOLUTIONS) and layer.activation is keras.activations.linear
+
+
+def _along_outputs(layer, values):
+    return values[:, None] if isinstance(layer, keras.layers.DepthwiseConv2D) else values
