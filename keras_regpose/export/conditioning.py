@@ -1,21 +1,25 @@
 """A network rewritten so that a lower precision moves its outputs less; in float32 it stays the same function.
 
 Trained networks multiply some nearly constant channels by a hundred: what is left after their mean is taken away is
-precise in float32 alone. Three changes help, all of them made on the graph of stock layers, before any converter:
-batch normalisation goes into the convolutions, channels between linear convolutions get the mean 0 and a common range,
-and biases take back what rounding the weights moves each channel by on average.
-Source: Data-Free Quantization Through Weight Equalization and Bias Correction (Nagel et al., 2019), sections 4.1 and
-4.2, with means and ranges measured on crops.
+precise in float32 alone. And in int8 all channels of a tensor share 255 steps, of which a weak channel gets a few. What
+helps is done on the graph of stock layers, before any converter: batch normalisation goes into the convolutions,
+channels between linear convolutions get the mean 0, for int8 all channels come closer to a common range, and biases
+take back what rounding the weights moves each channel by on average.
+Sources: Data-Free Quantization Through Weight Equalization and Bias Correction (Nagel et al., 2019), sections 4.1 and
+4.2, with means and ranges measured on crops; SmoothQuant (Xiao et al., 2023), section 4, for how weights and
+activations share what there is to gain.
 """
 
 import keras
 import numpy as np
 
-from keras_regpose.models.folding import CONVOLUTIONS, folded, is_linear
+from keras_regpose.models.folding import CONVOLUTIONS, along_outputs, folded, is_linear
 from keras_regpose.models.graph import sources_of, users_of
 
 _MEASURED = 32  # crops
 _AT_ONCE = 4  # all activations of so many crops fit in memory
+_SPREAD = 100  # of the largest channel's range: a channel that is weaker still hardly matters
+_HOMOGENEOUS = (keras.layers.ZeroPadding2D, keras.layers.MaxPooling2D, keras.layers.GlobalAveragePooling2D)
 
 
 def conditioned(graph: keras.Model, crops: np.ndarray, precision: str) -> keras.Model:
@@ -31,7 +35,9 @@ def conditioned(graph: keras.Model, crops: np.ndarray, precision: str) -> keras.
     """
     crops = crops[np.linspace(0, len(crops) - 1, min(_MEASURED, len(crops))).astype(int)]
     graph = folded(graph)
-    _equalize(graph, crops)
+    _recentre(graph, crops)
+    if precision == "int8":
+        _equalize(graph, crops)
     _compensate(graph, crops, precision)
     return graph
 
@@ -48,21 +54,17 @@ def rounded(kernel: np.ndarray, layer: keras.Layer, precision: str) -> np.ndarra
     return np.round(kernel / step) * step
 
 
-def _equalize(graph, crops):
-    """Gives channels between linear convolutions the mean 0 and a common range, in place."""
+def _recentre(graph, crops):
+    """Gives channels between linear convolutions the mean 0, in place."""
     config = graph.get_config()
     sources, users = sources_of(config), users_of(config)
     groups = _linear_groups(graph, sources, users)
     tensors = [name for group in groups for name in group]
     if not tensors:
         return
-    measured = _measure(graph, tensors, crops, lambda x: np.stack([f((0, 1, 2)) for f in (x.mean, x.min, x.max)]))
-    means = {name: parts[:, 0].mean(0) for name, parts in zip(tensors, measured, strict=True)}
-    peaks = {name: np.stack([p[:, 1].min(0), p[:, 2].max(0)]) for name, p in zip(tensors, measured, strict=True)}
+    measured = _measure(graph, tensors, crops, lambda x: x.mean((0, 1, 2)))
+    means = {name: parts.mean(0) for name, parts in zip(tensors, measured, strict=True)}
     for group in groups:
-        ranges = np.max([np.abs(peaks[name] - means[name]).max(0) for name in group], axis=0)
-        ranges = np.maximum(ranges, 1e-2 * ranges.max()) if ranges.max() > 0 else np.ones_like(ranges)
-        scale = ranges / np.exp(np.log(ranges).mean())
         shifts = {}
         for layer in graph.layers:  # in the order in which they run
             if layer.name not in group:
@@ -72,18 +74,17 @@ def _equalize(graph, crops):
                 continue
             kernel, bias = layer.get_weights()
             shifts[layer.name] = means[layer.name]
-            layer.set_weights([kernel / scale, (bias - means[layer.name]) / scale])
+            layer.set_weights([kernel, bias - means[layer.name]])
         for name in group:
             for user in users[name]:
                 layer = graph.get_layer(user)
                 if isinstance(layer, keras.layers.Conv2D):
                     kernel, bias = layer.get_weights()
-                    moved = np.einsum("hwio,i->o", kernel, shifts[name])
-                    layer.set_weights([kernel * scale[:, None], bias + moved])
+                    layer.set_weights([kernel, bias + np.einsum("hwio,i->o", kernel, shifts[name])])
 
 
 def _linear_groups(graph, sources, users):
-    """Returns lists of layers whose outputs may be shifted and scaled together.
+    """Returns lists of layers whose outputs may be shifted together.
 
     They are convolutions without activation, and sums of them, from which only such sums and 1×1 convolutions take.
     """
@@ -117,6 +118,90 @@ def _takes_linear(layer):
     )
 
 
+def _equalize(graph, crops):
+    """Brings the ranges of a tensor's channels closer to each other, in place.
+
+    A channel is multiplied, and the weights that take from it divided, by √(w / r): r is its range and w its largest
+    weight, so that neither the activations nor the weights take all of the spread.
+    """
+    users = users_of(graph.get_config())
+    groups = [[graph.get_layer(name) for name in group] for group in _scalable_groups(graph)]
+
+    def is_activated(layer):  # int8 has no numbers for what an activation changes first
+        return len(users[layer.name]) == 1 and _is_activation(graph.get_layer(users[layer.name][0]))
+
+    tensors = [layer.name for group in groups for layer in group if not is_activated(layer)]
+    if not tensors:
+        return
+    measured = _measure(graph, tensors, crops, lambda x: np.abs(x).max(tuple(range(x.ndim - 1))))
+    peaks = {name: parts.max(0) for name, parts in zip(tensors, measured, strict=True)}
+    for group in groups:
+        takers = [graph.get_layer(user) for layer in group for user in users[layer.name]]
+        takers = [layer for layer in takers if not _is_homogeneous(layer)]
+        ranges = [peaks[layer.name] for layer in group if layer.name in peaks]
+        weights = [np.abs(_along_inputs(layer)).max((0, 1, 3)) for layer in takers if not _is_depthwise(layer)]
+        scale = np.sqrt(_of_largest(weights) / _of_largest(ranges))
+        scale /= np.exp(np.log(scale).mean())
+        limits = [layer.max_value for layer in group if getattr(layer, "max_value", None)]
+        if limits:
+            # Values may come closer to the activation's own limit. Those above all that was measured are cut off there,
+            # where int8 would cut them off as well.
+            room = min(limits) / np.maximum(np.max(ranges, axis=0), min(limits) / _SPREAD)
+            scale = np.clip(scale / scale.min(), 1, np.maximum(room, 1))
+        for layer in group:
+            if isinstance(layer, CONVOLUTIONS):
+                kernel, bias = layer.get_weights()
+                layer.set_weights([kernel * along_outputs(layer, scale), bias * scale])
+        for layer in takers:
+            kernel, *rest = layer.get_weights()
+            layer.set_weights([kernel / scale[:, None], *rest])
+
+
+def _scalable_groups(graph):
+    """Returns lists of layers whose outputs may be scaled together, channel by channel.
+
+    They are convolutions without activation, and what multiplies with its input: activations, padding, pooling, sums.
+    """
+    sources, group_of, fixed = sources_of(graph.get_config()), {}, set()
+    for layer in graph.layers:
+        group_of[layer.name] = {layer.name}
+        if _is_homogeneous(layer):
+            merged = set().union(*(group_of[name] for name in (layer.name, *sources[layer.name])))
+            group_of.update(dict.fromkeys(merged, merged))
+        elif not (is_linear(layer) and layer.use_bias):
+            fixed.add(layer.name)
+        if not (_is_homogeneous(layer) or _takes_scaled(layer)):
+            fixed.update(sources[layer.name])
+    groups = {id(group): group for group in group_of.values()}
+    return [sorted(group) for group in groups.values() if not group & fixed]
+
+
+def _is_activation(layer):
+    return isinstance(layer, (keras.layers.ReLU, keras.layers.Activation))
+
+
+def _is_homogeneous(layer):
+    """Returns whether a layer's output is scaled, channel by channel, as its inputs are."""
+    if isinstance(layer, keras.layers.ReLU):
+        return layer.threshold == 0
+    if isinstance(layer, keras.layers.Add):
+        return len({tensor.shape for tensor in layer.input}) == 1
+    if isinstance(layer, keras.layers.Activation):
+        return layer.activation is keras.activations.relu
+    return isinstance(layer, _HOMOGENEOUS)
+
+
+def _takes_scaled(layer):
+    """Returns whether a layer's weights can take back what its input was multiplied by."""
+    return isinstance(layer, (*CONVOLUTIONS, keras.layers.Dense)) and getattr(layer, "groups", 1) == 1
+
+
+def _of_largest(values):
+    """Returns what share of the largest of its tensor's channels each has, in any of the tensors, at least 1 %."""
+    shares = [value / value.max() for value in values if value.max() > 0]
+    return np.maximum(np.max(shares, axis=0), 1 / _SPREAD) if shares else np.ones(1)
+
+
 def _compensate(graph, crops, precision):
     """Changes biases by what rounding the weights moves each channel of the output on average, in place."""
     layers = [layer for layer in graph.layers if isinstance(layer, CONVOLUTIONS) and layer.use_bias]
@@ -148,3 +233,13 @@ def _measure(graph, tensors, crops, statistic):
         outputs = outputs if isinstance(outputs, list) else [outputs]
         parts.append([statistic(np.asarray(output)) for output in outputs])
     return [np.stack(values) for values in zip(*parts, strict=True)]
+
+
+def _along_inputs(layer):
+    """Returns a layer's kernel as (height, width, inputs, outputs)."""
+    kernel = layer.get_weights()[0]
+    return kernel if kernel.ndim == 4 else kernel[None, None]
+
+
+def _is_depthwise(layer):
+    return isinstance(layer, keras.layers.DepthwiseConv2D)

@@ -27,7 +27,7 @@ PRECISIONS = {
     "tf_saved_model": ("float32",),
 }
 _CONDITIONED = ("bfloat16", "int8")  # float16 rounds so little that there is nothing to take back
-_FLOAT_IN_LITERT = ["MUL", "MEAN", "FULLY_CONNECTED", "LOGISTIC", "RESHAPE"]  # what pixels and outputs go through
+_FLOAT_IN_LITERT = ["MUL", "ADD", "MEAN", "FULLY_CONNECTED", "LOGISTIC", "RESHAPE"]  # pixels, sums of blocks, outputs
 _OPSET = 18
 _COMPARED = 32
 # Of the crop's size. Converters differ from Keras by rounding alone, so that anything greater is a wrong graph.

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_regpose.export.sidecar import import_optional
 
+_BATCH = 8  # crops
 QUANTIZED = ("Conv", "Add", "MaxPool", "Clip", "Relu")
 
 
@@ -26,11 +27,11 @@ def quantize_onnx(source: Path, target: Path, crops: np.ndarray) -> None:
 
     class Crops(quantization.CalibrationDataReader):
         def __init__(self):
-            self.rest = iter(crops)
+            self.rest = iter(crops[start : start + _BATCH] for start in range(0, len(crops), _BATCH))
 
         def get_next(self):
-            crop = next(self.rest, None)
-            return None if crop is None else {"image": crop[None]}
+            batch = next(self.rest, None)
+            return None if batch is None else {"image": batch}
 
     # It advises to merge operators first, which is done, and says so through the root logger.
     level = logging.root.level
@@ -45,6 +46,8 @@ def quantize_onnx(source: Path, target: Path, crops: np.ndarray) -> None:
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
+            # The mean of the batches' ranges: the range of all crops would be that of the strangest one.
+            extra_options={"CalibMovingAverage": True},
         )
     finally:
         logging.root.setLevel(level)

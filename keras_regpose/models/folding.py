@@ -39,7 +39,7 @@ def folded(graph: keras.Model) -> keras.Model:
             scale = scale * norm.gamma.numpy() if norm.scale else scale
             bias = (weights[1] if len(weights) > 1 else 0) - norm.moving_mean.numpy()
             bias = bias * scale + (norm.beta.numpy() if norm.center else 0)
-            weights = [weights[0] * _along_outputs(layer, scale), bias]
+            weights = [weights[0] * along_outputs(layer, scale), bias]
         layer.set_weights(weights)
     return copied
 
@@ -49,5 +49,6 @@ def is_linear(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, CONVOLUTIONS) and layer.activation is keras.activations.linear
 
 
-def _along_outputs(layer, values):
-    return values[:, None] if isinstance(layer, keras.layers.DepthwiseConv2D) else values
+def along_outputs(layer: keras.layers.Layer, values: np.ndarray) -> np.ndarray:
+    """Returns values for each channel of a convolution's output in the shape that multiplies its kernel."""
+    return values.reshape(-1, layer.depth_multiplier) if isinstance(layer, keras.layers.DepthwiseConv2D) else values

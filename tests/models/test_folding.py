@@ -56,3 +56,12 @@ def test_a_normalisation_without_a_convolution_before_it_stays():
     assert {"first", "second", "third"} <= names and "fourth" not in names
     image = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
     np.testing.assert_allclose(result(image), graph(image), rtol=1e-4, atol=1e-5)
+
+
+def test_folding_a_depthwise_convolution_that_makes_several_channels_of_each():
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.DepthwiseConv2D(3, depth_multiplier=2)(inputs)
+    graph = randomised(keras.Model(inputs, keras.layers.ReLU()(keras.layers.BatchNormalization()(x))))
+    image = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
+    assert len(folded(graph).layers) == 3
+    np.testing.assert_allclose(folded(graph)(image), graph(image), rtol=1e-4, atol=1e-5)
