@@ -85,11 +85,11 @@ class Curves(keras.callbacks.Callback):
         self.writer = None
 
     def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}}
+        row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
         self.state.history.append(row)
         if self.folder is not None:
             self._write_table()
-            self._write_for_tensorboard(row, epoch)
+            self._write_for_tensorboard(row)
 
     def _write_table(self):
         names = list(dict.fromkeys(name for row in self.state.history for name in row))
@@ -101,14 +101,14 @@ class Curves(keras.callbacks.Callback):
         temporary.write_text(text.getvalue(), encoding="utf-8")
         os.replace(temporary, self.folder / "history.csv")
 
-    def _write_for_tensorboard(self, row, epoch):
+    def _write_for_tensorboard(self, row):
         from tensorboard.summary import Writer
 
         if self.writer is None:
             self.writer = Writer(str(self.folder / "tensorboard"))
         for name, value in row.items():
             if name != "epoch":
-                self.writer.add_scalar(name, value, epoch + 1)
+                self.writer.add_scalar(name, value, row["epoch"])
         self.writer.flush()
 
     def close(self):

@@ -74,82 +74,67 @@ def train(
         )
     trained = heatmap_model(model) if recipe.method == "heatmap" else model
     with frozen_stages(trained, recipe.frozen_stages):
-        return _train(
-            model,
-            trained,
+        host = this_host()
+        state = RunState(recipe.to_dict(), len(samples))
+        # An endless stream: which batches an epoch sees does not depend on how often fit looks at the data.
+        dataset = make_dataset(
             samples,
-            validation,
-            output,
-            recipe,
-            resume,
-            {"cache_bytes": cache_bytes, "cache_folder": cache_folder},
-            checkpoint_minutes,
-            verbose,
-            callbacks,
+            model,
+            training=True,
+            batch_size=recipe.batch_size,
+            augmentation=recipe.augmentation,
+            seed=recipe.seed,
+            repeat=True,
+            host=host,
+            targets_outside=recipe.method == "heatmap",
+            cache_bytes=cache_bytes,
+            cache_folder=cache_folder,
         )
+        steps_per_epoch = len(samples) // recipe.batch_size
+        schedule = make_schedule(recipe, steps_per_epoch)
+        trained.compile(make_optimizer(recipe, schedule), HeatmapLoss() if recipe.method == "heatmap" else None)
+        trained.optimizer.build(trained.trainable_variables)
+        average = MovingAverage(trained, recipe.average_decay)
 
-
-def _train(model, trained, samples, validation, output, recipe, resume, cache, checkpoint_minutes, verbose, callbacks):
-    host = this_host()
-    state = RunState(recipe.to_dict(), len(samples))
-    # An endless stream: which batches an epoch sees does not depend on how often fit looks at the data.
-    dataset = make_dataset(
-        samples,
-        model,
-        training=True,
-        batch_size=recipe.batch_size,
-        augmentation=recipe.augmentation,
-        seed=recipe.seed,
-        repeat=True,
-        host=host,
-        targets_outside=recipe.method == "heatmap",
-        **cache,
-    )
-    steps_per_epoch = len(samples) // recipe.batch_size
-    schedule = make_schedule(recipe, steps_per_epoch)
-    trained.compile(make_optimizer(recipe, schedule), HeatmapLoss() if recipe.method == "heatmap" else None)
-    trained.optimizer.build(trained.trainable_variables)
-    average = MovingAverage(trained, recipe.average_decay)
-
-    output = None if output is None else Path(output)
-    checkpoints = Checkpoints(
-        None if output is None else output / "checkpoints",
-        state,
-        dataset,
-        steps_per_epoch,
-        checkpoint_minutes,
-        average.variables,
-    )
-    if output is not None:
-        _open_output(output, checkpoints, resume, trained, state)
-    written = output if host[0] == 0 else None
-    bar = ProgressBar(recipe.batch_size, state, recipe.epochs, steps_per_epoch, schedule)
-    curves = Curves(written, state)
-    chain = [
-        StopAtNonFiniteLoss(dataset.loader, recipe.batch_size, state),
-        LogLearningRate(schedule, state),
-        average,
-        *_validation(model, recipe, state, validation, output, average),
-        *callbacks,
-        *_best(model, recipe, state, validation, output, average),
-        curves,
-        *([bar] if verbose and host[0] == 0 else []),
-        checkpoints,
-    ]
-    try:
-        trained.stop_training = False
-        with checkpoints.signals():
-            # An epoch that was stopped in the middle is finished first: fit's epochs are all of one length.
-            if state.batch:
-                _fit(trained, dataset, state, state.epoch + 1, steps_per_epoch - state.batch, chain)
-            if not trained.stop_training:
-                _fit(trained, dataset, state, recipe.epochs, steps_per_epoch, chain)
-        average.apply()
-    finally:
-        bar.close()
-        curves.close()
-    names = dict.fromkeys(name for row in state.history for name in row if name != "epoch")
-    return {name: [row[name] for row in state.history if name in row] for name in names}
+        output = None if output is None else Path(output)
+        checkpoints = Checkpoints(
+            None if output is None else output / "checkpoints",
+            state,
+            dataset,
+            steps_per_epoch,
+            checkpoint_minutes,
+            average.variables,
+        )
+        if output is not None:
+            _open_output(output, checkpoints, resume, trained, state)
+        written = output if host[0] == 0 else None
+        bar = ProgressBar(recipe.batch_size, state, recipe.epochs, steps_per_epoch, schedule)
+        curves = Curves(written, state)
+        chain = [
+            StopAtNonFiniteLoss(dataset.loader, recipe.batch_size, state),
+            LogLearningRate(schedule, state),
+            average,
+            *_validation(model, recipe, state, validation, output, average),
+            *callbacks,
+            *_best(model, recipe, state, validation, output, average),
+            curves,
+            *([bar] if verbose and host[0] == 0 else []),
+            checkpoints,
+        ]
+        try:
+            trained.stop_training = False
+            with checkpoints.signals():
+                # An epoch that was stopped in the middle is finished first: fit's epochs are all of one length.
+                if state.batch:
+                    _fit(trained, dataset, state, state.epoch + 1, steps_per_epoch - state.batch, chain)
+                if not trained.stop_training:
+                    _fit(trained, dataset, state, recipe.epochs, steps_per_epoch, chain)
+            average.apply()
+        finally:
+            bar.close()
+            curves.close()
+        names = dict.fromkeys(name for row in state.history for name in row if name != "epoch")
+        return {name: [row[name] for row in state.history if name in row] for name in names}
 
 
 def _open_output(output, checkpoints, resume, trained, state):

@@ -92,7 +92,7 @@ def test_a_run_cut_off_after_any_step_ends_the_same(tmp_path, uninterrupted, ste
     assert_same(resume(tmp_path), uninterrupted)
     assert not (tmp_path / ".best-of-a-killed-run").exists()
     rows = (tmp_path / "history.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows[1:]] == ["0", "1", "2"]
+    assert [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3"]
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path, uninterrupted):
