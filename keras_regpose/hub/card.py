@@ -283,6 +283,12 @@ def _evaluations(results):
         rows.append(setting | entry["metrics"])
         for metric, value in entry.get("baseline", {}).items():
             notes.append(f"always answering the training people's mean pose gives {metric} {_figure(value)}")
+        if calibration := entry.get("calibration"):
+            notes.append(
+                f"σ against the errors of {calibration['count']:,} coordinates, without flip test: mean |error| / σ "
+                f"{_figure(calibration['factor'])} (ideal 1), coverage error {_figure(calibration['coverage_error'])} "
+                f"(ideal 0), rank correlation {_figure(calibration['rank_correlation'])} (chance 0)"
+            )
     yield _table(rows)
     sources = sorted({f"`{entry['source']}`" for entry in entries if entry.get("source")})
     notes = [

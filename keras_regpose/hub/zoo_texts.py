@@ -144,6 +144,7 @@ def _lspet(clone, name):
                 "environment": environment,
             }
         )
+    evaluations[-1]["calibration"] = recorded["test_calibration"]  # without flip test, as `estimate` predicts
     training = {
         "command": recorded["settings"],
         "people": recorded["people"]["train"],
