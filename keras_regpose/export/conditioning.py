@@ -1,4 +1,4 @@
-"""A network rewritten so that a lower precision moves its outputs less; in float32 it stays the same function.
+"""A network rewritten so that a lower precision moves its outputs less; in float32 it stays nearly the same function.
 
 Trained networks multiply some nearly constant channels by a hundred: what is left after their mean is taken away is
 precise in float32 alone. And in int8 all channels of a tensor share 255 steps, of which a weak channel gets a few. What
@@ -14,11 +14,12 @@ import keras
 import numpy as np
 
 from keras_regpose.models.folding import CONVOLUTIONS, along_outputs, folded, is_linear
-from keras_regpose.models.graph import sources_of, users_of
+from keras_regpose.models.graph import repeated_layers, sources_of, users_of
 
 _MEASURED = 32  # crops
 _AT_ONCE = 4  # all activations of so many crops fit in memory
-_SPREAD = 100  # of the largest channel's range: a channel that is weaker still hardly matters
+_SPREAD = 100  # a channel with less than a hundredth of the largest one's range counts as if it had that
+_MARGIN = 1.5  # what other crops may exceed the measured ones by
 _HOMOGENEOUS = (keras.layers.ZeroPadding2D, keras.layers.MaxPooling2D, keras.layers.GlobalAveragePooling2D)
 
 
@@ -48,7 +49,7 @@ def rounded(kernel: np.ndarray, layer: keras.Layer, precision: str) -> np.ndarra
         import ml_dtypes
 
         return kernel.astype(ml_dtypes.bfloat16).astype(np.float32)
-    outputs = (0, 1, 3) if isinstance(layer, keras.layers.DepthwiseConv2D) else (0, 1, 2)
+    outputs = (0, 1) if isinstance(layer, keras.layers.DepthwiseConv2D) else (0, 1, 2)
     step = np.abs(kernel).max(axis=outputs, keepdims=True) / 127
     step[step == 0] = 1
     return np.round(kernel / step) * step
@@ -88,6 +89,7 @@ def _linear_groups(graph, sources, users):
 
     They are convolutions without activation, and sums of them, from which only such sums and 1×1 convolutions take.
     """
+    repeated = repeated_layers(graph.get_config())  # what suits one of its inputs would not suit the others
     linear = {
         layer.name
         for layer in graph.layers
@@ -97,6 +99,7 @@ def _linear_groups(graph, sources, users):
         )
         and users[layer.name]
         and all(_takes_linear(graph.get_layer(user)) for user in users[layer.name])
+        and not {layer.name, *users[layer.name]} & repeated
     }
     group_of = {name: {name} for name in linear}
     broken = set()
@@ -114,7 +117,7 @@ def _linear_groups(graph, sources, users):
 
 def _takes_linear(layer):
     return isinstance(layer, keras.layers.Add) or (
-        isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (1, 1) and layer.groups == 1 and layer.use_bias
+        type(layer) is keras.layers.Conv2D and layer.kernel_size == (1, 1) and layer.groups == 1 and layer.use_bias
     )
 
 
@@ -144,9 +147,8 @@ def _equalize(graph, crops):
         scale /= np.exp(np.log(scale).mean())
         limits = [layer.max_value for layer in group if getattr(layer, "max_value", None)]
         if limits:
-            # Values may come closer to the activation's own limit. Those above all that was measured are cut off there,
-            # where int8 would cut them off as well.
-            room = min(limits) / np.maximum(np.max(ranges, axis=0), min(limits) / _SPREAD)
+            # Values are cut off at the activation's own limit, of which a channel must stay away by a margin.
+            room = min(limits) / _MARGIN / np.maximum(np.max(ranges, axis=0), min(limits) / _SPREAD)
             scale = np.clip(scale / scale.min(), 1, np.maximum(room, 1))
         for layer in group:
             if isinstance(layer, CONVOLUTIONS):
@@ -162,9 +164,14 @@ def _scalable_groups(graph):
 
     They are convolutions without activation, and what multiplies with its input: activations, padding, pooling, sums.
     """
-    sources, group_of, fixed = sources_of(graph.get_config()), {}, set()
+    config = graph.get_config()
+    sources, repeated = sources_of(config), repeated_layers(config)
+    fixed = {name for name, takers in users_of(config).items() if not takers}  # the output
+    group_of = {layer.name: {layer.name} for layer in graph.layers}
     for layer in graph.layers:
-        group_of[layer.name] = {layer.name}
+        if layer.name in repeated:
+            fixed.update({layer.name, *sources[layer.name]})
+            continue
         if _is_homogeneous(layer):
             merged = set().union(*(group_of[name] for name in (layer.name, *sources[layer.name])))
             group_of.update(dict.fromkeys(merged, merged))
@@ -193,7 +200,7 @@ def _is_homogeneous(layer):
 
 def _takes_scaled(layer):
     """Returns whether a layer's weights can take back what its input was multiplied by."""
-    return isinstance(layer, (*CONVOLUTIONS, keras.layers.Dense)) and getattr(layer, "groups", 1) == 1
+    return type(layer) in (*CONVOLUTIONS, keras.layers.Dense) and getattr(layer, "groups", 1) == 1
 
 
 def _of_largest(values):
@@ -204,7 +211,9 @@ def _of_largest(values):
 
 def _compensate(graph, crops, precision):
     """Changes biases by what rounding the weights moves each channel of the output on average, in place."""
-    layers = [layer for layer in graph.layers if isinstance(layer, CONVOLUTIONS) and layer.use_bias]
+    repeated = repeated_layers(graph.get_config())
+    layers = [layer for layer in graph.layers if type(layer) in CONVOLUTIONS and layer.use_bias]
+    layers = [layer for layer in layers if layer.name not in repeated]
     if not layers:
         return
     measured = _measure(graph, [layer.input for layer in layers], crops, _inner_mean)

@@ -27,7 +27,7 @@ def quantize_onnx(source: Path, target: Path, crops: np.ndarray) -> None:
 
     class Crops(quantization.CalibrationDataReader):
         def __init__(self):
-            self.rest = iter(crops[start : start + _BATCH] for start in range(0, len(crops), _BATCH))
+            self.rest = iter(np.array_split(crops, -(-len(crops) // _BATCH)))
 
         def get_next(self):
             batch = next(self.rest, None)

@@ -286,8 +286,9 @@ def _evaluations(results):
         if calibration := entry.get("calibration"):
             notes.append(
                 f"σ against the errors of {calibration['count']:,} coordinates, without flip test: mean |error| / σ "
-                f"{_figure(calibration['factor'])} (ideal 1), coverage error {_figure(calibration['coverage_error'])} "
-                f"(ideal 0), rank correlation {_figure(calibration['rank_correlation'])} (chance 0)"
+                f"{_figure(calibration['factor'])} (ideal 1); shares of errors within intervals of σ differ by "
+                f"{_figure(calibration['coverage_error'])} from what they should be (ideal 0); rank "
+                f"correlation {_figure(calibration['rank_correlation'])} (chance 0)"
             )
     yield _table(rows)
     sources = sorted({f"`{entry['source']}`" for entry in entries if entry.get("source")})
@@ -312,7 +313,8 @@ def _speed(results):
     yield (
         f"Medians, from image and boxes to keypoints, without flip test, on {environment['cores']} cores of an "
         f"{environment['processor']} ({environment['date']}; `{speed['source']}`, which also says how far "
-        "each format's keypoints are from those of Keras)."
+        "each format's keypoints are from those of Keras). Keras' figures are those from the 33rd run on, when weights "
+        "have become constants."
     )
 
 

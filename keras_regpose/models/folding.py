@@ -45,8 +45,8 @@ def folded(graph: keras.Model) -> keras.Model:
 
 
 def is_linear(layer: keras.layers.Layer) -> bool:
-    """Returns whether a layer is a convolution without an activation."""
-    return isinstance(layer, CONVOLUTIONS) and layer.activation is keras.activations.linear
+    """Returns whether a layer is a convolution without an activation. What subclasses compute is not known."""
+    return type(layer) in CONVOLUTIONS and layer.activation is keras.activations.linear
 
 
 def along_outputs(layer: keras.layers.Layer, values: np.ndarray) -> np.ndarray:

@@ -198,6 +198,11 @@ def users_of(config: dict) -> dict[str, list[str]]:
     return users
 
 
+def repeated_layers(config: dict) -> set[str]:
+    """Returns the layers that are called more than once in a functional model's config."""
+    return {layer["config"]["name"] for layer in config["layers"] if len(layer["inbound_nodes"]) > 1}
+
+
 def without_layers(config: dict, replacements: dict[str, str]) -> dict:
     """Returns a functional model's config without some layers: who took their output takes that of another layer.
 

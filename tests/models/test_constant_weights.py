@@ -1,5 +1,7 @@
 """Constants are faster, and never those of other weights than the model's."""
 
+import concurrent.futures
+
 import keras
 import numpy as np
 import pytest
@@ -92,9 +94,61 @@ def test_weights_of_replicas_are_seen_as_well():
 
 def test_lower_precision_is_rounded_as_the_model_rounds(model):
     half = model.with_dtype("mixed_bfloat16")
-    expected = half.predict_on_batch(CROPS)
-    assert np.abs(expected - model.predict_on_batch(CROPS)).max() > 1e-4
-    np.testing.assert_allclose(run_until_constant(half), expected, rtol=0, atol=5e-6)
+    for network in (half, half.with_skeleton(rp.COCO17)):  # the second one's own policy is float32
+        expected = network.predict_on_batch(CROPS)
+        np.testing.assert_allclose(run_until_constant(network), expected, rtol=0, atol=5e-6)
+    assert np.abs(half.predict_on_batch(CROPS) - model.predict_on_batch(CROPS)).max() > 1e-4
+
+
+def test_weights_that_layers_get_later_are_seen(model):
+    dense = model.get_layer("coordinates")
+    before = run_until_constant(model)
+    dense.enable_lora(2)
+    dense.lora_kernel_b.assign(dense.lora_kernel_b + 0.1)
+    assert np.abs(model(CROPS) - before).max() > 1e-3
+    model.predict_function = None  # Keras itself goes on with the function that it has made before
+    expected = model.predict_on_batch(CROPS)
+    np.testing.assert_array_equal(model.fastest_network.predict_on_batch(CROPS), expected)
+    np.testing.assert_allclose(run_until_constant(model), expected, rtol=0, atol=5e-6)
+
+
+class Halved(keras.layers.Conv2D):
+    """A convolution that computes something else than one."""
+
+    def call(self, inputs):
+        return super().call(inputs) / 2
+
+
+class Unregistered(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs * 2.0
+
+
+def with_layers(*layers):
+    x = inputs = keras.Input((64, 48, 3))
+    for layer in layers:
+        x = layer(x)
+    with keras.saving.custom_object_scope({"Halved": Halved, "Unregistered": Unregistered}):
+        return rp.PoseRegressor(keras.Model(inputs, x), rp.COCO17, (64, 48))
+
+
+def test_layers_of_users_own():
+    """A subclass is not folded, and a network that cannot be made anew runs on as it is."""
+    crops = CROPS[:, :64, :48]
+    halved = with_layers(Halved(8, 3, strides=8), keras.layers.BatchNormalization())
+    unregistered = with_layers(Unregistered(), keras.layers.Conv2D(8, 3, strides=8))
+    for model in (halved, unregistered):
+        expected = model.predict_on_batch(crops)
+        for _ in range(2 * PLAIN_RUNS):
+            np.testing.assert_allclose(model.fastest_network.predict_on_batch(crops), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_threads_share_it(model):
+    expected = model.predict_on_batch(CROPS)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        outputs = list(pool.map(lambda _: model.fastest_network.predict_on_batch(CROPS), range(12)))
+    np.testing.assert_allclose(outputs, [expected] * 12, rtol=0, atol=5e-6)
+    assert model.fastest_network._function is not None
 
 
 def test_estimates_run_through_it(model):
@@ -111,5 +165,8 @@ def test_estimates_run_through_it(model):
 def test_copies_have_their_own(model):
     run_until_constant(model)
     copied = model.with_dtype("float32")
-    assert copied.fastest_network is not model.fastest_network
+    one_assigned(copied)
+    expected = copied.predict_on_batch(CROPS)
+    assert np.abs(expected - model.predict_on_batch(CROPS)).max() > 0.1
+    np.testing.assert_allclose(run_until_constant(copied), expected, rtol=0, atol=5e-6)
     assert model.fastest_network is model.fastest_network
