@@ -12,7 +12,7 @@ import numpy as np
 from keras_regpose.export.sidecar import import_optional
 
 _BATCH = 8  # crops
-QUANTIZED = ("Conv", "Add", "MaxPool", "Clip", "Relu")
+_QUANTIZED = ("Conv", "Add", "MaxPool", "Clip", "Relu")
 
 
 def quantize_onnx(source: Path, target: Path, crops: np.ndarray) -> None:
@@ -24,6 +24,10 @@ def quantize_onnx(source: Path, target: Path, crops: np.ndarray) -> None:
         crops: (N, H, W, 3) uint8 array, RGB.
     """
     quantization = import_optional("onnxruntime.quantization", "An int8 export")
+    graph = import_optional("onnx", "An int8 export").load(source).graph
+    constants = {constant.name for constant in graph.initializer}
+    # Pixels are scaled and shifted in float, and rounded once, when they go into the first convolution.
+    shifts = [node.name for node in graph.node if node.op_type == "Add" and not constants.isdisjoint(node.input)]
 
     class Crops(quantization.CalibrationDataReader):
         def __init__(self):
@@ -42,7 +46,8 @@ def quantize_onnx(source: Path, target: Path, crops: np.ndarray) -> None:
             target,
             Crops(),
             quant_format=quantization.QuantFormat.QDQ,
-            op_types_to_quantize=QUANTIZED,
+            op_types_to_quantize=_QUANTIZED,
+            nodes_to_exclude=shifts,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,

@@ -8,7 +8,7 @@ import threading
 import keras
 import numpy as np
 
-from keras_regpose.models.folding import folded
+from keras_regpose.models.folding import folded, scaled_by_rows
 
 PLAIN_RUNS = 32  # making constants takes seconds: who estimates a few pictures should not wait for it
 _TOLERANCE = 1e-3  # in crop units; float32 rounds to about 1e-6
@@ -83,9 +83,9 @@ def _function_of_constants(model, crops):
     import tensorflow as tf
 
     try:
-        graph = keras.Model(model.inputs[0], model.outputs[0])
-        if model.get_layer("pool").compute_dtype == "float32":  # others would round merged weights in another way
-            graph = folded(graph)
+        # Other types than float32 would round merged weights in another way.
+        rewritten = folded if model.get_layer("pool").compute_dtype == "float32" else scaled_by_rows
+        graph = rewritten(keras.Model(model.inputs[0], model.outputs[0]))
         trained, others = (
             [variable.numpy() for variable in variables]
             for variables in (graph.trainable_variables, graph.non_trainable_variables)

@@ -191,6 +191,16 @@ def test_convolutions_are_merged_with_their_padding_and_normalisation(exported):
     assert "BatchNormalization" not in kinds
 
 
+def test_int8_rounds_pixels_once(exported):
+    import onnx
+
+    nodes = onnx.load(exported("onnx", "int8")[0]).graph.node
+    (scaled,) = (node for node in nodes if node.op_type == "Mul")
+    (shifted,) = (node for node in nodes if scaled.output[0] in node.input)
+    assert shifted.op_type == "Add"
+    assert sum(node.op_type == "QuantizeLinear" for node in nodes[: list(nodes).index(shifted)]) == 0
+
+
 @pytest.mark.slow
 def test_an_export_replaces_the_one_before(small_model, tmp_path):
     other = rp.PoseRegressor("mobilenetv2_0.25", rp.LSP14, input_size=SIZE)

@@ -6,7 +6,7 @@ import pytest
 
 import keras_regpose as rp
 from keras_regpose.export import calibration_crops
-from keras_regpose.models.folding import folded
+from keras_regpose.models.folding import folded, scaled_by_rows
 from keras_regpose.models.graph import graph_with_dtype
 
 
@@ -65,3 +65,28 @@ def test_folding_a_depthwise_convolution_that_makes_several_channels_of_each():
     image = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
     assert len(folded(graph).layers) == 3
     np.testing.assert_allclose(folded(graph)(image), graph(image), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [[-2.1, -2.0, -1.8], 0.5])
+def test_pixels_scaled_by_rows_have_the_same_values(offset):
+    image = keras.Input((6, 5, 3))
+    scaling = keras.layers.Rescaling([0.017, 0.0175, 0.0174], offset)
+    network = keras.Model(image, keras.layers.Conv2D(4, 3)(scaling(scaling(image))))  # and a layer may be called twice
+    rewritten = scaled_by_rows(network)
+    lengths = [len(layer.scale) for layer in rewritten.layers if isinstance(layer, keras.layers.Rescaling)]
+    assert lengths == [15, 15]
+    crops = np.random.default_rng(0).integers(0, 256, (2, 6, 5, 3)).astype(np.uint8)
+    np.testing.assert_allclose(rewritten.predict_on_batch(crops), network.predict_on_batch(crops), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "scaling, shape",
+    [
+        (keras.layers.Rescaling(1 / 255), (6, 5, 3)),  # one number repeats as fast as a row
+        (keras.layers.Rescaling([1.0, 2.0, 3.0]), (None, None, 3)),  # how long a row is, is not known
+        (keras.layers.Rescaling([1.0, 2.0, 3.0]), (3,)),
+    ],
+)
+def test_other_scaling_stays(scaling, shape):
+    image = keras.Input(shape)
+    assert len(scaled_by_rows(keras.Model(image, scaling(image))).layers) == 2
