@@ -3,7 +3,10 @@
 TensorFlow's kernels for CPUs reorder weights at every call, unless they are constants, which they reorder once.
 """
 
+import operator
 import threading
+from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -37,8 +40,9 @@ class ConstantWeights:
         self.skeleton, self.input_size = model.skeleton, model.input_size
         self._model = model
         self._graph = keras.Model(model.inputs, model.outputs)
-        self._variables, self._read = [], None
-        self._weights, self._addresses, self._runs, self._function = [], None, 0, None
+        self._variables, self._values, self._read = [], [], None
+        self._weights, self._addresses, self._runs = [], None, 0
+        self._fast = None
         self._lock = threading.Lock()
 
     def predict_on_batch(self, crops: np.ndarray) -> np.ndarray:
@@ -50,35 +54,62 @@ class ConstantWeights:
         Returns:
             (B, K, 4 or 2) float32 array in crop units, as the model's own `predict_on_batch` returns it.
         """
-        with self._lock:
-            function = self._function_of_now(crops)
-        if function is None:
-            return np.asarray(self._model.predict_on_batch(crops))
-        return function(crops).numpy()
+        output = self._run_with_constants(crops)
+        if output is None:
+            with self._lock:
+                self._count_run(crops)
+            output = self._run_with_constants(crops)
+        return np.asarray(self._model.predict_on_batch(crops)) if output is None else output
 
-    def _function_of_now(self, crops):
-        """Returns the function whose constants are the weights as they are now, or None as long as there is none."""
+    def _run_with_constants(self, crops):
+        """Returns the output, or None where the constants are not the weights as they are now, or not yet made."""
+        fast = self._fast
+        if fast is None or not _same_objects(self._graph.variables, fast.variables):
+            return None
+        output, weights = fast.function(crops)
+        # As long as what was read is held, nothing else is written there: a weight that changed has another address.
+        return output.numpy() if _addresses(weights) == fast.addresses else None
+
+    def _count_run(self, crops):
+        """Counts runs with the same weights, and makes constants of them in time."""
         import tensorflow as tf
 
         variables = self._graph.variables
-        if list(map(id, variables)) != list(map(id, self._variables)):  # layers can get others: LoRA, quantization
-            self._variables, values = variables, [variable.value for variable in variables]
-            self._read = tf.function(lambda: [value.read_value() for value in values])
-        # As long as what was read is held, nothing else is written there: a weight that changed has another address.
+        if not _same_objects(variables, self._variables):  # layers can get others: LoRA, quantization
+            self._variables, self._values = variables, [variable.value for variable in variables]
+            self._read = tf.function(lambda: [value.read_value() for value in self._values])
         weights = self._read()
-        addresses = [np.asarray(weight).__array_interface__["data"][0] for weight in weights]
+        addresses = _addresses(weights)
         if addresses != self._addresses:
-            self._weights, self._addresses, self._runs, self._function = weights, addresses, 0, None
+            self._weights, self._addresses, self._runs, self._fast = weights, addresses, 0, None
         self._runs += 1
         if self._runs == PLAIN_RUNS + 1:
-            self._function = _function_of_constants(self._model, crops)
-        return self._function
+            function = _function_of_constants(self._model, self._values, crops)
+            self._fast = function and _Fast(function, variables, self._weights, addresses)
 
 
-def _function_of_constants(model, crops):
-    """Returns a TensorFlow function from crops to outputs in which the weights are constants.
+class _Fast(NamedTuple):
+    """A function whose constants are a model's weights as long as its variables have the same addresses."""
 
-    None if that cannot be made of the model, or gives other outputs for the crops, as it may with layers of users' own.
+    function: Callable
+    variables: list
+    weights: list
+    addresses: list
+
+
+def _same_objects(first, second):
+    return len(first) == len(second) and all(map(operator.is_, first, second))
+
+
+def _addresses(tensors):
+    return [np.asarray(tensor).__array_interface__["data"][0] for tensor in tensors]
+
+
+def _function_of_constants(model, values, crops):
+    """Returns a TensorFlow function from crops to outputs, for which the weights are constants, and to values read.
+
+    One function does both in less time than two. None if it cannot be made of the model, or gives other outputs for the
+    crops, as it may with layers of users' own.
     """
     import tensorflow as tf
 
@@ -93,11 +124,12 @@ def _function_of_constants(model, crops):
 
         @tf.function(input_signature=[tf.TensorSpec((None, *graph.input_shape[1:]), tf.uint8)], autograph=False)
         def run(crops):
-            constants = ([tf.constant(value) for value in values] for values in (trained, others))
-            return graph.stateless_call(*constants, crops, training=False)[0]
+            constants = ([tf.constant(weight) for weight in weights] for weights in (trained, others))
+            output = graph.stateless_call(*constants, crops, training=False)[0]
+            return output, [value.read_value() for value in values]
 
         function = run.get_concrete_function()
-        output = function(tf.constant(crops)).numpy()
+        output = function(tf.constant(crops))[0].numpy()
     except Exception:
         return None
     expected = np.asarray(model.predict_on_batch(crops))

@@ -27,7 +27,7 @@ def model():
 def run_until_constant(model):
     for _ in range(PLAIN_RUNS + 1):
         output = model.fastest_network.predict_on_batch(CROPS)
-    assert model.fastest_network._function is not None
+    assert model.fastest_network._fast is not None
     return output
 
 
@@ -36,7 +36,7 @@ def test_outputs_stay_the_same(model):
     assert np.ptp(expected[..., 0], axis=0).max() > 1e-3
     for _ in range(PLAIN_RUNS):
         np.testing.assert_array_equal(model.fastest_network.predict_on_batch(CROPS), expected)
-    assert model.fastest_network._function is None
+    assert model.fastest_network._fast is None
     np.testing.assert_allclose(run_until_constant(model), expected, rtol=0, atol=5e-6)
     for count in (1, 2):
         output = model.fastest_network.predict_on_batch(CROPS[:count])
@@ -148,7 +148,7 @@ def test_threads_share_it(model):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         outputs = list(pool.map(lambda _: model.fastest_network.predict_on_batch(CROPS), range(12)))
     np.testing.assert_allclose(outputs, [expected] * 12, rtol=0, atol=5e-6)
-    assert model.fastest_network._function is not None
+    assert model.fastest_network._fast is not None
 
 
 def test_estimates_run_through_it(model):
@@ -156,7 +156,7 @@ def test_estimates_run_through_it(model):
     first = model.estimate(picture)
     for _ in range(PLAIN_RUNS):
         last = model.estimate(picture)
-    assert model.fastest_network._function is not None
+    assert model.fastest_network._fast is not None
     np.testing.assert_allclose(last.keypoints, first.keypoints, rtol=0, atol=1e-3)
     one_assigned(model)
     assert np.abs(model.estimate(picture).keypoints - last.keypoints).max() > 1
