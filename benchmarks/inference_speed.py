@@ -166,13 +166,11 @@ def compare(options, deviations, people):
     result["runtimes"] = {name: importlib.metadata.version(name) for name in RUNTIMES}
     result |= {"threads": options.threads, "clock": "CPU time" if options.threads == 1 else "wall time"}
     result |= {"peer": versions_of_peer(options), "peak_gmacs_per_second": peak(options.threads)}
-    chosen = [(model, TASKS[task]) for model in options.models for task in options.tasks]
     file = result_file(options)
     earlier = json.loads(file.read_text()) if file.exists() else {"environment": {}, "comparisons": []}
     # Rows stand beside each other only where they are of one machine.
     same = earlier["environment"].get("processor") == result["environment"]["processor"]
-    kept = earlier["comparisons"] if same else []
-    result["comparisons"] = [row for row in kept if (row["model"], row["task"]) not in chosen]
+    result["comparisons"] = earlier["comparisons"] if same else []
     for model in options.models:
         gmacs = MODELS[model]
         for task in options.tasks:
@@ -189,6 +187,8 @@ def compare(options, deviations, people):
                     times[variant].append(side.measure(variant=variant, turn=turn, **slices))
             ours.close()
             peer.close()
+            measured = model, TASKS[task]
+            result["comparisons"] = [row for row in result["comparisons"] if (row["model"], row["task"]) != measured]
             for variant, turns in times.items():
                 if not turns:
                     continue
@@ -216,10 +216,9 @@ def compare(options, deviations, people):
                 )
             file.write_text(json.dumps(result, indent=1) + "\n")
             plot(result, file.with_suffix(".png"))
-            for row in result["comparisons"][-len(VARIANTS) :]:
-                print(
-                    row["model"], row["task"], row["label"], row["ms_per_person"], row["ratios_to_mmpose"], flush=True
-                )
+            for row in result["comparisons"]:
+                if (row["model"], row["task"]) == measured:
+                    print(*measured, row["label"], row["ms_per_person"], row["ratios_to_mmpose"], flush=True)
 
 
 def plot(result, path):
@@ -231,10 +230,10 @@ def plot(result, path):
     models = list(dict.fromkeys(row["model"] for row in result["comparisons"]))
     figure, axes = plt.subplots(1, len(models), figsize=(7 * len(models), 5), squeeze=False, layout="constrained")
     for axis, model in zip(axes[0], models, strict=True):
-        rows = [
-            _row(result, model, TASKS["8"], variant) or _row(result, model, TASKS["1"], variant) for variant in VARIANTS
-        ]
-        rows = [row for row in rows if row][::-1]
+        of_tasks = (
+            [_row(result, model, TASKS[task], variant) for task in ("8", "1", "folder")] for variant in VARIANTS
+        )
+        rows = [next(filter(None, rows)) for rows in of_tasks if any(rows)][::-1]
         colors = ["#E69F00" if row["variant"] == "MMPose" else "#56B4E9" for row in rows]
         speeds = [1e3 / row["ms_per_person"] for row in rows]
         axis.barh([row["label"] for row in rows], speeds, color=colors)
