@@ -76,8 +76,9 @@ class ConstantWeights:
 
         variables = self._graph.variables
         if not _same_objects(variables, self._variables):  # layers can get others: LoRA, quantization
-            self._variables, self._values = variables, [variable.value for variable in variables]
-            self._read = tf.function(lambda: [value.read_value() for value in self._values])
+            values = [variable.value for variable in variables]
+            self._variables, self._values = variables, values
+            self._read = tf.function(lambda: [value.read_value() for value in values])
         weights = self._read()
         addresses = _addresses(weights)
         if addresses != self._addresses:

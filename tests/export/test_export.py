@@ -198,7 +198,7 @@ def test_int8_rounds_pixels_once(exported):
     (scaled,) = (node for node in nodes if node.op_type == "Mul")
     (shifted,) = (node for node in nodes if scaled.output[0] in node.input)
     assert shifted.op_type == "Add"
-    assert sum(node.op_type == "QuantizeLinear" for node in nodes[: list(nodes).index(shifted)]) == 0
+    assert not any(node.op_type == "QuantizeLinear" for node in nodes[: list(nodes).index(shifted)])
 
 
 @pytest.mark.slow
