@@ -139,7 +139,7 @@ NAMES |= {"AR .5": "AR50", "AR .75": "AR75", "AR (M)": "ARM", "AR (L)": "ARL"}
 
 def compare(row, options):
     import keras_regpose as rp
-    from keras_regpose.inference.evaluation import predict_samples, score_predictions
+    from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
 
     sets = {
         name: [str(options.data / path) if path else None for path in paths]

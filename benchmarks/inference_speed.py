@@ -85,7 +85,7 @@ def make_exports(options):
 
     import keras_regpose as rp
     from keras_regpose.convert import from_mmpose
-    from keras_regpose.data.folders import open_dataset
+    from keras_regpose.datasets import open_dataset
     from keras_regpose.export import Deviation, calibration_crops
 
     rows, deviations = json.loads((Path(options.golden) / "models.json").read_text()), {}
@@ -115,7 +115,7 @@ def make_exports(options):
 
 def list_people(options, target, count=1000):
     """Writes the folder's pictures and boxes: those of COCO-mini, again and again up to so many people."""
-    from keras_regpose.data.folders import open_dataset
+    from keras_regpose.datasets import open_dataset
 
     pictures = {}
     for split in ("val", "train"):

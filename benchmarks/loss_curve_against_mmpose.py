@@ -19,7 +19,7 @@ import numpy as np
 from environment import environment
 
 import keras_regpose as rp
-from keras_regpose.data.folders import open_dataset
+from keras_regpose.datasets import open_dataset
 from keras_regpose.training import Recipe
 from keras_regpose.training.optimizer import make_optimizer, make_schedule
 

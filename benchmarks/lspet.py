@@ -21,9 +21,9 @@ from environment import environment
 
 import keras_regpose as rp
 from keras_regpose import geometry
-from keras_regpose.inference.calibration import calibrate_predictions
+from keras_regpose.evaluation.calibration import calibrate_predictions
+from keras_regpose.evaluation.evaluate import gather, predict_samples, score_predictions
 from keras_regpose.inference.draw import prediction_sheet, save_picture
-from keras_regpose.inference.evaluation import gather, predict_samples, score_predictions
 from keras_regpose.metrics import box_size, pck, torso_size
 
 matplotlib.use("Agg")

@@ -32,7 +32,7 @@ def measure(folder, backbone, batch, cache_gb, start):
     import keras
 
     import keras_regpose as rp
-    from keras_regpose.data.folders import open_dataset
+    from keras_regpose.datasets import open_dataset
 
     def report(stage):
         row = {"stage": stage, "seconds": round(time.time() - start, 1)}

@@ -12,10 +12,10 @@ import keras
 from environment import environment
 
 import keras_regpose as rp
-from keras_regpose.data.crop_loader import CropLoader
-from keras_regpose.data.folders import open_dataset
+from keras_regpose.data.crops import CropLoader
 from keras_regpose.data.subset import Subset
-from keras_regpose.inference.evaluation import evaluate
+from keras_regpose.datasets import open_dataset
+from keras_regpose.evaluation.evaluate import evaluate
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--data", default="../shared/data/coco_mini")

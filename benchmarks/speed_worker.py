@@ -47,7 +47,7 @@ def keras_task(name, options):
     import tensorflow as tf
 
     import keras_regpose as rp
-    from keras_regpose.data.folders import open_dataset
+    from keras_regpose.datasets import open_dataset
 
     kind, _, detail = name.partition(":")
     people = open_dataset("coco", options.coco, "train")

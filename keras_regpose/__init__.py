@@ -7,13 +7,13 @@ _PUBLIC = {
     "COCO17": "keras_regpose.skeleton",
     "LSP14": "keras_regpose.skeleton",
     "MPII16": "keras_regpose.skeleton",
-    "PoseRegressor": "keras_regpose.models.regressor",
-    "Poses": "keras_regpose.inference.result",
+    "PoseRegressor": "keras_regpose.regressor",
+    "Poses": "keras_regpose.inference.poses",
     "Skeleton": "keras_regpose.skeleton",
-    "from_preset": "keras_regpose.hub.loader",
-    "list_presets": "keras_regpose.hub.presets",
+    "from_preset": "keras_regpose.presets",
+    "list_presets": "keras_regpose.zoo",
     "load_exported": "keras_regpose.export.runtime",
-    "preset_info": "keras_regpose.hub.presets",
+    "preset_info": "keras_regpose.zoo",
 }
 _PACKAGES = ("convert", "data", "export", "hub", "losses", "metrics", "models", "training")
 

@@ -6,11 +6,11 @@ import logging
 import os
 import sys
 
-from keras_regpose.commands import convert, demo, evaluate, export, predict, publish, train, zoo
+from keras_regpose.commands import convert, demo, evaluate, export, predict, publish, train
 from keras_regpose.commands import list as list_command
 from keras_regpose.commands.shared import add_command
 
-COMMANDS = (demo, list_command, predict, train, evaluate, convert, export, publish, zoo)
+COMMANDS = (demo, list_command, predict, train, evaluate, convert, export, publish)
 
 
 def main(arguments: list[str] | None = None) -> int:

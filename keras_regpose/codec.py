@@ -6,6 +6,8 @@ Source: `RegressionLabel` and `flip_coordinates` of MMPose 1.3.2.
 
 import numpy as np
 
+METHODS = ("rle", "deeppose")
+
 
 def encode(
     keypoints: np.ndarray, visible: np.ndarray, input_size: tuple[int, int], outside: bool = False

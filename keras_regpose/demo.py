@@ -3,7 +3,16 @@
 import time
 from pathlib import Path
 
+import keras
+
+from keras_regpose.data.augment import Augmentation
+from keras_regpose.drawn.people import Synthetic
+from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
+from keras_regpose.evaluation.sheets import prediction_sheet
+from keras_regpose.inference.draw import save_picture
+from keras_regpose.presets import from_preset
 from keras_regpose.skeleton import COCO17
+from keras_regpose.training import device_scope, train
 
 BUNDLED_PRESET = "mobilenetv2_rle_lspet"
 
@@ -19,8 +28,6 @@ def show_photograph(image: str, output: Path, boxes=None):
     Returns:
         `Poses`.
     """
-    from keras_regpose.hub.loader import from_preset
-
     people = from_preset(BUNDLED_PRESET).estimate(image, boxes=boxes, flip_test=True)
     people.save(output / "photograph.png")
     people.save(output / "photograph.json")
@@ -39,14 +46,6 @@ def run_demo(output: Path, people: int = 1600, epochs: int = 9) -> dict:
     Returns:
         dict with the figures before and after: AP in [0, 1] and PCK at 0.2 torso lengths in [0, 1].
     """
-    import keras
-
-    from keras_regpose.data import Augmentation, Synthetic
-    from keras_regpose.hub.loader import from_preset
-    from keras_regpose.inference.draw import prediction_sheet, save_picture
-    from keras_regpose.inference.evaluation import predict_samples
-    from keras_regpose.training import device_scope, train
-
     start = time.monotonic()
     keras.utils.set_random_seed(0)
     output.mkdir(parents=True, exist_ok=True)
@@ -84,8 +83,6 @@ def run_demo(output: Path, people: int = 1600, epochs: int = 9) -> dict:
 
 
 def _figures(model, samples):
-    from keras_regpose.inference.evaluation import predict_samples, score_predictions
-
     predictions = predict_samples(model, samples)
     average_precision = score_predictions(predictions, samples, model.skeleton, annotations=samples.annotations)["AP"]
     correct = score_predictions(predictions, samples, model.skeleton)["Mean"]

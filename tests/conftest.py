@@ -8,6 +8,7 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
+pytest_plugins = ["hub_fixtures"]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

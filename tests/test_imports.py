@@ -1,6 +1,7 @@
-"""What imports what: the package stays light, and its parts know each other in one direction only."""
+"""What imports what: the parts of the package stand on floors and know only those below; the package stays light."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,65 +13,199 @@ import keras_regpose
 PACKAGE = Path(keras_regpose.__file__).parent
 HEAVY = "tensorflow keras cv2 keras_cv tensorflow_probability tf_keras pycocotools scipy matplotlib".split()
 
-# part of the package: the parts that it may import
-FIRST = {"skeleton", "geometry", "codec"}
-ALLOWED = {
-    "skeleton": set(),
-    "geometry": set(),
-    "codec": set(),
-    "data": FIRST,
-    "metrics": {"skeleton"},
-    "losses": set(),
-    "models": {"skeleton", "losses", "inference", "hub", "training", "export"},  # the last four inside methods only
-    "inference": FIRST | {"data", "metrics"},
-    "training": FIRST | {"data", "models", "convert", "inference", "hub"},  # the last three inside functions only
-    "convert": {"skeleton", "models", "losses", "hub"},
-    # The last three inside functions only: convert knows the table of presets, and the zoo's build evaluates.
-    "hub": {"skeleton", "models", "convert", "data", "inference"},
-    "export": FIRST | {"data", "inference"},
-}
-AT_THE_TOP_ONLY_FROM = {
-    "models": {"skeleton", "losses"},
-    "training": FIRST | {"data", "models"},
-    "hub": {"skeleton", "models"},
-}
+# The floors, the lowest first. A part is a file or a folder of the package; it imports parts of lower floors only.
+FLOORS = [
+    ("files", "skeleton", "geometry", "codec", "images", "schedules"),
+    ("zoo", "data", "losses", "models"),
+    ("drawn",),
+    ("datasets", "inference"),
+    ("evaluation", "export", "hub"),
+    ("metrics",),
+    ("regressor",),
+    ("convert",),
+    ("presets",),
+    ("training",),
+    ("demo",),
+    ("commands",),
+    ("cli",),
+]
+FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+# Where parts of the package may be imported inside of functions, apart from an `__init__` that forwards names: so that
+# the command line starts quickly.
+LATE_IMPORTS = ("cli", "commands")
 
 
-def modules():
-    return sorted(PACKAGE.rglob("*.py"))
+def name_of(path, package):
+    """Returns a file's name as a module, such as `data.coco`, and `data` for `data/__init__.py`."""
+    parts = path.relative_to(package).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(tree):
+def own_imports(tree, is_init):
+    """Yields (module, name or None, whether it is late, line) of our own imports, without the package's name."""
+    at_the_top = set(map(id, tree.body))
     for node in ast.walk(tree):
+        late = id(node) not in at_the_top
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield "relative import", None, late, node.lineno
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "keras_regpose":
+            for alias in node.names:
+                yield node.module.partition(".")[2], alias.name, late, node.lineno
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "keras_regpose":
+                    yield alias.name.partition(".")[2] or "the whole package", None, late, node.lineno
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            if "keras_regpose" in ast.unparse(node) and not is_init:
+                yield "import_module", None, late, node.lineno
+
+
+def read(package):
+    """Returns {module: (path, imports)}, the imports followed through the names that an `__init__` forwards."""
+    trees = {name_of(path, package): (path, ast.parse(path.read_text("utf-8"))) for path in package.rglob("*.py")}
+    forwards = {}
+    for module, (path, tree) in trees.items():
+        is_init = path.name == "__init__.py"
+        if is_init or module == "metrics":
+            for target, name, _, _ in own_imports(tree, is_init):
+                forwards[module, name] = f"{target}.{name}" if f"{target}.{name}" in trees else target
+    assigned = (node for node in trees[""][1].body if isinstance(node, ast.Assign))
+    public = next(node.value for node in assigned if node.targets[0].id == "_PUBLIC")
+    for name, target in ast.literal_eval(public).items():
+        forwards["", name] = target.partition(".")[2]
+
+    def follow(module, name):
+        if name is not None and f"{module}.{name}".lstrip(".") in trees:
+            return f"{module}.{name}".lstrip(".")
+        return follow(forwards[module, name], name) if (module, name) in forwards else module
+
+    found = {}
+    for module, (path, tree) in trees.items():
+        imports = own_imports(tree, path.name == "__init__.py")
+        found[module] = (path, [(follow(target, name), late, line) for target, name, late, line in imports])
+    return found
+
+
+def violations(package):
+    """Returns a sentence for each import that does not go down."""
+    found = []
+    for module, (path, imports) in sorted(read(package).items()):
+        part = module.split(".")[0]
+        is_init = path.name == "__init__.py"
+        if part == "":
+            continue  # what it forwards counts for the floor of the file it comes from
+        for target, late, line in imports:
+            where = f"{path.relative_to(package)}:{line} imports {target}"
+            other = target.split(".")[0]
+            if other not in FLOOR_OF:
+                found.append(f"{where}, which names no part of the package")
+            elif late and is_init:
+                continue  # forwarded
+            elif other != part and FLOOR_OF[other] >= FLOOR_OF[part]:
+                found.append(f"{where}, which is not on a lower floor")
+            elif late and part not in LATE_IMPORTS:
+                found.append(f"{where} inside of a function or a condition")
+    return found
+
+
+def circles(package):
+    """Returns the files that reach themselves by imports, as sorted module names."""
+    edges = {}
+    for module, (path, imports) in read(package).items():
+        is_init = path.name == "__init__.py"
+        edges[module] = {target for target, late, _ in imports if not (is_init and late)}
+
+    def reached(start):
+        seen, waiting = set(), [start]
+        while waiting:
+            for target in edges.get(waiting.pop(), ()):
+                if target not in seen:
+                    seen.add(target)
+                    waiting.append(target)
+        return seen
+
+    return sorted(module for module in edges if module in reached(module))
+
+
+def test_every_part_has_a_floor():
+    parts = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert parts - {"__init__"} == set(FLOOR_OF)
+
+
+def test_imports_go_down():
+    assert violations(PACKAGE) == []
+
+
+def test_no_file_imports_itself_by_a_circle():
+    assert circles(PACKAGE) == []
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    target = tmp_path_factory.mktemp("copy") / "keras_regpose"
+    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__", "*.h5", "rows"))
+    return target
+
+
+PLANTED = {
+    "at the top": "from keras_regpose.{up} import anything\n",
+    "inside of a function": "def _planted():\n    from keras_regpose.{up} import anything\n",
+    "by a public name": "from keras_regpose import {public}\n",
+    "by name": "import importlib\nimportlib.import_module('keras_regpose.{up}')\n",
+    "as a whole": "import keras_regpose\n",
+    "relatively": "from . import anything\n",
+}
+
+
+@pytest.mark.parametrize("way", PLANTED)
+@pytest.mark.parametrize("part", [part for parts in FLOORS[:-1] for part in parts])
+def test_an_upward_import_is_refused_in_every_part(part, way, copied):
+    file = copied / f"{part}.py"
+    file = file if file.is_file() else sorted(path for path in (copied / part).glob("*.py") if path.stem[0] != "_")[0]
+    higher = FLOORS[FLOOR_OF[part] + 1][0]
+    public = next(
+        (name for name in ("train", "from_preset", "PoseRegressor") if FLOOR_OF[part] < _floor_of_public(name)), None
+    )
+    if public is None and way == "by a public name":
+        pytest.skip("no public name comes from a higher floor")
+    before = file.read_text("utf-8")
+    try:
+        file.write_text(before + "\n\n" + PLANTED[way].format(up=higher, public=public), "utf-8")
+        found = violations(copied)
+    finally:
+        file.write_text(before, "utf-8")
+    assert any(sentence.startswith(str(file.relative_to(copied))) for sentence in found)
+
+
+def _floor_of_public(name):
+    target = keras_regpose._PUBLIC.get(name)
+    return -1 if target is None else FLOOR_OF[target.split(".")[1]]
+
+
+def test_a_planted_circle_is_found(copied):
+    file = copied / "data" / "sample.py"
+    before = file.read_text("utf-8")
+    try:
+        file.write_text(before + "\n\nfrom keras_regpose.data.coco import Coco  # noqa\n", "utf-8")
+        assert {"data.coco", "data.sample"} <= set(circles(copied))
+    finally:
+        file.write_text(before, "utf-8")
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_who_knows_heavy_packages(path):
+    names = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node) for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            yield node.module, node
-            yield from ((f"{node.module}.{alias.name}", node) for alias in node.names)
-
-
-def parts_of(names):
-    return {name.split(".")[1] for name in names if name.startswith("keras_regpose.")}
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_one_way(path):
-    relative = path.relative_to(PACKAGE)
-    part = relative.parts[0].removesuffix(".py")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = [name for name, _ in imported(tree)]
+            names.append(node.module or "")
+    relative = path.relative_to(PACKAGE).as_posix()
     assert not [name for name in names if name.startswith("keras.src")]
-    if "tensorflow_probability" in " ".join(names):
-        assert str(relative) == "losses/flow.py"
-    if "keras_cv" in {name.split(".")[0] for name in names}:
-        assert str(relative) == "models/keras_cv_backbones.py"
-    if part not in ALLOWED:
-        assert part in ("__init__", "cli", "commands", "demo")
-        return
-    assert parts_of(names) - {part} <= ALLOWED[part] | set(keras_regpose.__all__)
-    if part in AT_THE_TOP_ONLY_FROM:
-        at_the_top = [name for name, node in imported(tree) if node in tree.body]
-        assert parts_of(at_the_top) - {part} <= AT_THE_TOP_ONLY_FROM[part]
+    if any(name.startswith("tensorflow_probability") for name in names):
+        assert relative == "losses/flow.py"
+    if any(name.split(".")[0] == "keras_cv" for name in names):
+        assert relative == "models/keras_cv.py"
 
 
 def loaded_after(script, names):
@@ -81,6 +216,11 @@ def loaded_after(script, names):
 
 def test_importing_the_package_imports_nothing_heavy():
     assert loaded_after("import keras_regpose", HEAVY) == []
+
+
+def test_reading_data_and_opening_exports_need_no_keras():
+    script = "import keras_regpose as rp; rp.load_exported, rp.data.Coco, rp.data.Synthetic, rp.metrics.pck, rp.Poses"
+    assert loaded_after(script, ["keras", "tensorflow"]) == []
 
 
 def test_loading_and_predicting_need_neither_tfp_nor_keras_cv(tmp_path):

@@ -15,14 +15,14 @@ def setuptools_table():
 
 def test_every_subpackage_is_listed(setuptools_table):
     found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "keras_regpose").rglob("__init__.py")}
-    assert set(setuptools_table["packages"]) == found | {"keras_regpose.zoo"}
+    assert set(setuptools_table["packages"]) == found | {"keras_regpose.rows"}
 
 
 def test_the_zoo_is_part_of_the_package(setuptools_table):
-    assert setuptools_table["package-dir"]["keras_regpose.zoo"] == "zoo"
+    assert setuptools_table["package-dir"]["keras_regpose.rows"] == "zoo"
     travelling = {
         path
-        for pattern in setuptools_table["package-data"]["keras_regpose.zoo"]
+        for pattern in setuptools_table["package-data"]["keras_regpose.rows"]
         for path in (ROOT / "zoo").glob(pattern)
     }
     assert set((ROOT / "zoo").glob("*/recipe.toml")) <= travelling

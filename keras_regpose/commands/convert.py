@@ -17,8 +17,9 @@ def add(command):
 
 def run(options):
     from keras_regpose.convert import from_mmpose
-    from keras_regpose.hub.preset_files import save_preset, sha256
-    from keras_regpose.hub.presets import preset_info
+    from keras_regpose.files import sha256
+    from keras_regpose.hub.preset_files import save_preset
+    from keras_regpose.zoo import preset_info
 
     model = from_mmpose(options.checkpoint, options.preset)
     info, facts = preset_info(options.preset), {}

@@ -30,9 +30,9 @@ def add(command):
 
 
 def run(options):
-    from keras_regpose.hub.loader import from_preset
-    from keras_regpose.inference.calibration import calibrate_predictions, plot_calibration, require_matplotlib
-    from keras_regpose.inference.evaluation import predict_samples, score_predictions
+    from keras_regpose.evaluation.calibration import calibrate_predictions, plot_calibration, require_matplotlib
+    from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
+    from keras_regpose.presets import from_preset
 
     if options.calibration:
         require_matplotlib()
@@ -65,12 +65,13 @@ def run(options):
         plot_calibration(calibration, options.calibration)
         ellipse_scale = calibration.factor  # so that the ellipses show how far off the keypoints are
     if options.pictures:
-        from keras_regpose.inference.draw import prediction_sheet, save_picture
+        from keras_regpose.evaluation.sheets import prediction_sheet
+        from keras_regpose.inference.draw import save_picture
 
         sheet = prediction_sheet(predictions, samples, model.skeleton, ellipse_scale=ellipse_scale)
         save_picture(options.pictures, sheet)
     if options.recalibrated:
-        from keras_regpose.inference.recalibration import recalibrate
+        from keras_regpose.training.recalibrate import recalibrate
 
         recalibrate(model, predictions, samples)
         model.save_to_preset(options.recalibrated)

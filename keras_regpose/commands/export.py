@@ -5,7 +5,7 @@ from keras_regpose.commands.shared import positive
 
 def add(command):
     """Adds the command to the parser."""
-    from keras_regpose.data.folders import DATASETS
+    from keras_regpose.datasets import DATASETS
 
     sub = command(
         "export",
@@ -29,9 +29,9 @@ def add(command):
 
 
 def run(options):
-    from keras_regpose.data.folders import open_dataset
+    from keras_regpose.datasets import open_dataset
     from keras_regpose.export import calibration_crops
-    from keras_regpose.hub.loader import from_preset
+    from keras_regpose.presets import from_preset
 
     model = from_preset(options.preset)
     calibration = None

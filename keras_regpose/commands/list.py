@@ -8,6 +8,6 @@ def add(command):
 
 
 def run(options):
-    from keras_regpose.hub.presets import preset_table
+    from keras_regpose.zoo import preset_table
 
     print(preset_table(markdown=options.markdown))

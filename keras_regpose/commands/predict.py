@@ -45,10 +45,10 @@ def add(command):
 
 
 def run(options):
-    from keras_regpose.hub.loader import from_preset
     from keras_regpose.inference.boxes import box_finder
     from keras_regpose.inference.estimator import estimate_frames
     from keras_regpose.inference.sources import Video
+    from keras_regpose.presets import from_preset
 
     find_boxes = box_finder(options.boxes or options.box, "stream")
     model = from_preset(options.preset)

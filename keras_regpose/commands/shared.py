@@ -43,7 +43,7 @@ def box(text):
 
 
 def add_data_options(sub, dataset_required=True):
-    from keras_regpose.data.folders import DATASETS
+    from keras_regpose.datasets import DATASETS
 
     sub.add_argument("--dataset", choices=DATASETS, required=dataset_required, help="layout of the data")
     sub.add_argument("--data", help="folder of the data")
@@ -53,8 +53,8 @@ def add_data_options(sub, dataset_required=True):
 
 
 def open_samples(options, split, boxes=None):
-    from keras_regpose.data.folders import open_dataset
     from keras_regpose.data.subset import Subset
+    from keras_regpose.datasets import open_dataset
 
     if boxes and options.limit:
         raise ValueError("--limit counts annotated people and cannot be combined with --boxes")

@@ -65,8 +65,8 @@ def add(command):
 def run(options):
     import keras
 
-    from keras_regpose.hub.loader import from_preset
-    from keras_regpose.models.graph import unfreeze
+    from keras_regpose.models.rewrite import unfreeze
+    from keras_regpose.presets import from_preset
     from keras_regpose.training import device_scope, join_hosts, starting_model, this_host, train
 
     recipe = _recipe(options)

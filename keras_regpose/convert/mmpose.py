@@ -7,9 +7,9 @@ import numpy as np
 from keras_regpose.convert.pth import read_checkpoint, verify_checksum
 from keras_regpose.convert.restricted_pickle import CheckpointError
 from keras_regpose.convert.weights import Target, assign_tensors, backbone_targets, whole
-from keras_regpose.hub.presets import preset_info
-from keras_regpose.models.regressor import PoseRegressor
+from keras_regpose.regressor import PoseRegressor
 from keras_regpose.skeleton import SKELETONS
+from keras_regpose.zoo import preset_info
 
 # Buffers of MMPose's flow, which never change: what they say is in the structure of ours.
 _FLOW = "head.loss_module.flow_model"

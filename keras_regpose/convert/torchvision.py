@@ -5,7 +5,7 @@ import os
 from keras_regpose.convert.mmpose import read_state_dict, without_counters
 from keras_regpose.convert.weights import assign_tensors, backbone_targets
 from keras_regpose.models.mobilenet_v2 import STAGES
-from keras_regpose.models.regressor import PoseRegressor
+from keras_regpose.regressor import PoseRegressor
 
 _CLASSIFIERS = ("fc.", "classifier.")
 

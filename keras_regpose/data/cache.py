@@ -16,7 +16,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from keras_regpose.data.images import read_image
+from keras_regpose.images import read_image
 
 _log = logging.getLogger(__name__)
 

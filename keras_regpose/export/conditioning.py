@@ -13,8 +13,15 @@ activations share what there is to gain.
 import keras
 import numpy as np
 
-from keras_regpose.models.folding import CONVOLUTIONS, along_outputs, folded, is_linear
-from keras_regpose.models.graph import repeated_layers, sources_of, users_of
+from keras_regpose.models.rewrite import (
+    CONVOLUTIONS,
+    along_outputs,
+    folded,
+    is_linear,
+    repeated_layers,
+    sources_of,
+    users_of,
+)
 
 _MEASURED = 32  # crops
 _AT_ONCE = 4  # all activations of so many crops fit in memory

@@ -10,14 +10,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from keras_regpose import geometry
-from keras_regpose.data.images import read_image
-from keras_regpose.data.synthetic import Synthetic
+from keras_regpose.drawn.people import Synthetic
+from keras_regpose.export.conditioning import conditioned
 from keras_regpose.export.quantize import quantize_onnx
 from keras_regpose.export.runtime import load_exported
 from keras_regpose.export.sidecar import Description, Deviation, import_optional, sidecar_path, write_sidecar
+from keras_regpose.images import read_image
+from keras_regpose.models.rewrite import folded, graph_with_dtype
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "tf_saved_model": ""}
 PRECISIONS = {
@@ -47,8 +50,6 @@ def export_model(
     """Writes a model as a file that runs without Keras; see `PoseRegressor.export`, which calls this."""
     path = Path(path)
     format = _check_format(path, format, precision)
-    from keras_regpose.models.graph import graph_with_dtype  # here, because running an export needs no Keras
-
     graph = graph_with_dtype(model.to_keras(), "float32")
     height, width = model.input_size
     if calibration is not None or precision == "int8":
@@ -72,9 +73,6 @@ def export_model(
             _WRITERS[format](_frozen(graph), draft, precision, calibration)
             parts = sorted(file for file in temporary.rglob("*") if file.is_file() and file != sidecar_path(draft))
             return parts, write_sidecar(draft, description, exact, parts, {}), load_exported(draft)
-
-        from keras_regpose.export.conditioning import conditioned  # needs Keras
-        from keras_regpose.models.folding import folded
 
         if precision in _CONDITIONED:
             crops = compared if calibration is None else calibration
@@ -138,8 +136,6 @@ def _check_format(path, format, precision):
         raise ValueError(
             f"precision must be one of {', '.join(PRECISIONS[format])} for {format}. Received: {precision!r}"
         )
-    import keras  # here, because running an export needs none
-
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             f"Models are exported with the TensorFlow backend: set KERAS_BACKEND=tensorflow. "
@@ -189,8 +185,6 @@ def _corrected(prepared, graph, fast, crops):
     Source: Data-Free Quantization Through Weight Equalization and Bias Correction (Nagel et al., 2019), section 4.2,
     measured on crops and for the outputs alone.
     """
-    import keras
-
     differences = []
     for start in range(0, len(crops), _COMPARED):
         part = crops[start : start + _COMPARED]
@@ -213,7 +207,6 @@ def _before_sigmoid(output):
 
 def _frozen(graph):
     """Returns a TensorFlow function with constants for weights, from `image` to `keypoints` (and `sigmas`)."""
-    import keras
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_regpose.export.sidecar import import_optional, read_sidecar
+from keras_regpose.inference.estimator import estimate
 from keras_regpose.skeleton import Skeleton
 
 _OPENVINO_PRECISION = {"float32": "f32", "int8": "f32", "bfloat16": "bf16"}
@@ -109,8 +110,6 @@ class ExportedPoseRegressor:
 
     def estimate(self, source, boxes=None, **options):
         """Estimates the poses of the people in an image; see `PoseRegressor.estimate`, whose options it takes."""
-        from keras_regpose.inference.estimator import estimate
-
         return estimate(self, source, boxes, **options)
 
 

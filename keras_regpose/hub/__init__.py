@@ -1,5 +1,5 @@
-"""The zoo: the table of presets, and where their weights come from."""
+"""How weights travel: preset directories, downloads, model cards, publishing."""
 
-from keras_regpose.hub.presets import list_presets, preset_info, preset_table
+from keras_regpose.zoo import list_presets, preset_info, preset_table
 
 __all__ = ["list_presets", "preset_info", "preset_table"]

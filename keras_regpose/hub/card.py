@@ -6,9 +6,19 @@ from pathlib import Path
 
 from keras_regpose.hub.citations import DATA, DEEPPOSE, MMPOSE, RLE, STARTS, TERMS
 from keras_regpose.hub.preset_files import read_description
-from keras_regpose.hub.presets import HEADLINE_METRICS, ORGANISATION, list_presets, preset_info
-from keras_regpose.hub.zoo_files import PICTURE, RESULTS, picture_of, read_recipe, read_results, zoo_folder
 from keras_regpose.skeleton import SKELETONS, Skeleton
+from keras_regpose.zoo import (
+    HEADLINE_METRICS,
+    ORGANISATION,
+    PICTURE,
+    RESULTS,
+    list_presets,
+    picture_of,
+    preset_info,
+    read_recipe,
+    read_results,
+    zoo_folder,
+)
 
 _SOURCES = "https://github.com/open-mmlab/mmpose/blob/v1.3.2/"
 # What a figure is, by the beginning of its name.

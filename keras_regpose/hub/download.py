@@ -18,15 +18,13 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from keras_regpose.files import disk_full, is_disk_full, sha256
 from keras_regpose.hub.preset_files import (
     PRESET_FILES,
     NewerFormatError,
     PresetError,
     damaged_files,
-    disk_full,
-    is_disk_full,
     read_description,
-    sha256,
 )
 
 _TIMEOUT = 4  # Seconds without a byte after which a server is taken for dead, or a download for cut.

@@ -7,8 +7,6 @@ SHA-256 of the other files, and `flow.weights.h5` holds the density learned by t
 A preset may come from a stranger: nothing in it is executed, and no file beside it is opened.
 """
 
-import errno
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +17,8 @@ import h5py
 import keras
 import numpy as np
 
-from keras_regpose.models.regressor import METHODS, PoseRegressor
+from keras_regpose.codec import METHODS
+from keras_regpose.files import disk_full, is_disk_full, sha256
 from keras_regpose.skeleton import Skeleton
 
 FORMAT = 1
@@ -38,7 +37,7 @@ class NewerFormatError(PresetError):
     """A preset directory was written by a newer version of this package."""
 
 
-def save_preset(model: PoseRegressor, directory: str | os.PathLike, half_precision: bool = False, **facts) -> None:
+def save_preset(model, directory: str | os.PathLike, half_precision: bool = False, **facts) -> None:
     """Writes a model as a preset directory, beside its target first and then renamed into place.
 
     Args:
@@ -59,7 +58,7 @@ def save_preset(model: PoseRegressor, directory: str | os.PathLike, half_precisi
     try:
         keras.saving.save_model(model.to_keras(), temporary, zipped=False)
         if model.flow is not None:
-            _flow_model(model.flow).save_weights(temporary / FLOW_FILE)
+            flow_model(model.flow).save_weights(temporary / FLOW_FILE)
         if half_precision:
             for file in temporary.glob("*.weights.h5"):
                 _store_half_precision(file)
@@ -86,48 +85,6 @@ def save_preset(model: PoseRegressor, directory: str | os.PathLike, half_precisi
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def load_preset(directory: str | os.PathLike, load_weights: bool = True, verify: bool = True) -> PoseRegressor:
-    """Reads a preset directory.
-
-    Args:
-        directory: str or path.
-        load_weights: bool. False leaves the weights random.
-        verify: bool. Whether the files are compared with the checksums in `preset.json`, where it has them.
-
-    Returns:
-        `PoseRegressor`.
-
-    Raises:
-        FileNotFoundError: If there is no preset there.
-        PresetError: If it is incomplete, damaged, of a newer format, or holds code.
-    """
-    directory = Path(directory)
-    description = read_description(directory)
-    if verify:
-        verify_checksums(directory, description)
-    skeleton, method = Skeleton.from_dict(description["skeleton"]), description["method"]
-    try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        _refuse_code(config, directory)
-        if not load_weights:
-            graph = keras.saving.deserialize_keras_object(config, safe_mode=True)
-            return PoseRegressor.from_keras(graph, skeleton, method)
-        for name in ("model.weights.h5", FLOW_FILE) if method == "rle" else ("model.weights.h5",):
-            _check_weights(directory / name)
-        graph = keras.saving.load_model(directory, compile=False, safe_mode=True)
-        model = PoseRegressor.from_keras(graph, skeleton, method)
-        if model.flow is not None:
-            _flow_model(model.flow).load_weights(directory / FLOW_FILE)
-            # It is 0 where training kept the flow out till the best epoch; plain `fit` would never let it in.
-            model.flow.strength.assign(1.0)
-    except PresetError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PresetError(f"{directory} is damaged ({reason}). Download or save the preset again") from error
-    return model
 
 
 def read_description(directory: str | os.PathLike) -> dict:
@@ -196,38 +153,16 @@ def verify_checksums(directory: str | os.PathLike, description: dict) -> None:
         )
 
 
-def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error is that of a full disk. HDF5 hides it in others, which may have no `errno`."""
-    while error is not None:
-        if getattr(error, "errno", None) == errno.ENOSPC or f"errno = {errno.ENOSPC}," in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def disk_full(folder: Path, advice: str) -> OSError:
-    """Returns the error to raise when a disk is full."""
-    error = OSError(f"The disk of {folder} is full. Free some space, or {advice}")
-    error.errno = errno.ENOSPC
-    return error
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """Returns the SHA-256 of a file in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def is_preset(directory: str | os.PathLike) -> bool:
     """Whether a directory holds a preset."""
     return (Path(directory) / "preset.json").is_file()
 
 
-def _refuse_code(config, directory):
+def refuse_code(config, directory):
     """Keras's safe mode refuses code as well; this names it, and refuses what else is not a stock layer."""
     if isinstance(config, list):
         for value in config:
-            _refuse_code(value, directory)
+            refuse_code(value, directory)
     if not isinstance(config, dict):
         return
     kind, module, registered = (config.get(key) for key in ("class_name", "module", "registered_name"))
@@ -240,10 +175,10 @@ def _refuse_code(config, directory):
     if kind in _UNSAFE_LAYERS:
         raise PresetError(f"{directory} holds a layer that can run code or open files ({kind}), so it is not loaded")
     for value in config.values():
-        _refuse_code(value, directory)
+        refuse_code(value, directory)
 
 
-def _check_weights(path):
+def check_weights(path):
     """Opens a weights file, and refuses one that takes its numbers from other files."""
 
     def check(group):
@@ -260,7 +195,7 @@ def _check_weights(path):
         check(file)
 
 
-def _flow_model(flow):
+def flow_model(flow):
     return keras.Sequential([keras.Input((2,)), flow])
 
 

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from keras_regpose.files import sha256
 from keras_regpose.hub.card import preset_card
 from keras_regpose.hub.download import hub_access
 from keras_regpose.hub.preset_files import (
@@ -14,11 +15,10 @@ from keras_regpose.hub.preset_files import (
     needed_files,
     read_description,
     save_preset,
-    sha256,
     verify_checksums,
 )
-from keras_regpose.hub.zoo_files import CARD, PICTURE, RESULTS, picture_of
 from keras_regpose.skeleton import Skeleton
+from keras_regpose.zoo import CARD, PICTURE, RESULTS, picture_of
 
 _PICTURES = (".png", ".jpg", ".jpeg")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_regpose.inference.result import Poses
+from keras_regpose.inference.poses import Poses
 
 
 class PoseDensity:

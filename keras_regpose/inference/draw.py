@@ -1,25 +1,21 @@
-"""Pictures of poses: skeletons with their uncertainty on a photograph, and sheets of many pictures.
+"""Pictures of poses: skeletons with their uncertainty on a photograph.
 
 Sides have the colours of Okabe and Ito's palette that people with any colour vision tell apart: left is blue, right is
 orange, the middle of the body is white; each line has a dark rim, so that it stands out from any background.
 """
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from keras_regpose import geometry
-from keras_regpose.data.images import read_image
-from keras_regpose.data.sample import Sample
 from keras_regpose.skeleton import COCO17, Skeleton
 
 LEFT, RIGHT, MIDDLE = (86, 180, 233), (255, 140, 0), (255, 255, 255)
-_RIM, _BOX, _PAPER, _INK = (20, 20, 20), (0, 158, 115), (244, 244, 244), (32, 32, 32)
+_RIM, _BOX = (20, 20, 20), (0, 158, 115)
 _SHIFT = 4  # OpenCV takes coordinates in fixed point: this many bits after the point
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
+FONT = cv2.FONT_HERSHEY_SIMPLEX
 _ELLIPSE_OPACITY, _FADED_OPACITY = 0.4, 0.35
 _FINE_ENOUGH = 900  # pixels: pictures of this size can be drawn on as they are
 
@@ -68,7 +64,7 @@ def draw_poses(
     >>> picture.shape, bool(picture.any())
     ((120, 90, 3), True)
     """
-    picture = _to_rgb(image)
+    picture = to_rgb(image)
     keypoints, scores, sigmas, boxes = _check(keypoints, scores, sigmas, boxes, len(skeleton))
     if not (np.isfinite(scale) and scale > 0):
         raise ValueError(f"scale must be a positive number. Received: {scale}")
@@ -92,89 +88,6 @@ def draw_poses(
     return picture
 
 
-def contact_sheet(
-    images: Sequence[np.ndarray],
-    columns: int = 4,
-    tile_size: tuple[int, int] = (256, 256),
-    captions: Sequence[str] | None = None,
-) -> np.ndarray:
-    """Lays pictures out in a grid.
-
-    Args:
-        images: sequence of (H, W, 3) RGB arrays of any sizes. They are not modified.
-        columns: int. Pictures per row.
-        tile_size: (height, width) in pixels into which each picture is fitted.
-        captions: sequence of str, one per picture, or None. What does not fit is cut off.
-
-    Returns:
-        (height, width, 3) uint8 array, RGB.
-
-    Raises:
-        ValueError: If there is no picture, or the number of captions is another.
-
-    Example:
-
-    >>> contact_sheet([np.zeros((50, 80, 3), np.uint8)] * 5, columns=3, tile_size=(100, 100)).shape
-    (224, 332, 3)
-    """
-    if len(images) == 0:
-        raise ValueError("A contact sheet needs at least one image. Received: none")
-    if captions is not None and len(captions) != len(images):
-        raise ValueError(f"Each image needs a caption. Received: {len(images)} images and {len(captions)} captions")
-    if columns < 1 or min(tile_size) < 8:
-        raise ValueError(f"columns must be ≥ 1 and tile_size ≥ 8 pixels. Received: {columns} and {tile_size}")
-    height, width = tile_size
-    gap, text_height = 8, 0 if captions is None else 24
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    sheet = np.full((rows * (height + text_height + gap) + gap, columns * (width + gap) + gap, 3), _PAPER, np.uint8)
-    for i, image in enumerate(images):
-        tile = _fit(_to_rgb(image), height, width)
-        top = gap + (i // columns) * (height + text_height + gap)
-        left = gap + (i % columns) * (width + gap)
-        y, x = top + (height - tile.shape[0]) // 2, left + (width - tile.shape[1]) // 2
-        sheet[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
-        if captions is not None:
-            place = sheet[top + height : top + height + text_height, left : left + width]
-            cv2.putText(place, captions[i], (2, 17), _FONT, 0.45, _INK, 1, cv2.LINE_AA)
-    return sheet
-
-
-def prediction_sheet(
-    predictions: Sequence[dict],
-    samples: Sequence[Sample],
-    skeleton: Skeleton,
-    count: int = 24,
-    tile: int = 224,
-    ellipse_scale: float = 1.0,
-) -> np.ndarray:
-    """Shows the first predictions, each cut out around its person.
-
-    Args:
-        predictions: list of dicts from `inference.evaluation.predict_samples`.
-        samples: the samples that they were made for.
-        skeleton: `Skeleton` of the keypoints.
-        count: int. Number of people to show.
-        tile: int. Side of each picture in pixels.
-        ellipse_scale: float. See `draw_poses`.
-
-    Returns:
-        (height, width, 3) uint8 array, RGB: skeletons with 1 σ ellipses, captioned with the mean keypoint score.
-    """
-    pictures, captions = [], []
-    for entry in predictions[:count]:
-        center, scale = geometry.box_to_center_scale(entry["box"], padding=1.5)
-        scale = geometry.fix_aspect_ratio(scale, (tile, tile))
-        matrix = geometry.crop_matrix(center, scale, 0, (tile, tile))
-        crop = geometry.crop_image(read_image(samples[entry["index"]].image), matrix, (tile, tile))
-        sigmas = None if entry["sigmas"] is None else entry["sigmas"][None] * matrix[0, 0]
-        points = geometry.transform_points(entry["keypoints"], matrix)
-        scores = entry["scores"][None]
-        pictures.append(draw_poses(crop, points[None], scores, sigmas, skeleton=skeleton, ellipse_scale=ellipse_scale))
-        captions.append(f"score {entry['scores'].mean():.2f}")
-    return contact_sheet(pictures, columns=6, tile_size=(tile, tile), captions=captions)
-
-
 def save_picture(path: str | os.PathLike, image: np.ndarray) -> None:
     """Writes an RGB array as a picture file, complete or not at all."""
     path = Path(path)
@@ -187,7 +100,7 @@ def save_picture(path: str | os.PathLike, image: np.ndarray) -> None:
     os.replace(temporary, path)
 
 
-def _to_rgb(image):
+def to_rgb(image):
     image = np.asarray(image)
     if image.ndim == 2:
         image = np.repeat(image[..., None], 3, axis=-1)
@@ -319,7 +232,7 @@ def _draw_label(picture, texts, corner, plates):
     size = max(0.4, max(picture.shape[:2]) / 1600)
     line = max(1, round(size * 1.6))
     for text in texts:
-        (width, height), below = cv2.getTextSize(text, _FONT, size, line)
+        (width, height), below = cv2.getTextSize(text, FONT, size, line)
         if width <= 0.25 * picture.shape[1]:
             break
     x = int(np.clip(corner[0], 0, max(picture.shape[1] - width, 0)))
@@ -331,11 +244,4 @@ def _draw_label(picture, texts, corner, plates):
             break
     plates.append((x, x + width, y))
     cv2.rectangle(picture, (x, y - height - line), (x + width, y + below), _RIM, -1)
-    cv2.putText(picture, text, (x, y), _FONT, size, MIDDLE, line, cv2.LINE_AA)
-
-
-def _fit(image, height, width):
-    """Scales a picture to the largest size that fits."""
-    share = min(height / image.shape[0], width / image.shape[1])
-    size = max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if share < 1 else cv2.INTER_CUBIC)
+    cv2.putText(picture, text, (x, y), FONT, size, MIDDLE, line, cv2.LINE_AA)

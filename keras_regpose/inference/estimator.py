@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from keras_regpose import codec, geometry
-from keras_regpose.data.images import ImageError
+from keras_regpose.images import ImageError
 from keras_regpose.inference.boxes import BoxFinder, box_finder, check_inside
-from keras_regpose.inference.result import Poses
+from keras_regpose.inference.poses import Poses
 from keras_regpose.inference.sources import Files, Frame, Video, open_source, read_ahead, read_picture
 
 _WAITING_BYTES = 1 << 27  # pictures whose people wait for a full batch

@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from keras_regpose.data.images import ImageError, decode_image, read_image
+from keras_regpose.images import ImageError, decode_image, read_image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp")

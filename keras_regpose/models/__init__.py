@@ -1,14 +1,16 @@
-"""Networks: backbones in torchvision's geometry and the pose regressor built on any backbone."""
-
-from keras_regpose.models.regressor import PoseRegressor
+"""Networks: backbones in torchvision's geometry, the graph of a pose model, and graphs rewritten."""
 
 __all__ = ["MobileNetV2Backbone", "PoseRegressor", "ResNetBackbone"]
 
 
 def __getattr__(name):
+    if name == "PoseRegressor":
+        from keras_regpose.regressor import PoseRegressor
+
+        return PoseRegressor
     # KerasCV takes seconds to import, and nothing but these two classes needs it.
     if name in ("MobileNetV2Backbone", "ResNetBackbone"):
-        from keras_regpose.models import keras_cv_backbones
+        from keras_regpose.models import keras_cv
 
-        return getattr(keras_cv_backbones, name)
+        return getattr(keras_cv, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

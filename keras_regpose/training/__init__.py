@@ -1,9 +1,9 @@
 """Training runs: recipes, callbacks, checkpoints, devices."""
 
+from keras_regpose.schedules import WarmupCosine, WarmupSteps
 from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
-from keras_regpose.training.distribution import device_scope, join_hosts, synchronize_batch_norm, this_host
+from keras_regpose.training.devices import device_scope, join_hosts, synchronize_batch_norm, this_host
 from keras_regpose.training.recipe import Recipe, list_recipes
-from keras_regpose.training.schedule import WarmupCosine, WarmupSteps
 from keras_regpose.training.start import starting_model
 from keras_regpose.training.train import train
 

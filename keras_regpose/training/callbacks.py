@@ -8,8 +8,12 @@ import keras
 import numpy as np
 
 from keras_regpose.data.sample import Sample
+from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
+from keras_regpose.evaluation.sheets import prediction_sheet
+from keras_regpose.hub.preset_files import save_preset
+from keras_regpose.inference.draw import save_picture
 from keras_regpose.training.average import MovingAverage
-from keras_regpose.training.distribution import on_this_host_alone, this_host
+from keras_regpose.training.devices import on_this_host_alone, this_host
 
 METRICS = ("val_AP", "val_PCKh", "val_PCK")
 
@@ -80,8 +84,6 @@ class KeypointMetrics(keras.callbacks.Callback):
             self.state.latest = self.latest
 
     def _validate(self, epoch):
-        from keras_regpose.inference.evaluation import predict_samples, score_predictions
-
         model = self._local_model()
         with on_this_host_alone():
             predictions = predict_samples(model, self.samples, self.flip_test, self.batch_size)
@@ -90,8 +92,6 @@ class KeypointMetrics(keras.callbacks.Callback):
         )
         self.latest = main_metrics(figures)
         if self.pictures is not None and this_host()[0] == 0:
-            from keras_regpose.inference.draw import prediction_sheet, save_picture
-
             self.pictures.mkdir(parents=True, exist_ok=True)
             sheet = prediction_sheet(predictions, self.samples, self.model.skeleton)
             save_picture(self.pictures / f"epoch-{epoch + 1:04d}.png", sheet)
@@ -178,8 +178,6 @@ class SaveBestPreset(keras.callbacks.Callback):
             self.best = self.state.best
 
     def on_epoch_end(self, epoch, logs=None):
-        from keras_regpose.hub.preset_files import save_preset
-
         names = (self.monitor,) if self.monitor else METRICS
         value = next((logs[name] for name in names if name in (logs or {})), None)
         if value is None and not self.latest:

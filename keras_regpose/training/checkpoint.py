@@ -19,7 +19,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_regpose.training.distribution import any_host, this_host
+from keras_regpose.training.devices import any_host, this_host
 
 _log = logging.getLogger(__name__)
 KEPT = 2

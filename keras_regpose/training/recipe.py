@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_regpose.data.augment import Augmentation
+from keras_regpose.zoo import zoo_folder
 
 METHODS = ("rle", "deeppose", "heatmap")
 STARTS = ("random", "torchvision", "heatmap")
@@ -117,8 +118,6 @@ class Recipe:
         Raises:
             ValueError: If there is none of that name.
         """
-        from keras_regpose.hub.zoo_files import zoo_folder
-
         path = zoo_folder() / name / "recipe.toml"
         if not path.is_file():
             raise ValueError(f"There is no recipe {name!r}. There are: {', '.join(list_recipes())}")
@@ -202,6 +201,4 @@ def _check_kind(name, value, kind):
 
 def list_recipes() -> list[str]:
     """Returns the names of the recipes."""
-    from keras_regpose.hub.zoo_files import zoo_folder
-
     return sorted(path.parent.name for path in zoo_folder().glob("*/recipe.toml"))

@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-from keras_regpose.models.regressor import PoseRegressor
+from keras_regpose.convert.torchvision import load_torchvision_backbone
+from keras_regpose.presets import load_preset
+from keras_regpose.regressor import PoseRegressor
 from keras_regpose.skeleton import Skeleton
 from keras_regpose.training.recipe import Recipe
 
@@ -43,12 +45,8 @@ def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike 
             )
         return model
     if Path(start).is_dir():
-        from keras_regpose.hub.preset_files import load_preset
-
         _copy_backbone(load_preset(start), model, start)
     else:
-        from keras_regpose.convert.torchvision import load_torchvision_backbone
-
         load_torchvision_backbone(model, start)
     return model
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import keras
 
-from keras_regpose.data.images import ImageError
-from keras_regpose.data.pipeline import make_dataset
+from keras_regpose.data.batches import make_dataset
 from keras_regpose.data.sample import Sample
+from keras_regpose.images import ImageError
 from keras_regpose.training.average import MovingAverage
 from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
 from keras_regpose.training.checkpoint import Checkpoints, RunState, load_checkpoint
-from keras_regpose.training.distribution import check_strategy, same_on_all_hosts, this_host
+from keras_regpose.training.devices import check_strategy, same_on_all_hosts, this_host
 from keras_regpose.training.heatmap import HeatmapLoss, heatmap_model
 from keras_regpose.training.optimizer import frozen_stages, make_optimizer, make_schedule
 from keras_regpose.training.progress import Curves, LogLearningRate, NonFiniteLoss, ProgressBar, StopAtNonFiniteLoss

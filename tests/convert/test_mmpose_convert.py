@@ -11,7 +11,7 @@ from torch_files import write_legacy, write_zip
 
 from keras_regpose.convert import CheckpointError, from_mmpose
 from keras_regpose.hub import preset_info
-from keras_regpose.models.graph import IMAGENET_MEAN, IMAGENET_STD
+from keras_regpose.models.network import IMAGENET_MEAN, IMAGENET_STD
 
 SMALL = ["mobilenetv2_rle_coco", "resnet50_rle_coco", "resnet50_coco", "resnet50_rle_mpii", "resnet50_mpii"]
 LARGE = ["resnet101_rle_coco", "resnet101_coco", "resnet101_mpii"]

@@ -13,9 +13,9 @@ import pytest
 from keras_regpose import COCO17
 from keras_regpose.data import Augmentation, Synthetic, cache
 from keras_regpose.data.cache import PhotographCache
-from keras_regpose.data.crop_loader import CropLoader
-from keras_regpose.data.images import ImageError, read_image
+from keras_regpose.data.crops import CropLoader
 from keras_regpose.data.sample import Sample
+from keras_regpose.images import ImageError, read_image
 
 SIDE = 40
 BYTES = SIDE * SIDE * 3
@@ -178,7 +178,7 @@ RUN = """
 import sys
 import numpy as np
 from keras_regpose.data.cache import PhotographCache
-from keras_regpose.data.images import read_image
+from keras_regpose.images import read_image
 folder, seed, rounds, *paths = sys.argv[1:]
 photographs = PhotographCache(0, folder)
 for number in range(int(rounds)):

@@ -8,8 +8,8 @@ import pytest
 
 from keras_regpose import codec, geometry
 from keras_regpose.data.coco import Coco
-from keras_regpose.data.images import read_image
 from keras_regpose.data.mpii import Mpii
+from keras_regpose.images import read_image
 
 
 def cut(sample, input_size, rotation=0.0):

@@ -14,8 +14,7 @@ from keras_regpose.export.conditioning import (
     conditioned,
     rounded,
 )
-from keras_regpose.models.folding import folded
-from keras_regpose.models.graph import graph_with_dtype
+from keras_regpose.models.rewrite import folded, graph_with_dtype
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from golden_weights import golden_tensor
 
 import keras_regpose as rp
-from keras_regpose.data.folders import open_dataset
+from keras_regpose.datasets import open_dataset
 from keras_regpose.export import calibration_crops
 from keras_regpose.export.formats import PRECISIONS, SUFFIXES
 from keras_regpose.export.sidecar import Deviation

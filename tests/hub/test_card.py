@@ -12,8 +12,8 @@ from keras_regpose import PoseRegressor, Skeleton, list_presets, preset_info
 from keras_regpose.hub.card import preset_card, zoo_card
 from keras_regpose.hub.preset_files import save_preset
 from keras_regpose.hub.publish import publish_preset
-from keras_regpose.hub.zoo_files import picture_of, read_results, zoo_folder
 from keras_regpose.skeleton import SKELETONS
+from keras_regpose.zoo import picture_of, read_results, zoo_folder
 
 EVALUATION = {
     "data": "COCO val2017",

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from keras_regpose import PoseRegressor, list_presets, preset_info
-from keras_regpose.hub.zoo_files import zoo_folder
 from keras_regpose.skeleton import SKELETONS
+from keras_regpose.zoo import zoo_folder
 
 SNIPPET = re.compile(r"```python\n(.*?)```", re.S)
 # One of each kind of inputs and outputs; the other rows' snippets differ from these in the name alone.

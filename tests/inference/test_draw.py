@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_regpose.inference.draw import LEFT, MIDDLE, RIGHT, contact_sheet, draw_poses
+from keras_regpose.evaluation.sheets import contact_sheet
+from keras_regpose.inference.draw import LEFT, MIDDLE, RIGHT, draw_poses
 from keras_regpose.skeleton import COCO17, LSP14, Skeleton
 
 ARM = Skeleton(

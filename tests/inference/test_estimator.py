@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 
 from keras_regpose import COCO17, PoseRegressor, geometry
-from keras_regpose.data.images import ImageError
+from keras_regpose.images import ImageError
 from keras_regpose.inference.estimator import _run_size, predict_crops
 
 BOXES = [[10, 20, 60, 100], [30, 10, 90, 110], [5, 5, 40, 80]]

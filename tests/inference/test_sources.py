@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from keras_regpose.data.images import ImageError, read_image
+from keras_regpose.images import ImageError, read_image
 from keras_regpose.inference import sources
 from keras_regpose.inference.sources import Files, Frame, Video, open_source, read_ahead
 

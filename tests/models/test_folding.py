@@ -6,8 +6,7 @@ import pytest
 
 import keras_regpose as rp
 from keras_regpose.export import calibration_crops
-from keras_regpose.models.folding import folded, scaled_by_rows
-from keras_regpose.models.graph import graph_with_dtype
+from keras_regpose.models.rewrite import folded, graph_with_dtype, scaled_by_rows
 
 
 def randomised(graph, seed=0):

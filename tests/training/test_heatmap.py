@@ -10,7 +10,7 @@ import pytest
 from keras_regpose import COCO17, PoseRegressor, from_preset
 from keras_regpose.cli import main
 from keras_regpose.data import Synthetic
-from keras_regpose.data.crop_loader import CropLoader
+from keras_regpose.data.crops import CropLoader
 from keras_regpose.training import Recipe, starting_model, train
 from keras_regpose.training.heatmap import HeatmapLoss, draw_heatmaps, heatmap_model
 

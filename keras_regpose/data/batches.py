@@ -1,0 +1,260 @@
+"""Samples → batches of (crops, targets), in an order of their own each epoch.
+
+The same loader feeds `tf.data` on the TensorFlow backend and a `keras.utils.PyDataset` on the JAX backend. What it
+yields depends on (seed, epoch, sample) alone, so an interrupted run can go on with the very same batches.
+"""
+
+import atexit
+import concurrent.futures
+import math
+import os
+import threading
+import time
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from keras_regpose.data.augment import Augmentation
+from keras_regpose.data.crops import CropLoader
+from keras_regpose.data.sample import Sample
+
+# Batches that are loaded before they are asked for, where TensorFlow does not do it.
+READ_AHEAD = 4
+
+
+class PoseBatches(keras.utils.PyDataset):
+    """Batches of a `CropLoader`; what the training of backends without tf.data takes as it is.
+
+    Args:
+        loader: `CropLoader`.
+        batch_size: int. Samples per batch, over all hosts.
+        shuffle: bool.
+        drop_remainder: bool. Whether an incomplete last batch is left out.
+        epoch: int. The first epoch's number.
+        first_batch: int. Batches of the first epoch to leave out.
+        host: (index, count) of this host. Of each batch it gets its share only.
+    """
+
+    def __init__(
+        self,
+        loader: CropLoader,
+        batch_size: int,
+        shuffle: bool,
+        drop_remainder: bool,
+        epoch: int = 0,
+        first_batch: int = 0,
+        host: tuple[int, int] = (0, 1),
+    ):
+        # Not more: Keras' own reading ahead hands batches of an earlier pass to the next one. See `_read_ahead`.
+        super().__init__(workers=1)
+        if batch_size % host[1]:
+            raise ValueError(
+                f"A batch of {batch_size} cannot be shared by {host[1]} hosts. Use a multiple of {host[1]}"
+            )
+        self.loader = loader
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.drop_remainder = drop_remainder
+        self.epoch = epoch
+        self.first_batch = first_batch
+        self.host = host
+        self._readers = None
+        self._ahead: dict[tuple[int, int], concurrent.futures.Future] = {}
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of a whole epoch."""
+        full, rest = divmod(len(self.loader.samples), self.batch_size)
+        return full + (1 if rest and not self.drop_remainder else 0)
+
+    def __len__(self):
+        return self.batches_per_epoch - self.first_batch
+
+    def __getitem__(self, batch):
+        return self._read_ahead(self.epoch, self.first_batch + batch).result()
+
+    def _read_ahead(self, epoch, batch):
+        """Returns the future of a batch, and has threads load the ones that follow it in this epoch."""
+        if self._readers is None:
+            self._readers = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), "load batches")
+        last = min(batch + READ_AHEAD, self.batches_per_epoch - 1)
+        wanted = [(epoch, number) for number in range(batch, last + 1)]
+        for position in self._ahead.keys() - set(wanted):
+            self._ahead.pop(position).cancel()
+        for position in wanted:
+            if position not in self._ahead:
+                self._ahead[position] = self._readers.submit(self.load, *position)
+        return self._ahead.pop((epoch, batch))
+
+    def on_epoch_end(self):
+        self.seek(self.epoch + 1)
+
+    def seek(self, epoch: int, first_batch: int = 0) -> None:
+        """Goes to a batch of an epoch, from which the next pass begins."""
+        self.epoch = epoch
+        self.first_batch = first_batch
+
+    def load(self, epoch: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the crops and targets of a batch of any epoch, or this host's share of them."""
+        return self.loader.load_batch(epoch, self.indices(epoch, batch))
+
+    def indices(self, epoch: int, batch: int) -> np.ndarray:
+        """Returns the numbers of the samples in a batch, or in this host's share of it."""
+        chosen = self.loader.order(epoch, self.shuffle)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        index, count = self.host
+        share = len(chosen) // count
+        return chosen[index * share : (index + 1) * share] if count > 1 else chosen
+
+
+def make_dataset(
+    samples: Sequence[Sample],
+    model,
+    training: bool = False,
+    batch_size: int = 64,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    epoch: int = 0,
+    repeat: bool = False,
+    cache_bytes: int = 1 << 30,
+    max_unreadable_share: float = 0.1,
+    cache_folder: str | os.PathLike | None = None,
+    cache_folder_bytes: int = 64 << 30,
+    first_batch: int = 0,
+    host: tuple[int, int] = (0, 1),
+    targets_outside: bool = False,
+):
+    """Turns samples into what `model.fit` takes.
+
+    Args:
+        samples: sequence of `Sample`, such as `Coco(...)`.
+        model: `PoseRegressor`. Gives the skeleton and the input size.
+        training: bool. Whether to shuffle, to augment and to drop an incomplete last batch.
+        batch_size: int. Samples per batch, over all devices.
+        augmentation: `Augmentation` or None. What to do to training samples; None means the COCO recipe's.
+        seed: int. Seeds order and augmentation.
+        epoch: int. The first epoch's number: with the same seed, a resumed run sees the batches it would have seen.
+        repeat: bool. Whether a `tf.data.Dataset` goes on epoch after epoch, for `fit(steps_per_epoch=...)`. Otherwise
+            it is one epoch long and every pass over it, a mere look at its first batch included, is the next epoch.
+        cache_bytes: int. Decoded photographs are kept in memory up to this size.
+        max_unreadable_share: float. Unreadable images are named and skipped up to this share of the samples.
+        cache_folder: str, path or None. Folder in which decoded photographs are kept as well, for the next epochs and
+            runs; runs may share it. COCO's 57,000 photographs with labelled people take 50 GB.
+        cache_folder_bytes: int. Photographs are kept in the folder up to this size.
+        first_batch: int. Batches of the first epoch to leave out: a run resumed in the middle of it goes on there.
+        host: (index, count) of this host among those that train together. It gets its share of each batch.
+        targets_outside: bool. Whether keypoints outside the crop have a weight, as heatmaps want it.
+
+    Returns:
+        Batches of (B, H, W, 3) uint8 RGB crops and (B, K, 3) float32 targets (x, y in crop units, weight): a
+        `tf.data.Dataset` on the TensorFlow backend, else a `keras.utils.PyDataset`.
+
+    Raises:
+        ValueError: If the samples are empty, fewer than a training batch, or of another skeleton.
+
+    Example:
+
+    >>> import keras_regpose as rp
+    >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+    >>> dataset = rp.data.make_dataset(rp.data.Synthetic(8, seed=0), model, training=True, batch_size=4)
+    >>> crops, targets = next(iter(dataset))
+    >>> tuple(crops.shape), tuple(targets.shape)
+    ((4, 64, 48, 3), (4, 17, 3))
+    """
+    if training and augmentation is None:
+        augmentation = Augmentation.coco()
+    loader = CropLoader(
+        samples,
+        model.skeleton,
+        model.input_size,
+        augmentation=augmentation if training else None,
+        seed=seed,
+        cache_bytes=cache_bytes,
+        cache_folder=cache_folder,
+        cache_folder_bytes=cache_folder_bytes,
+        max_unreadable_share=max_unreadable_share,
+        targets_outside=targets_outside,
+    )
+    batches = PoseBatches(loader, batch_size, training, training, epoch, first_batch, host)
+    if batches.batches_per_epoch == 0:
+        raise ValueError(f"{len(samples)} samples do not fill one batch of {batch_size}. Choose a smaller batch_size")
+    if keras.backend.backend() == "tensorflow":
+        return _as_tensorflow_dataset(batches, repeat)
+    return batches
+
+
+def _as_tensorflow_dataset(batches, repeat):
+    import tensorflow as tf
+
+    per_epoch = batches.batches_per_epoch
+    count = batches.batch_size // batches.host[1] if batches.drop_remainder else None
+    crop_shape, target_shape = (*batches.loader.input_size, 3), (len(batches.loader.skeleton), 3)
+
+    def begin():
+        position = np.int64(batches.epoch), np.int64(batches.first_batch)
+        if not repeat:
+            batches.on_epoch_end()
+        return position
+
+    def numbers(epoch, first_batch):
+        every = tf.data.Dataset.range(first_batch, tf.int64.max if repeat else per_epoch)
+        return every.map(lambda number: (epoch + number // per_epoch, number % per_epoch))
+
+    def load(epoch, number):
+        # A whole batch per call: a call for each sample would cost more than its crop.
+        crops, targets = tf.numpy_function(_threads.counted(batches.load), [epoch, number], (tf.uint8, tf.float32))
+        return tf.ensure_shape(crops, (count, *crop_shape)), tf.ensure_shape(targets, (count, *target_shape))
+
+    dataset = tf.data.Dataset.from_tensors(0).map(lambda _: tf.numpy_function(begin, [], (tf.int64, tf.int64)))
+    dataset = dataset.flat_map(numbers).map(load, num_parallel_calls=os.cpu_count(), deterministic=True)
+    if repeat:
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    elif batches.first_batch == 0:
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(per_epoch))
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    # There is nothing to tune, and the end of fit would wait for its thread, which sleeps for up to a minute.
+    options.autotune.enabled = False
+    dataset = dataset.with_options(options).prefetch(2)
+    dataset.loader, dataset.seek = (
+        batches.loader,
+        batches.seek,
+    )  # whoever trains names the images of a batch, and resumes
+    return dataset
+
+
+class _Threads:
+    """Lets TensorFlow's threads leave Python before the interpreter ends.
+
+    One that is inside then would never return, and destroying its iterator would wait for it for ever, or abort.
+    """
+
+    def __init__(self):
+        self.inside = 0
+        self.last_left = -math.inf
+        self.lock = threading.Lock()
+        atexit.register(self.wait)
+
+    def counted(self, function):
+        """Returns the function, counting the calls that are under way."""
+
+        def call(*args):
+            with self.lock:
+                self.inside += 1
+            try:
+                return function(*args)
+            finally:
+                with self.lock:
+                    self.inside -= 1
+                    self.last_left = time.monotonic()
+
+        return call
+
+    def wait(self):
+        # Nobody takes batches any more, so the buffers are soon full and no call follows.
+        end = time.monotonic() + 20
+        while (self.inside or time.monotonic() - self.last_left < 0.2) and time.monotonic() < end:
+            time.sleep(0.01)
+
+
+_threads = _Threads()

@@ -1,0 +1,169 @@
+"""One sample → its crop and target: read, augment, cut, encode.
+
+Also the order of the samples in an epoch, since it decides which photographs are at hand already. Both depend on
+(seed, epoch, sample) alone.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_regpose import codec, geometry
+from keras_regpose.data.augment import Augmentation, augment
+from keras_regpose.data.cache import PhotographCache
+from keras_regpose.data.sample import Sample
+from keras_regpose.images import ImageError
+from keras_regpose.skeleton import Skeleton
+
+_log = logging.getLogger(__name__)
+
+# People of one photograph come within this many samples of each other, so that it is decoded once for all of them.
+# Large against a batch, so that few batches hold two of them, and small enough for a few hundred photographs in memory.
+SPREAD = 1000
+
+
+class CropLoader:
+    """Cuts the crop of a sample and encodes its target; keeps decoded photographs while they fit.
+
+    An image that cannot be read is named once in the log, counted in `unreadable`, and its place is taken by the
+    next sample.
+
+    Args:
+        samples: sequence of `Sample`.
+        skeleton: `Skeleton`.
+        input_size: (height, width) of the crops in pixels.
+        augmentation: `Augmentation` or None for plain crops.
+        seed: int. Seeds augmentation and order.
+        cache_bytes: int. Decoded photographs are kept in memory up to this size in all.
+        cache_folder: str, path or None. Folder in which decoded photographs are kept as well.
+        cache_folder_bytes: int. They are kept there up to this size.
+        max_unreadable_share: float. A larger share of unreadable images than this is an error.
+        targets_outside: bool. Whether keypoints outside the crop have a weight, as heatmaps want it.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        skeleton: Skeleton,
+        input_size: tuple[int, int],
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        cache_bytes: int = 1 << 30,
+        cache_folder: str | os.PathLike | None = None,
+        cache_folder_bytes: int = 64 << 30,
+        max_unreadable_share: float = 0.1,
+        targets_outside: bool = False,
+    ):
+        if len(samples) == 0:
+            raise ValueError("The data set is empty: there is nothing to load")
+        if samples[0].keypoints.shape != (len(skeleton), 2):
+            raise ValueError(
+                f"The samples have {len(samples[0].keypoints)} keypoints, the skeleton {skeleton.name!r} of the model "
+                f"has {len(skeleton)}. Use from_preset(name, skeleton=...) for a model with other keypoints"
+            )
+        self.samples = samples
+        self.skeleton = skeleton
+        self.input_size = input_size
+        self.augmentation = augmentation
+        self.seed = seed
+        self.max_unreadable_share = max_unreadable_share
+        self.targets_outside = targets_outside
+        self.unreadable: dict[str, str] = {}
+        self._cache = PhotographCache(cache_bytes, cache_folder, cache_folder_bytes)
+        self._photographs = photograph_numbers(samples)
+        self._last_order = (None, None)
+        self._lock = threading.Lock()
+
+    def order(self, epoch: int, shuffle: bool) -> np.ndarray:
+        """Returns the order of the samples in an epoch.
+
+        Shuffled, the photographs come in random order, and each person up to `SPREAD` samples after the photograph's
+        turn. With one person per photograph this is the usual uniform shuffle.
+        """
+        key, order = self._last_order  # both at once: another thread may replace them
+        if key != (epoch, shuffle):
+            order = self._shuffled(epoch) if shuffle else np.arange(len(self.samples))
+            self._last_order = ((epoch, shuffle), order)
+        return order
+
+    def _shuffled(self, epoch):
+        generator = np.random.default_rng((self.seed, epoch))
+        count, photographs = len(self.samples), int(self._photographs.max()) + 1
+        turns = generator.permutation(photographs) * (count / photographs)
+        return np.argsort(turns[self._photographs] + generator.uniform(0, SPREAD, count), kind="stable")
+
+    def load_batch(self, epoch: int, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the (B, H, W, 3) uint8 RGB crops and the (B, K, 3) float32 targets of samples."""
+        crops = np.empty((len(indices), *self.input_size, 3), np.uint8)
+        targets = np.empty((len(indices), len(self.skeleton), 3), np.float32)
+        for place, index in enumerate(indices):
+            crops[place], targets[place] = self.load(epoch, index)
+        return crops, targets
+
+    def load(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the (H, W, 3) uint8 RGB crop and the (K, 3) float32 target of a sample."""
+        for step in range(len(self.samples)):
+            sample = self.samples[(index + step) % len(self.samples)]
+            try:
+                image = self._read(sample)
+            except (ImageError, FileNotFoundError) as error:
+                self._count_unreadable(sample, error)
+                continue
+            return self._crop(sample, image, np.random.default_rng((self.seed, epoch, index, 1)))
+        raise ImageError("None of the images could be read")
+
+    def _crop(self, sample, image, generator):
+        if not np.isfinite(sample.keypoints[sample.visible > 0]).all():
+            raise ImageError(
+                f"The labels of {_name(sample)} are not all numbers: correct them, or leave the person out"
+            )
+        center, scale = geometry.box_to_center_scale(sample.box)
+        keypoints, visible, rotation, flipped = sample.keypoints, sample.visible, 0.0, False
+        if self.augmentation is not None:
+            flipped, center, scale, rotation, keypoints, visible = augment(
+                self.augmentation, center, scale, keypoints, visible, image.shape[1], self.skeleton, generator
+            )
+        scale = geometry.fix_aspect_ratio(scale, self.input_size)
+        matrix = geometry.crop_matrix(center, scale, rotation, self.input_size)
+        keypoints = geometry.transform_points(keypoints, matrix)
+        if flipped:
+            # Mirroring the photograph first, as the reference does, is this one matrix.
+            matrix = geometry.mirror_matrix(matrix, image.shape[1])
+        crop = geometry.crop_image(image, matrix, self.input_size)
+        return crop, codec.encode(keypoints, visible, self.input_size, self.targets_outside)
+
+    def _read(self, sample):
+        return self._cache.read(sample.image) if isinstance(sample.image, str) else sample.image
+
+    def _count_unreadable(self, sample, error):
+        with self._lock:
+            if sample.image not in self.unreadable:
+                self.unreadable[sample.image] = str(error)
+                _log.warning("Skipped: %s", error)
+            share = len(self.unreadable) / len(self.samples)
+        if share > self.max_unreadable_share:
+            raise ImageError(
+                f"{len(self.unreadable)} of {len(self.samples)} images cannot be read, more than the "
+                f"{self.max_unreadable_share:.0%} allowed. The last: {error}"
+            )
+
+
+def _name(sample):
+    return sample.image if isinstance(sample.image, str) else f"the picture with image_id {sample.image_id}"
+
+
+def photograph_numbers(samples: Sequence[Sample]) -> np.ndarray:
+    """Returns (N,) ints from 0, the same for samples of the same photograph.
+
+    Sequences other than lists say so by an attribute `photographs`; where there is none, each sample is taken to have
+    its own: looking at all samples would draw or decode every picture.
+    """
+    if isinstance(samples, list):
+        keys = [sample.image if isinstance(sample.image, str) else id(sample.image) for sample in samples]
+    else:
+        keys = getattr(samples, "photographs", range(len(samples)))
+    numbers: dict = {}
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])

@@ -1,0 +1,64 @@
+"""Data sets as people have them on disk: a name and a folder → samples of a split."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_regpose.data.coco import Coco
+from keras_regpose.data.lsp import Lsp
+from keras_regpose.data.mpii import Mpii
+from keras_regpose.data.sample import Sample
+from keras_regpose.drawn.people import Synthetic
+
+DATASETS = ("coco", "mpii", "lsp", "synthetic")
+
+
+def open_dataset(
+    kind: str,
+    directory: str | os.PathLike | None,
+    split: str,
+    boxes: str | os.PathLike | None = None,
+    count: int = 1000,
+    seed: int = 0,
+) -> Sequence[Sample]:
+    """Opens one split of a data set.
+
+    - coco: `annotations/person_keypoints_{split}2017.json` and `{split}2017/`
+    - mpii: `annotations/mpii_{split}.json`, `images/` and, for `val`, `annotations/mpii_gt_val.mat`
+    - lsp: `joints.mat` and `images/`; `train`, `val` and `test` are this package's split
+    - synthetic: drawn people; no folder is needed
+
+    Args:
+        kind: str. One of `DATASETS`.
+        directory: str or path. The folder, None for drawn people.
+        split: str. "train", "val" or "test".
+        boxes: str, path or None. A COCO detections file, to take boxes from instead of the annotations.
+        count: int. Number of drawn images.
+        seed: int. Seed of the drawn images; each split draws others.
+
+    Returns:
+        Sequence of `Sample` with the attributes `skeleton` and `annotations`.
+
+    Raises:
+        ValueError: If there is no such data set, or it cannot be read.
+        FileNotFoundError: If a file of it is missing.
+    """
+    if kind not in DATASETS:
+        raise ValueError(f"Unknown data set {kind!r}. Known: {', '.join(DATASETS)}")
+    if kind == "synthetic":
+        return Synthetic(count, seed=3 * seed + ("train", "val", "test").index(split))
+    if directory is None:
+        raise ValueError(f"The data set {kind!r} needs its folder: pass --data DIR")
+    root = Path(directory)
+    if not root.is_dir():
+        raise FileNotFoundError(f"There is no folder {root}: pass the folder of the {kind} data set")
+    if boxes is not None and kind != "coco":
+        raise ValueError(f"Boxes from a detections file are for COCO data. Received: data set {kind!r}")
+    if kind == "coco":
+        annotations = root / "annotations" / f"person_keypoints_{split}2017.json"
+        return Coco(annotations, root / f"{split}2017", boxes=boxes)
+    if kind == "mpii":
+        head_boxes = root / "annotations" / "mpii_gt_val.mat"
+        annotations = root / "annotations" / f"mpii_{split}.json"
+        return Mpii(annotations, root / "images", head_boxes=head_boxes if split == "val" else None)
+    return Lsp(root, split=split)

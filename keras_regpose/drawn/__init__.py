@@ -1,0 +1,1 @@
+"""Drawn people with exact keypoints: bodies, pictures, and the sequence of samples made of them."""

@@ -1,0 +1,329 @@
+"""Drawn people with exact keypoints: training and testing without a single photograph.
+
+Every picture is a function of (seed, number of the image) and is drawn when it is asked for. Left and right are told
+apart as in photographs, by what is seen of face, hair, chest, rucksack and feet: no side has a colour of its own,
+because mirroring (the commonest augmentation) would contradict such a code.
+"""
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from keras_regpose.data.sample import Sample
+from keras_regpose.drawn.person import pick, random_person, rotation
+from keras_regpose.drawn.picture import draw_background, draw_occluders, photograph
+from keras_regpose.skeleton import COCO17, MPII16, Skeleton
+
+_SHIFT = 4  # OpenCV takes coordinates in fixed point: this many bits after the point
+_ANGLES = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)
+_NEUTRAL = 128  # of the shading: neither lighter nor darker
+# The lit part of a limb: its size, and how bright it is.
+_SIZES, _LEVELS = (1, 0.78, 0.5), (0.78, 0.91, 1.03)
+_CLOSE_UPS = 0.15
+# Shares of front, back and any view, and of upright, leaning and lying.
+_VIEWS = (0.5, 0.25, 0.25)
+_ROLLS = (0.78, 0.14, 0.08)
+# Mean of area / (width · height) over COCO's annotated people.
+_AREA_OF_BOX = 0.53
+
+
+class Synthetic(Sequence):
+    """A sequence of `Sample`s: drawn people with known joints on varied backgrounds.
+
+    Bodies are three-dimensional, with random proportions, joint angles within human limits, clothes, light and
+    camera; most stand, stride or sit upright, some lean or lie, some are cut off by the image's border or partly
+    covered. Joints outside the image are not labelled; covered ones are (`annotations` tells them apart as COCO does:
+    v=1 covered, v=2 seen, with the face of a person seen from behind being covered).
+
+    Args:
+        count: int. Number of samples, that is of people.
+        seed: int. Equal seeds give equal samples, however many are asked for.
+        image_size: (height, width) of the pictures.
+        people_per_image: int. Each picture shows one to this many people; each of them is a sample.
+        skeleton: `Skeleton`. Its keypoints must be among those of COCO17, MPII16 and LSP14.
+
+    Raises:
+        ValueError: If a number is out of range or the skeleton has keypoints that cannot be drawn.
+
+    Example:
+
+    >>> samples = Synthetic(10, seed=1)
+    >>> samples[0].image.shape, samples[0].keypoints.shape, len(samples)
+    ((256, 320, 3), (17, 2), 10)
+    """
+
+    def __init__(
+        self,
+        count: int,
+        seed: int = 0,
+        image_size: tuple[int, int] = (256, 320),
+        people_per_image: int = 2,
+        skeleton: Skeleton = COCO17,
+    ):
+        if count < 0 or seed < 0 or people_per_image < 1:
+            raise ValueError(
+                "Synthetic needs count ≥ 0, seed ≥ 0 and people_per_image ≥ 1. "
+                f"Received: count={count}, seed={seed}, people_per_image={people_per_image}"
+            )
+        if len(image_size) != 2 or min(image_size) < 32:
+            raise ValueError(f"image_size must be (height, width) of at least 32 pixels each. Received: {image_size}")
+        known = random_person(np.random.default_rng(0))[0]
+        unknown = [name for name in skeleton.keypoints if name not in known]
+        if unknown:
+            raise ValueError(f"Synthetic cannot draw the keypoints {', '.join(unknown)}. It knows: {', '.join(known)}")
+        self.seed, self.image_size, self.skeleton = seed, tuple(image_size), skeleton
+        self._count = count
+        group_sizes = np.random.default_rng(seed).integers(1, people_per_image + 1, size=count)
+        self._group_ends = np.cumsum(group_sizes)
+        self._group_sizes = group_sizes
+        self._last = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = operator.index(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"There are {len(self)} samples. Received: {index}")
+        index %= len(self)
+        number, place = self._locate(index)
+        last = self._last
+        if last is None or last[0] != number:
+            figures = self._figures(number)
+            last = self._last = (number, figures, self._draw(number, figures))
+        figure = last[1][place]
+        return Sample(
+            image=last[2].copy(),
+            box=figure.box,
+            keypoints=figure.keypoints,
+            visible=figure.inside.astype(np.float32),
+            image_id=number + 1,
+            id=index + 1,
+            area=_area(figure.box),
+            head_size=figure.head_size if self.skeleton.name == MPII16.name else None,
+        )
+
+    @cached_property
+    def annotations(self) -> dict:
+        """The samples as a COCO keypoint file: images, annotations, categories. Made at first use."""
+        height, width = self.image_size
+        images, annotations = [], []
+        for index in range(len(self)):
+            number, place = self._locate(index)
+            if place == 0:
+                figures = self._figures(number)
+                covered = self._covered(number, figures)
+                name = f"synthetic_{self.seed}_{number + 1:06d}.png"
+                images.append({"id": number + 1, "file_name": name, "height": height, "width": width})
+            figure = figures[place]
+            flags = np.where(figure.inside, np.where(covered[place], 1, 2), 0)
+            points = np.column_stack([figure.keypoints * figure.inside[:, None], flags])
+            left, top, right, bottom = figure.box.tolist()
+            annotations.append(
+                {
+                    "id": index + 1,
+                    "image_id": number + 1,
+                    "category_id": 1,
+                    "keypoints": points.ravel().tolist(),
+                    "num_keypoints": int(figure.inside.sum()),
+                    "bbox": [left, top, right - left, bottom - top],
+                    "area": _area(figure.box),
+                    "iscrowd": 0,
+                }
+            )
+        category = {
+            "id": 1,
+            "name": "person",
+            "supercategory": "person",
+            "keypoints": list(self.skeleton.keypoints),
+            "skeleton": [[first + 1, second + 1] for first, second in self.skeleton.edge_indices],
+        }
+        return {"images": images, "annotations": annotations, "categories": [category]}
+
+    def _locate(self, index):
+        """Returns the number of the image in which a sample stands, and its place among that image's people."""
+        number = int(np.searchsorted(self._group_ends, index, side="right"))
+        return number, index - int(self._group_ends[number] - self._group_sizes[number])
+
+    def _figures(self, number):
+        """Returns the people of a picture, the farthest first, as they are drawn."""
+        generator = np.random.default_rng((self.seed, number, 0))
+        count = int(self._group_sizes[number])
+        light = generator.uniform((-0.5, -0.6), (0.5, -0.2))
+        figures = [
+            _place_person(generator, self.image_size, self.skeleton, light, slot, count) for slot in range(count)
+        ]
+        return sorted(figures, key=lambda figure: figure.scale)
+
+    def _occluders(self, number, figures):
+        generator = np.random.default_rng((self.seed, number, 1))
+        return [(_fixed(shape), color) for shape, color in draw_occluders(generator, [f.box for f in figures])]
+
+    def _draw(self, number, figures):
+        generator = np.random.default_rng((self.seed, number, 2))
+        image = draw_background(generator, self.image_size)
+        # Brightness is painted apart from colour, so that it can be smooth where outlines are sharp.
+        shade = np.full(self.image_size, _NEUTRAL, np.uint8)
+        for figure in figures:
+            for part in figure.parts:
+                outlines = [cv2.convexHull(points) for points in part.circles]
+                cv2.fillConvexPoly(image, outlines[0], part.color, cv2.LINE_AA, _SHIFT)
+                if not part.flat:
+                    for outline, level in zip(outlines, _LEVELS, strict=True):
+                        cv2.fillConvexPoly(shade, outline, _NEUTRAL * level * part.brightness, cv2.LINE_8, _SHIFT)
+        for shape, color in self._occluders(number, figures):
+            cv2.fillConvexPoly(image, shape, color, cv2.LINE_AA, _SHIFT)
+            cv2.fillConvexPoly(shade, shape, _NEUTRAL, cv2.LINE_8, _SHIFT)
+        side = 2 * round(self.image_size[0] / 128) + 1
+        shade = cv2.GaussianBlur(shade, (side, side), 0)
+        image = cv2.multiply(image, cv2.merge([shade] * 3), scale=1 / _NEUTRAL)
+        return photograph(generator, image)
+
+    def _covered(self, number, figures):
+        """Returns one (K,) bool array per person: which joints are behind something."""
+        height, width = self.image_size
+        # Each part leaves its number at its pixels; a joint is covered where a part drawn after its own did so.
+        numbers = np.zeros((height, width), np.int32)
+        own, drawn = {}, 0
+        for place, figure in enumerate(figures):
+            for part in figure.parts:
+                drawn += 1
+                cv2.fillConvexPoly(numbers, cv2.convexHull(part.circles[0]), drawn, shift=_SHIFT)
+                own.update(((place, name), drawn) for name in part.joints)
+        for shape, _ in self._occluders(number, figures):
+            drawn += 1
+            cv2.fillConvexPoly(numbers, shape, drawn, shift=_SHIFT)
+        covered = []
+        for place, figure in enumerate(figures):
+            x, y = figure.keypoints.round().astype(int).T
+            at_joint = numbers[y.clip(0, height - 1), x.clip(0, width - 1)]
+            covered.append(at_joint > [own.get((place, name), 0) for name in self.skeleton.keypoints])
+        return covered
+
+
+@dataclass
+class _DrawnPart:
+    """A part of a body in the picture; its outline is the convex hull of circles.
+
+    `circles` is (3, P, 2): points on the circles in OpenCV's fixed point, and on the two smaller sets of circles that
+    are painted lighter, one for each of _LEVELS.
+    """
+
+    circles: np.ndarray
+    color: tuple[float, ...]
+    brightness: float
+    flat: bool
+    joints: tuple[str, ...]
+
+
+@dataclass
+class _Figure:
+    """A person in the picture."""
+
+    keypoints: np.ndarray
+    inside: np.ndarray
+    box: np.ndarray
+    head_size: float
+    scale: float
+    parts: list[_DrawnPart]
+
+
+def _place_person(generator, image_size, skeleton, light, slot, count):
+    """Draws a person and puts them before the camera, in one of `count` slots from left to right."""
+    height, width = image_size
+    joints, parts = random_person(generator)
+    turn, tilt, distance = _camera(generator)
+    points = np.concatenate([part.centers for part in parts] + [list(joints.values())]) @ turn.T
+    # What hides what is decided at eye level: seen from above, a head would be nearer than all that it is behind.
+    depths = points[:, 2]
+    points = points @ tilt.T
+    zoom = distance / (distance - points[:, 2])
+    flat = points[:, :2] * zoom[:, None] * [1, -1]
+    radii = np.concatenate([part.radii for part in parts])
+    spheres = len(radii)
+    radii = radii * zoom[:spheres]
+    low, high = (flat[:spheres] - radii[:, None]).min(0), (flat[:spheres] + radii[:, None]).max(0)
+
+    room = np.array([width if count == 1 else 1.3 * width / count, height])
+    scale = (room / (high - low)).min() * generator.triangular(0.5, 0.9, 1.1)
+    middle = (low + high) / 2
+    if count == 1 and generator.random() < _CLOSE_UPS:
+        scale *= generator.uniform(1.3, 1.9)
+        middle = flat[spheres + list(joints).index("thorax")]
+    free = np.maximum(room - scale * (high - low), 0) / 2 + 0.06 * room
+    target = np.array([(slot + 0.5) / count * width, height / 2]) + generator.uniform(-free, free)
+    offset = target - scale * middle
+    flat, radii = flat * scale + offset, radii * scale
+
+    positions = dict(zip(joints, flat[spheres:], strict=True))
+    keypoints = np.array([positions[name] for name in skeleton.keypoints], np.float32)
+    box = np.concatenate([low * scale + offset, high * scale + offset]).clip(0, [width, height] * 2)
+    # MPII's head box reaches from the upper neck to the top of the head; its normaliser is 0.6 of the diagonal.
+    head_size = 0.6 * 1.25 * float(np.linalg.norm(positions["head_top"] - positions["upper_neck"]))
+    return _Figure(
+        keypoints=keypoints,
+        inside=((keypoints >= 0) & (keypoints <= [width - 1, height - 1])).all(-1),
+        box=box.astype(np.float32),
+        head_size=head_size,
+        scale=scale,
+        parts=_draw_order(parts, tilt @ turn, flat[:spheres], radii, depths, joints, light),
+    )
+
+
+def _draw_order(parts, camera, centers, radii, depths, joints, light):
+    """Returns the parts that face the camera, the farthest first."""
+    shift = light * radii[:, None]
+    circles = np.stack(
+        [(centers + shift * (1 - size))[:, None] + radii[:, None, None] * size * _CIRCLE for size in _SIZES]
+    )
+    circles = _fixed(circles)
+    ends = np.cumsum([len(part.radii) for part in parts])
+    starts = ends - [len(part.radii) for part in parts]
+    part_depths = (np.add.reduceat(depths[: ends[-1]], starts) / (ends - starts)).tolist()
+    joint_depths = dict(zip(joints, depths[ends[-1] :].tolist(), strict=True))
+
+    def depth_of_base(i):
+        return part_depths[i if parts[i].base is None else parts[i].base], i
+
+    drawn = []
+    facing = [i for i, part in enumerate(parts) if part.normal is None or camera[2] @ part.normal > 0.08]
+    for i in sorted(facing, key=depth_of_base):
+        part, depth = parts[i], part_depths[i]
+        own = part.joints if part.base is None else part.joints + parts[part.base].joints
+        drawn.append(
+            _DrawnPart(
+                circles=circles[:, starts[i] : ends[i]].reshape(len(_SIZES), -1, 2),
+                color=part.color.tolist(),
+                brightness=min(max(1 + 0.6 * depth, 0.75), 1.1),
+                flat=part.flat,
+                # A joint at the far side of a part is hidden by that part, as the far shoulder is in profile.
+                joints=tuple(name for name in own if joint_depths[name] > depth - 0.06),
+            )
+        )
+    return drawn
+
+
+def _camera(generator):
+    """Returns how the body turns about its own axis, then tilts before the camera (to which z points), and how far
+    away in statures it is."""
+    yaw = (generator.normal(0, 40), generator.normal(180, 35), generator.uniform(-180, 180))[pick(generator, _VIEWS)]
+    roll = (generator.normal(0, 6), generator.normal(0, 30), generator.normal(90, 15))[pick(generator, _ROLLS)]
+    roll = roll if generator.random() < 0.5 else -roll
+    pitch = generator.normal(6, 9)
+    return rotation("y", yaw), rotation("z", roll) @ rotation("x", pitch), generator.uniform(2.5, 6)
+
+
+def _area(box):
+    return _AREA_OF_BOX * float((box[2] - box[0]) * (box[3] - box[1]))
+
+
+def _fixed(points):
+    """Returns points in OpenCV's fixed point."""
+    return np.round(points * (1 << _SHIFT)).astype(np.int32)

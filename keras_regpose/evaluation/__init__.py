@@ -1,0 +1,1 @@
+"""How well poses fit the truth: predictions for annotated people, and the metrics of the field."""

@@ -1,0 +1,193 @@
+"""How well predicted σ agrees with actual errors.
+
+σ is the scale of a Laplace density exp(−|e| / σ) / 2σ of the error e of one coordinate, so that the mean |e| of
+coordinates with the same σ should be σ, and a share p of them should lie within −σ · ln(1 − p).
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_regpose.evaluation.evaluate import gather
+
+_LEVELS = np.arange(0.05, 1, 0.05)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Predicted σ against actual errors, with M coordinates in B bins of the same number each, by growing σ.
+
+    Args:
+        count: int. M.
+        sigma: (B,) array. Mean predicted σ of each bin in pixels.
+        error: (B,) array. Mean absolute error of each bin in pixels.
+        coverage: (L,) array. Share of coordinates whose error lies within the interval of each level of `levels`.
+        levels: (L,) array. 0.05, 0.1 … 0.95.
+        factor: float. Mean |e| / σ, by which σ must be multiplied to agree with the errors; it is the one with the
+            greatest likelihood. 1 is ideal, below 1 errors are smaller than σ says.
+        binned_error: float. Mean over the bins of |error − sigma| / sigma, 0 is ideal: the expected normalized
+            calibration error of Levi et al., Evaluating and Calibrating Uncertainty Prediction in Regression Tasks
+            (2022), with the mean absolute error in place of the root of the mean square.
+        binned_error_scaled: float. The same after multiplying σ by `factor`: what no common factor can mend.
+        coverage_error: float. Mean over the levels of |coverage − level|, 0 is ideal: Kuleshov et al., Accurate
+            Uncertainties for Deep Learning Using Calibrated Regression (2018).
+        coverage_error_scaled: float. The same after multiplying σ by `factor`.
+        rank_correlation: float. Spearman's, of σ and |e|: whether the model knows which coordinates are uncertain; NaN
+            if all are equal.
+    """
+
+    count: int
+    sigma: np.ndarray
+    error: np.ndarray
+    coverage: np.ndarray
+    levels: np.ndarray
+    factor: float
+    binned_error: float
+    binned_error_scaled: float
+    coverage_error: float
+    coverage_error_scaled: float
+    rank_correlation: float
+
+    def __str__(self) -> str:
+        return (
+            f"σ of {self.count} coordinates against their errors:\n"
+            f"  mean |error| / σ                {self.factor:.3f}  (ideal 1)\n"
+            f"  binned |error − σ| / σ          {self.binned_error:.3f}  (ideal 0; {self.binned_error_scaled:.3f} once "
+            f"σ is multiplied by {self.factor:.3f})\n"
+            f"  coverage error                  {self.coverage_error:.3f}  (ideal 0; {self.coverage_error_scaled:.3f} "
+            f"once multiplied)\n"
+            f"  rank correlation of σ, |error|  {self.rank_correlation:.3f}  (ideal 1, chance 0)"
+        )
+
+
+def calibrate(errors: np.ndarray, sigmas: np.ndarray, bins: int = 10) -> Calibration:
+    """Compares predicted σ with actual errors.
+
+    Args:
+        errors: (M,) array of differences between predicted and true coordinates, in pixels.
+        sigmas: (M,) array of their σ, in pixels.
+        bins: int.
+
+    Returns:
+        `Calibration`.
+
+    Raises:
+        ValueError: If there are fewer coordinates than bins, or a σ is not positive.
+
+    Example:
+
+    >>> sigmas = np.linspace(1, 20, 1000)
+    >>> result = calibrate(sigmas / 2, sigmas)  # errors half as great as σ says
+    >>> round(result.factor, 2), round(result.binned_error, 2), round(result.binned_error_scaled, 2)
+    (0.5, 0.5, 0.0)
+    """
+    errors, sigmas = np.abs(np.ravel(errors)).astype(np.float64), np.ravel(sigmas).astype(np.float64)
+    if len(errors) != len(sigmas) or len(errors) < bins:
+        raise ValueError(
+            f"A calibration needs at least {bins} errors with their σ. Received: {len(errors)} and {len(sigmas)}"
+        )
+    if not (np.isfinite(errors).all() and np.isfinite(sigmas).all() and (sigmas > 0).all()):
+        raise ValueError("A calibration needs finite errors and positive σ")
+    ratio = errors / sigmas
+    factor = float(ratio.mean())
+    order = np.argsort(sigmas, kind="stable")
+    error = np.array([part.mean() for part in np.array_split(errors[order], bins)])
+    sigma = np.array([part.mean() for part in np.array_split(sigmas[order], bins)])
+
+    def binned_error(scale):
+        return float(np.mean(np.abs(error - scale * sigma) / (scale * sigma))) if scale > 0 else float("inf")
+
+    def coverage(scale):
+        return np.array([(ratio <= -scale * np.log1p(-level)).mean() for level in _LEVELS])
+
+    return Calibration(
+        count=len(errors),
+        sigma=sigma,
+        error=error,
+        coverage=coverage(1.0),
+        levels=_LEVELS,
+        factor=factor,
+        binned_error=binned_error(1.0),
+        binned_error_scaled=binned_error(factor),
+        coverage_error=float(np.abs(coverage(1.0) - _LEVELS).mean()),
+        coverage_error_scaled=float(np.abs(coverage(factor) - _LEVELS).mean()),
+        rank_correlation=_rank_correlation(errors, sigmas),
+    )
+
+
+def calibrate_predictions(predictions: Sequence[dict], samples: Sequence, bins: int = 10) -> Calibration:
+    """Compares σ and errors of the labelled keypoints of predictions, as `predict_samples` returns them.
+
+    Raises:
+        ValueError: If the model predicts no σ.
+    """
+    if not predictions or predictions[0]["sigmas"] is None:
+        raise ValueError("A calibration needs predictions with σ, which models trained without RLE do not make")
+    predicted, truth, visible = gather(predictions, samples)
+    labelled = visible > 0
+    sigmas = np.stack([entry["sigmas"] for entry in predictions])
+    return calibrate((predicted - truth)[labelled], sigmas[labelled], bins)
+
+
+def plot_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
+    """Writes a picture: mean |error| against mean σ of each bin, and actual against expected coverage.
+
+    Args:
+        calibration: `Calibration`.
+        path: str or path. Its suffix chooses the format, such as .png or .svg.
+
+    Raises:
+        ValueError: If matplotlib is not installed.
+    """
+    figure_class = require_matplotlib()
+    figure = figure_class(figsize=(10, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    sigma, error = calibration.sigma, calibration.error
+    limits = [0.8 * min(sigma.min(), error[error > 0].min(initial=sigma.min())), 1.25 * max(sigma.max(), error.max())]
+    left.plot(limits, limits, color="0.6", linestyle="--", label="ideal: mean |error| = σ")
+    left.plot(
+        limits, [calibration.factor * limit for limit in limits], color="0.8", label=f"{calibration.factor:.2f} σ"
+    )
+    left.plot(sigma, error, "o-", color="#0072b2", label=f"{len(sigma)} bins of {calibration.count} coordinates")
+    left.set(xscale="log", yscale="log", xlim=limits, ylim=limits, aspect="equal")
+    left.set(xlabel="predicted σ in pixels", ylabel="mean |error| in pixels", title="Error by predicted σ")
+    right.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="ideal")
+    right.plot(calibration.levels, calibration.coverage, "o-", color="#d55e00", label="measured")
+    right.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="expected share within −σ·ln(1 − p)")
+    right.set(ylabel="actual share", title="Coverage")
+    left.legend(loc="upper left")
+    right.legend(loc="lower right")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.writing{path.suffix or '.png'}")
+    try:
+        figure.savefig(temporary, dpi=150)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def require_matplotlib() -> type:
+    """Returns matplotlib's `Figure`, or raises ValueError that says how to install it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError("Plots of the calibration need matplotlib: pip install matplotlib") from error
+    return Figure
+
+
+def _rank_correlation(first, second):
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+
+
+def _ranks(values):
+    """Returns the ranks of values, the mean rank for equal ones."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]

@@ -1,0 +1,104 @@
+"""Sheets of many pictures: contact sheets, and predictions cut out around their people."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from keras_regpose import geometry
+from keras_regpose.data.sample import Sample
+from keras_regpose.images import read_image
+from keras_regpose.inference.draw import FONT, draw_poses, to_rgb
+from keras_regpose.skeleton import Skeleton
+
+_PAPER, _INK = (244, 244, 244), (32, 32, 32)
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray],
+    columns: int = 4,
+    tile_size: tuple[int, int] = (256, 256),
+    captions: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Lays pictures out in a grid.
+
+    Args:
+        images: sequence of (H, W, 3) RGB arrays of any sizes. They are not modified.
+        columns: int. Pictures per row.
+        tile_size: (height, width) in pixels into which each picture is fitted.
+        captions: sequence of str, one per picture, or None. What does not fit is cut off.
+
+    Returns:
+        (height, width, 3) uint8 array, RGB.
+
+    Raises:
+        ValueError: If there is no picture, or the number of captions is another.
+
+    Example:
+
+    >>> contact_sheet([np.zeros((50, 80, 3), np.uint8)] * 5, columns=3, tile_size=(100, 100)).shape
+    (224, 332, 3)
+    """
+    if len(images) == 0:
+        raise ValueError("A contact sheet needs at least one image. Received: none")
+    if captions is not None and len(captions) != len(images):
+        raise ValueError(f"Each image needs a caption. Received: {len(images)} images and {len(captions)} captions")
+    if columns < 1 or min(tile_size) < 8:
+        raise ValueError(f"columns must be ≥ 1 and tile_size ≥ 8 pixels. Received: {columns} and {tile_size}")
+    height, width = tile_size
+    gap, text_height = 8, 0 if captions is None else 24
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * (height + text_height + gap) + gap, columns * (width + gap) + gap, 3), _PAPER, np.uint8)
+    for i, image in enumerate(images):
+        tile = _fit(to_rgb(image), height, width)
+        top = gap + (i // columns) * (height + text_height + gap)
+        left = gap + (i % columns) * (width + gap)
+        y, x = top + (height - tile.shape[0]) // 2, left + (width - tile.shape[1]) // 2
+        sheet[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+        if captions is not None:
+            place = sheet[top + height : top + height + text_height, left : left + width]
+            cv2.putText(place, captions[i], (2, 17), FONT, 0.45, _INK, 1, cv2.LINE_AA)
+    return sheet
+
+
+def prediction_sheet(
+    predictions: Sequence[dict],
+    samples: Sequence[Sample],
+    skeleton: Skeleton,
+    count: int = 24,
+    tile: int = 224,
+    ellipse_scale: float = 1.0,
+) -> np.ndarray:
+    """Shows the first predictions, each cut out around its person.
+
+    Args:
+        predictions: list of dicts from `evaluation.evaluate.predict_samples`.
+        samples: the samples that they were made for.
+        skeleton: `Skeleton` of the keypoints.
+        count: int. Number of people to show.
+        tile: int. Side of each picture in pixels.
+        ellipse_scale: float. See `draw_poses`.
+
+    Returns:
+        (height, width, 3) uint8 array, RGB: skeletons with 1 σ ellipses, captioned with the mean keypoint score.
+    """
+    pictures, captions = [], []
+    for entry in predictions[:count]:
+        center, scale = geometry.box_to_center_scale(entry["box"], padding=1.5)
+        scale = geometry.fix_aspect_ratio(scale, (tile, tile))
+        matrix = geometry.crop_matrix(center, scale, 0, (tile, tile))
+        crop = geometry.crop_image(read_image(samples[entry["index"]].image), matrix, (tile, tile))
+        sigmas = None if entry["sigmas"] is None else entry["sigmas"][None] * matrix[0, 0]
+        points = geometry.transform_points(entry["keypoints"], matrix)
+        scores = entry["scores"][None]
+        pictures.append(draw_poses(crop, points[None], scores, sigmas, skeleton=skeleton, ellipse_scale=ellipse_scale))
+        captions.append(f"score {entry['scores'].mean():.2f}")
+    return contact_sheet(pictures, columns=6, tile_size=(tile, tile), captions=captions)
+
+
+def _fit(image, height, width):
+    """Scales a picture to the largest size that fits."""
+    share = min(height / image.shape[0], width / image.shape[1])
+    size = max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if share < 1 else cv2.INTER_CUBIC)

@@ -1,0 +1,359 @@
+"""What an estimate returns: the poses of the people in one image, and the ways to show, keep and hand them on."""
+
+import io
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_regpose.images import read_image
+from keras_regpose.inference.draw import draw_poses
+from keras_regpose.inference.scores import instance_score
+from keras_regpose.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    import pandas
+    import PIL.Image
+    import supervision
+
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_ARRAYS = ("keypoints", "sigmas", "scores", "boxes", "box_scores")
+
+
+@dataclass(eq=False)
+class Poses:
+    """The poses of N people in one image.
+
+    `len(poses)` is N; iterating yields one-person `Poses`; an index, a slice, a mask or an array of numbers selects
+    people: `poses[poses.box_scores > 0.5]`.
+
+    Args:
+        keypoints: (N, K, 2) float32 array, x and y in image pixels; the first pixel's centre is (0, 0).
+        scores: (N, K) float32 array of keypoint scores.
+        boxes: (N, 4) float32 array. The boxes from which the poses were estimated, xyxy in image pixels.
+        box_scores: (N,) float32 array. The detector's confidences; 1 for given boxes.
+        skeleton: `Skeleton` with K keypoints.
+        sigmas: (N, K, 2) float32 array or None. The scale σ of each coordinate's error in image pixels, as the model
+            predicts it; None for plain regression models, which predict none. See below.
+        image_size: (height, width) of the image in pixels, or None if it is not known.
+        source: str or None. Path of the image, from which `plot` and `save` read it when they are not given it.
+        frame: int or None. The frame's number, from 0, if the source is a video or a camera.
+        image: (H, W, 3) uint8 RGB array or None. The image, where there is no file to read it from. A video's frame is
+            kept until the next one is asked for.
+
+    What σ is: RLE trains with a Laplace density exp(−|e| / σ) / 2σ of the error e of each coordinate, times one that
+    its flow has learned of e / σ. σ therefore tells how uncertain one joint is compared with another, while the factor
+    between σ and the mean of |e|, which is the same for all joints of a model, is the flow's. Most models end up with
+    errors smaller than σ. `PoseRegressor.density(poses).expected_error()` is σ times that factor, in pixels;
+    `keras-regpose evaluate --calibration` measures the factor on photographs, and how well it holds. In crop units
+    (before the multiplication by the region's width and height) σ is between 0 and 1, and a keypoint's score is
+    1 − mean(σx, σy).
+
+    Raises:
+        ValueError: If a shape does not fit.
+
+    Example:
+
+    >>> from keras_regpose.skeleton import COCO17
+    >>> poses = Poses(np.zeros((2, 17, 2)), np.ones((2, 17)), np.zeros((2, 4)), np.array([0.9, 0.4]), COCO17)
+    >>> poses
+    Poses(2 people, skeleton 'coco17')
+    >>> len(poses[poses.box_scores > 0.5]), [person.keypoints.shape for person in poses]
+    (1, [(1, 17, 2), (1, 17, 2)])
+    """
+
+    keypoints: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+    box_scores: np.ndarray
+    skeleton: Skeleton
+    sigmas: np.ndarray | None = None
+    image_size: tuple[int, int] | None = None
+    source: str | None = None
+    frame: int | None = None
+    image: np.ndarray | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        if not isinstance(self.skeleton, Skeleton):
+            raise ValueError(f"skeleton must be a keras_regpose.Skeleton. Received: {self.skeleton!r}")
+        people, count = len(np.atleast_1d(np.asarray(self.keypoints, np.float32))), len(self.skeleton)
+        shapes = {
+            "keypoints": (people, count, 2),
+            "sigmas": (people, count, 2),
+            "scores": (people, count),
+            "boxes": (people, 4),
+            "box_scores": (people,),
+        }
+        for name, shape in shapes.items():
+            if name == "sigmas" and self.sigmas is None:
+                continue
+            array = np.asarray(getattr(self, name), np.float32)
+            if people == 0 and array.size == 0:
+                array = array.reshape(shape)
+            if array.shape != shape:
+                raise ValueError(
+                    f"{name} must have the shape {shape} for {people} people with the {count} keypoints of "
+                    f"{self.skeleton.name!r}. Received: {array.shape}"
+                )
+            setattr(self, name, array)
+        if self.image_size is not None:
+            size = tuple(int(side) for side in self.image_size)
+            if len(size) != 2 or min(size) < 1:
+                raise ValueError(f"image_size must be (height, width) in pixels. Received: {self.image_size}")
+            self.image_size = size
+        if self.source is not None:
+            self.source = os.fspath(self.source)
+
+    @property
+    def xy(self) -> np.ndarray:
+        """The keypoints, by the name that other packages give them."""
+        return self.keypoints
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def __repr__(self) -> str:
+        people = "1 person" if len(self) == 1 else f"{len(self)} people"
+        image = "" if self.image_size is None else f", image {self.image_size[1]}×{self.image_size[0]}"
+        return f"Poses({people}, skeleton {self.skeleton.name!r}{image})"
+
+    def __iter__(self) -> Iterator["Poses"]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index) -> "Poses":
+        if isinstance(index, (int, np.integer)):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"There are {len(self)} people. Received: {index}")
+            index = [int(index)]
+        elif not isinstance(index, slice):
+            index = np.asarray(index)
+            index = index.astype(int) if index.size == 0 and index.dtype != bool else index
+        return Poses(
+            keypoints=self.keypoints[index],
+            scores=self.scores[index],
+            boxes=self.boxes[index],
+            box_scores=self.box_scores[index],
+            skeleton=self.skeleton,
+            sigmas=None if self.sigmas is None else self.sigmas[index],
+            image_size=self.image_size,
+            source=self.source,
+            frame=self.frame,
+            image=self.image,
+        )
+
+    def _repr_png_(self) -> bytes | None:
+        """What notebooks show: the picture, at most 1,600 pixels wide, or nothing if there is nothing to draw on."""
+        try:
+            picture = self.plot()
+        except (ValueError, OSError):
+            return None
+        picture.thumbnail((1600, 1600))
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def plot(self, image: Any = None, boxes: bool = False, **options) -> "PIL.Image.Image":
+        """Draws the poses on the image; notebooks show what is returned, `.show()` opens a window.
+
+        Args:
+            image: (H, W, 3) RGB array with values 0–255, a PIL image, a path, or None for the image of the estimate.
+                If that is not known, the poses are drawn on grey.
+            boxes: bool. Whether to draw the boxes as well.
+            **options: score_threshold, ellipses, ellipse_scale, labels, scale: see `draw_poses`.
+
+        Returns:
+            `PIL.Image.Image`.
+
+        Raises:
+            FileNotFoundError: If the path is not that of an image.
+            ValueError: If there is nothing to draw on: no image, no source, no image size.
+        """
+        import PIL.Image
+
+        picture = draw_poses(
+            self._image(image),
+            self.keypoints,
+            self.scores,
+            self.sigmas,
+            self.boxes if boxes else None,
+            self.skeleton,
+            **options,
+        )
+        return PIL.Image.fromarray(picture)
+
+    def save(self, path: str | os.PathLike, image: Any = None, **options) -> None:
+        """Writes the poses to a file: the numbers as `.json`, or the picture as `.png`, `.jpg`, `.jpeg` or `.webp`.
+
+        The file appears complete or not at all. `Poses.from_json(Path(path).read_text())` reads the numbers back.
+
+        Args:
+            path: str or path. Its suffix chooses the format.
+            image: as in `plot`; not used for `.json`.
+            **options: as in `plot`.
+
+        Raises:
+            ValueError: If the suffix is another one.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix != ".json" and suffix not in _PICTURE_SUFFIXES:
+            raise ValueError(
+                f"Poses are saved as .json (numbers) or {', '.join(_PICTURE_SUFFIXES)} (picture). Received: {path}"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
+        try:
+            if suffix == ".json":
+                temporary.write_text(self.to_json() + "\n", encoding="utf-8")
+            else:
+                self.plot(image, **options).save(temporary, quality=95)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def to_json(self) -> str:
+        """Returns all fields as JSON; `from_json` gives back exactly the same numbers. NaN and ±∞ become null.
+
+        Example:
+
+        >>> from keras_regpose.skeleton import COCO17
+        >>> json.loads(Poses([], [], [], [], COCO17, image_size=(480, 640)).to_json())["image_size"]
+        [480, 640]
+        """
+        # Every float32 is a Python float, and Python writes floats with as many digits as they need.
+        values = {name: _to_lists(getattr(self, name)) for name in _ARRAYS}
+        values["skeleton"] = self.skeleton.to_dict()
+        values["image_size"] = None if self.image_size is None else list(self.image_size)
+        values["source"] = self.source
+        values["frame"] = self.frame
+        return json.dumps(values, allow_nan=False, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Poses":
+        """Reads what `to_json` wrote.
+
+        Args:
+            text: str. The JSON text itself, not a path.
+
+        Raises:
+            ValueError: If the text is not JSON, or not that of poses.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"The text is not JSON ({error}): pass the text that Poses.to_json returned") from error
+        needed = {*_ARRAYS, "skeleton", "image_size", "source", "frame"}
+        if not isinstance(values, dict) or set(values) != needed:
+            got = ", ".join(sorted(values)) if isinstance(values, dict) else type(values).__name__
+            raise ValueError(f"The JSON of poses has the keys {', '.join(sorted(needed))}. Received: {got}")
+        return cls(**{**values, "skeleton": Skeleton.from_dict(values["skeleton"])})
+
+    def to_coco(self, image_id: int | str, score_mode: str | None = None) -> list[dict]:
+        """Returns the people in COCO's result format, ready for `json.dump` and for `pycocotools`.
+
+        Args:
+            image_id: int or str. The image's id in the annotation file.
+            score_mode: str or None. How a person's score is made of box score and keypoint scores: "bbox",
+                "keypoint", "bbox_keypoint" or "bbox_rle", see `keras_regpose.metrics.instance_score`. None is what
+                the published results use: "bbox_rle" where there are sigmas, "bbox_keypoint" elsewhere.
+
+        Returns:
+            list of dicts, one per person: image_id, category_id 1, keypoints (x, y, score in turn), score, and bbox
+            (x, y, width, height).
+
+        Example:
+
+        >>> from keras_regpose.skeleton import COCO17
+        >>> poses = Poses(np.full((1, 17, 2), 7), np.ones((1, 17)), [[5, 6, 9, 9]], [0.5], COCO17)
+        >>> result, = poses.to_coco(image_id=42)
+        >>> result["image_id"], result["keypoints"][:3], result["score"], result["bbox"]
+        (42, [7.0, 7.0, 1.0], 0.5, [5.0, 6.0, 4.0, 3.0])
+        """
+        if score_mode is None:
+            score_mode = "bbox_keypoint" if self.sigmas is None else "bbox_rle"
+        scores = instance_score(self.box_scores, self.scores, score_mode).tolist()
+        points = np.concatenate([self.keypoints, self.scores[..., None]], axis=-1)
+        points = points.reshape(len(self), 3 * len(self.skeleton)).tolist()
+        boxes = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1).tolist()
+        return [
+            {"image_id": image_id, "category_id": 1, "keypoints": points[n], "score": scores[n], "bbox": boxes[n]}
+            for n in range(len(self))
+        ]
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """Returns one row per joint: person, keypoint (its name), x, y, score, and sigma_x, sigma_y where known.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_dataframe needs pandas: pip install pandas") from error
+
+        columns = {
+            "person": np.repeat(np.arange(len(self)), len(self.skeleton)),
+            "keypoint": list(self.skeleton.keypoints) * len(self),
+            "x": self.keypoints[..., 0].ravel(),
+            "y": self.keypoints[..., 1].ravel(),
+            "score": self.scores.ravel(),
+        }
+        if self.sigmas is not None:
+            columns.update(sigma_x=self.sigmas[..., 0].ravel(), sigma_y=self.sigmas[..., 1].ravel())
+        return pandas.DataFrame(columns)
+
+    def to_supervision(self) -> "supervision.KeyPoints":
+        """Returns the poses as `supervision.KeyPoints` (supervision 0.29 or newer), for its annotators and trackers.
+
+        Raises:
+            ImportError: If supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise ImportError("to_supervision needs supervision: pip install 'supervision>=0.29'") from error
+
+        return supervision.KeyPoints(
+            xy=self.keypoints.copy(),
+            class_id=np.zeros(len(self), int),
+            keypoint_confidence=self.scores.copy(),
+            detection_confidence=self.box_scores.copy(),
+        )
+
+    def _image(self, image):
+        """Returns the array to draw on."""
+        if image is None:
+            image = self.image
+        if image is None and self.frame is not None:
+            raise ValueError(
+                f"Frame {self.frame} is no longer in memory: plot it before you ask for the next one, or pass the image"
+            )
+        if image is None:
+            image = self.source
+        if image is None:
+            if self.image_size is None:
+                raise ValueError("There is nothing to draw on: pass the image, as in poses.plot(image)")
+            return np.full((*self.image_size, 3), 96, np.uint8)
+        if isinstance(image, (str, os.PathLike)) or hasattr(image, "getbands"):
+            return read_image(image)
+        return np.asarray(image)
+
+
+def _to_lists(array):
+    """Returns an array as nested lists of JSON numbers."""
+    if array is None:
+        return None
+    if np.isfinite(array).all():
+        return array.tolist()
+
+    def replace(value):
+        if isinstance(value, list):
+            return [replace(item) for item in value]
+        return value if math.isfinite(value) else None
+
+    return replace(array.tolist())

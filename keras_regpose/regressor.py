@@ -1,0 +1,333 @@
+"""PoseRegressor: backbone, regression head and flow as one `keras.Model`."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+
+import keras_regpose.schedules  # noqa: F401 — registers the schedules that a saved optimizer may use
+from keras_regpose.codec import METHODS
+from keras_regpose.export.formats import export_model
+from keras_regpose.hub.preset_files import save_preset
+from keras_regpose.hub.publish import push_model
+from keras_regpose.inference.density import PoseDensity
+from keras_regpose.inference.estimator import estimate
+from keras_regpose.losses.flow import RealNVP
+from keras_regpose.losses.rle import RLE
+from keras_regpose.losses.smooth_l1 import SmoothL1
+from keras_regpose.models.network import pose_graph, pose_head
+from keras_regpose.models.rewrite import fused_graph, graph_with_dtype, stock_graph
+from keras_regpose.skeleton import Skeleton
+
+
+@keras.saving.register_keras_serializable("keras_regpose")
+class PoseRegressor(keras.Model):
+    """A functional Keras model that regresses keypoints, and their uncertainty, from crops of single people.
+
+    `predict` takes (B, H, W, 3) RGB crops with values 0–255 (uint8 or float) and returns (B, K, 4) float32: x, y, σx,
+    σy in units of crop width and height, or (B, K, 2) for `method="deeppose"`. Everything Keras offers works on it.
+
+    Args:
+        backbone: str or keras.Model. `"resnet18"`, `"resnet34"`, `"resnet50"`, `"resnet101"`, `"resnet152"`,
+            `"mobilenetv2"`, `"mobilenetv2_0.5"` (any width), or a functional model from images to one feature map:
+            a KerasCV backbone, a `keras.applications` model without its top. A given model is copied.
+        skeleton: `Skeleton`. The keypoints to regress.
+        input_size: (height, width) of the crops in pixels.
+        method: "rle" for residual log-likelihood estimation, "deeppose" for plain regression.
+        pixel_mean: 3 floats or None. Subtracted from R, G, B (0–255) inside the graph. None is ImageNet's mean, or 0
+            for a backbone whose first layer scales pixels itself, as that of KerasCV's ImageNet presets does.
+        pixel_std: 3 floats or None. Divides the difference. None is ImageNet's deviation, or 1 for such a backbone.
+        graph: keras.Model or None. A saved graph to wrap; `backbone` is then left out.
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+
+    >>> import numpy as np, keras_regpose as rp
+    >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+    >>> model.predict(np.zeros((2, 64, 48, 3), "uint8"), verbose=0).shape
+    (2, 17, 4)
+
+    From ImageNet weights of KerasCV, which are downloaded:
+
+    >>> import keras_cv  # doctest: +SKIP
+    >>> backbone = keras_cv.models.ResNetBackbone.from_preset("resnet50_imagenet")  # doctest: +SKIP
+    >>> model = rp.PoseRegressor(backbone, rp.COCO17)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        backbone: str | keras.Model | None = None,
+        skeleton: Skeleton | None = None,
+        input_size: tuple[int, int] = (256, 192),
+        method: str = "rle",
+        pixel_mean: Sequence[float] | None = None,
+        pixel_std: Sequence[float] | None = None,
+        graph: keras.Model | None = None,
+    ):
+        if not isinstance(skeleton, Skeleton):
+            raise ValueError(f"PoseRegressor needs a Skeleton, such as COCO17. Received: {skeleton!r}")
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {METHODS}. Received: {method!r}")
+        if len(input_size) != 2 or not all(int(side) == side and side >= 32 for side in input_size):
+            raise ValueError(f"input_size must be (height, width) of at least 32 pixels. Received: {input_size}")
+        input_size = (int(input_size[0]), int(input_size[1]))
+        if (backbone is None) == (graph is None):
+            raise ValueError("PoseRegressor needs either a backbone or a saved graph")
+        if graph is None:
+            graph = pose_graph(backbone, len(skeleton), input_size, method, pixel_mean, pixel_std)
+        expected = (None, len(skeleton), 4 if method == "rle" else 2)
+        if tuple(graph.output_shape) != expected or tuple(graph.input_shape) != (None, *input_size, 3):
+            raise ValueError(
+                f"A graph for {method!r} with {len(skeleton)} keypoints maps {(None, *input_size, 3)} to {expected}. "
+                f"Received one that maps {graph.input_shape} to {graph.output_shape}"
+            )
+        super().__init__(graph.inputs[0], graph.outputs[0], name="pose_regressor")
+        self._skeleton = skeleton
+        self._input_size = input_size
+        self._method = method
+        # Keras trains and saves what hangs on the model; a flow that only the loss knew would silently stay as it is.
+        self.flow = RealNVP(name="flow") if method == "rle" else None
+        self.loss_parts = {}
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The keypoints that the model regresses."""
+        return self._skeleton
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the crops in pixels."""
+        return self._input_size
+
+    @property
+    def method(self) -> str:
+        """ "rle" or "deeppose"."""
+        return self._method
+
+    @property
+    def backbone(self) -> keras.Model:
+        """The part from RGB crops (0–255) to the last feature map, normalisation included; weights are shared."""
+        return keras.Model(self.inputs[0], self.get_layer("pool").input, name="backbone")
+
+    def compile(self, optimizer="adam", loss=None, *, keypoint_weights=None, **kwargs):
+        """Configures training as `keras.Model.compile` does, with this model's loss as the default.
+
+        Args:
+            optimizer: str or `keras.optimizers.Optimizer`.
+            loss: None for the method's own loss (RLE, or smooth L1 for "deeppose"), or anything Keras accepts.
+            keypoint_weights: sequence of K floats or None. Weights of the keypoints in the method's own loss.
+            **kwargs: Passed on to `keras.Model.compile`.
+        """
+        own_loss = loss is None
+        self._own_compile_config = {"optimizer": optimizer, "keypoint_weights": keypoint_weights, **kwargs}
+        self.loss_parts = {}
+        if own_loss and self.method == "rle":
+            self.loss_parts = {name: keras.metrics.Mean(name=f"rle_{name}") for name in ("flow", "residual", "sigma")}
+            loss = RLE(self.flow, keypoint_weights=keypoint_weights, trackers=self.loss_parts)
+        elif own_loss:
+            loss = SmoothL1(keypoint_weights=keypoint_weights)
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+        if not own_loss:
+            self._own_compile_config = None
+
+    def with_skeleton(self, skeleton: Skeleton) -> "PoseRegressor":
+        """Returns a model for other keypoints: this backbone, shared, with a new head and a new flow."""
+        head = pose_head(self.get_layer("pool").output, len(skeleton), self.method)
+        graph = keras.Model(self.inputs[0], head, name="pose_regressor")
+        return PoseRegressor(skeleton=skeleton, input_size=self.input_size, method=self.method, graph=graph)
+
+    def with_dtype(self, dtype: str) -> "PoseRegressor":
+        """Returns a copy that computes in another precision.
+
+        Args:
+            dtype: str. Name of a Keras dtype policy: "mixed_bfloat16", "mixed_float16" (whose loss is scaled) or
+                "float32". What computes on pixels and coordinates, and the flow, stays in float32.
+
+        Returns:
+            `PoseRegressor` with weights of its own.
+
+        Raises:
+            ValueError: If there is no such policy.
+        """
+        copied = PoseRegressor(
+            skeleton=self.skeleton,
+            input_size=self.input_size,
+            method=self.method,
+            graph=graph_with_dtype(self, dtype),
+        )
+        copied.dtype_policy = keras.DTypePolicy(dtype)  # Keras scales the loss by the model's own
+        if self.flow is not None:
+            copied.flow.set_weights(self.flow.get_weights())
+        return copied
+
+    def estimate(
+        self,
+        source,
+        boxes=None,
+        flip_test: bool = False,
+        batch_size: int = 32,
+        score_threshold: float | None = None,
+        on_error: Callable[[ValueError], None] | None = None,
+    ):
+        """Estimates the poses of the people in an image, in several, or in a video.
+
+        Args:
+            source: One image: a path, a URL, a PIL image, or an (H, W, 3) uint8 RGB array. Several: a list of those, a
+                folder, a pattern such as "photos/*.jpg", a video file, or a camera's number.
+            boxes: The people's boxes, xyxy in image pixels, or None for the whole image. For one image an (N, 4) array
+                or list, or (N, 5) with the detector's scores behind; for several a list with the boxes of each image,
+                while folders and videos also take one (N, 4) array for all. Everywhere the path of a COCO detections
+                file, or a detector: any callable from an RGB array to boxes. See `inference.detectors` for adapters.
+            flip_test: bool. Whether to average with the prediction for the mirrored crop, as published figures do.
+            batch_size: int. People per run of the network. Those of several images or frames share a run.
+            score_threshold: float or None. Boxes with a lower score of the detector are left out.
+            on_error: callable or None. Called with the error of each file of a folder, or frame of a video, that is
+                left out because it or its boxes cannot be read. None warns.
+
+        Returns:
+            For one image `Poses` of N people, in the order of the boxes, in image pixels. For a list a list of them.
+            For folders, patterns, videos and cameras an iterator over them, which works while it is asked.
+
+        Raises:
+            ValueError: If the source cannot be read, or a box is not xyxy of a positive size inside of its image.
+
+        Example:
+
+        >>> import keras_regpose as rp
+        >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+        >>> person = rp.data.Synthetic(1, seed=0)[0]
+        >>> people = model.estimate(person.image, boxes=[person.box])
+        >>> people.keypoints.shape, people.sigmas.shape, people.scores.shape
+        ((1, 17, 2), (1, 17, 2), (1, 17))
+        """
+        return estimate(self, source, boxes, flip_test, batch_size, score_threshold, on_error)
+
+    def density(self, people):
+        """Returns the density that training has learned for where people's joints are.
+
+        Args:
+            people: `Poses`, as `estimate` returned it.
+
+        Returns:
+            `inference.density.PoseDensity`: its `log_prob` evaluates points in pixels, its `sample` draws some.
+
+        Raises:
+            ValueError: If the model has not learned one, since it is not trained with RLE.
+        """
+        return PoseDensity(self, people)
+
+    def save_to_preset(self, directory) -> None:
+        """Saves the model as a preset directory, which `from_preset` and plain `keras.saving.load_model` open."""
+        save_preset(self, directory)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool = False,
+        tag: str | None = None,
+        replace: bool = False,
+        dry_run: bool = False,
+        **facts,
+    ):
+        """Publishes the model as a preset on the Hugging Face Hub: one commit, with a tag and a model card.
+
+        `from_preset("hf://org/name")` loads it, and so does plain `keras.saving.load_model("hf://org/name")`. The token
+        is that of `hf auth login`, or the environment variable HF_TOKEN.
+
+        Args:
+            repo_id: str. "org/name"; the repository is made where there is none.
+            private: bool. Whether a new repository is visible to its owners only.
+            tag: str or None. A name for this version. None takes the next free of v1, v2, …
+            replace: bool. Whether a model of another skeleton, or one that is not a preset, may be replaced.
+            dry_run: bool. Whether to send nothing, and make no request: what is returned says what would be sent.
+            **facts: JSON-ready values that go into `preset.json` (metrics, licence, data).
+
+        Returns:
+            `hub.publish.Publication`. Printed, it shows the files, their sizes and the card.
+
+        Raises:
+            ValueError: If an argument is not as above, or something else stands in the way of publishing.
+            OSError: If the Hub cannot be reached, or refuses. Nothing is published then.
+
+        Example:
+
+        >>> import keras_regpose as rp
+        >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+        >>> model.push_to_hub("me/my_pose_model", dry_run=True).address
+        'hf://me/my_pose_model'
+        """
+        return push_model(self, repo_id, private=private, tag=tag, replace=replace, dry_run=dry_run, **facts)
+
+    def export(self, filepath, format=None, precision="float32", calibration=None, verbose=True, **facts):
+        """Writes the model as a file that runs without Keras, which `load_exported` opens.
+
+        The file takes (B, H, W, 3) uint8 RGB crops for any B and gives keypoints and sigmas as two outputs. A JSON
+        file beside it says what they mean. It is compared with Keras before it takes its name.
+
+        Args:
+            filepath: str or path. Its suffix says the format: `pose.onnx`, `pose.xml` (OpenVINO), `pose.tflite`
+                (LiteRT), or `pose` without a suffix for the folder of a TF SavedModel.
+            format: None, or "onnx", "openvino", "litert", "tf_saved_model": the same, said twice.
+            precision: "float32", "bfloat16" (OpenVINO), "float16" (ONNX, LiteRT), or "int8" (all but TF SavedModel).
+            calibration: (N, H, W, 3) uint8 array of RGB crops, which int8 takes its ranges from and every export is
+                compared on. See `export.calibration_crops`. None compares on drawn people.
+            verbose: bool. Whether to print how far the export is from Keras.
+            **facts: JSON-ready values that go into the JSON file (preset, licence).
+
+        Returns:
+            `export.Deviation`: median, 95th percentile and maximum in crop pixels.
+
+        Raises:
+            ValueError: If an argument is not as above, or the export does not give the model's outputs.
+            ImportError: If a package that the format needs is not installed.
+
+        Example:
+
+        >>> import keras_regpose as rp
+        >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+        >>> model.export("pose_model", verbose=False).median < 0.01
+        True
+        """
+        deviation = export_model(self, filepath, format, precision, calibration, **facts)
+        if verbose:
+            print(f"{filepath}: {deviation}")
+        return deviation
+
+    def to_keras(self) -> keras.Model:
+        """Returns a copy as a plain `keras.Model` of stock layers: what is saved, exported and deployed."""
+        return stock_graph(self)
+
+    @classmethod
+    def from_keras(cls, graph: keras.Model, skeleton: Skeleton, method: str = "rle") -> "PoseRegressor":
+        """Wraps a plain graph, as `to_keras` returns it, so that it trains and estimates."""
+        input_size = graph.input_shape[1:3]
+        return cls(skeleton=skeleton, input_size=input_size, method=method, graph=fused_graph(graph))
+
+    def get_config(self):
+        graph = keras.Model(self.inputs[0], self.outputs[0], name="pose_regressor")
+        return {
+            "graph": graph.get_config(),
+            "skeleton": self.skeleton.to_dict(),
+            "input_size": list(self.input_size),
+            "method": self.method,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(
+            graph=keras.Model.from_config(config["graph"], custom_objects=custom_objects),
+            skeleton=Skeleton.from_dict(config["skeleton"]),
+            input_size=tuple(config["input_size"]),
+            method=config["method"],
+        )
+
+    def get_compile_config(self):
+        if getattr(self, "_own_compile_config", None) is None:
+            return super().get_compile_config()
+        return keras.saving.serialize_keras_object(self._own_compile_config)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)

@@ -1,0 +1,180 @@
+"""The table of the zoo. Its facts are in `presets.json`: architecture, published figures and their origin, files."""
+
+import copy
+import difflib
+import functools
+import json
+import os
+import tomllib
+from pathlib import Path
+
+from keras_regpose.skeleton import SKELETONS, Skeleton
+
+_PACKAGE = Path(__file__).parent
+ORGANISATION = "keras-regpose"  # of the zoo, on the Hub
+# The figures that stand for a model in the table; each row has those of its data set.
+HEADLINE_METRICS = ("AP", "AR", "PCKh@0.5", "PCKh@0.1", "PCK@0.2")
+
+CARD, RESULTS, RECIPE, PICTURE = "README.md", "results.json", "recipe.toml", "keypoints.jpg"
+_NEEDED = ("data", "people", "boxes", "flip_test", "metrics")
+
+
+def list_presets() -> list[str]:
+    """Returns the names of the presets.
+
+    Example:
+
+    >>> list_presets()[:2]
+    ['resnet152_rle_coco', 'resnet101_rle_coco']
+    """
+    return list(_table()["presets"])
+
+
+def preset_info(name: str) -> dict:
+    """Returns what is known about a preset.
+
+    Args:
+        name: str. One of `list_presets()`.
+
+    Returns:
+        dict with `backbone`, `method`, `skeleton` (its name), `input_size` [H, W] in pixels, `dataset`, `params`
+        (backbone and head, without the flow, which only training needs), `gmacs` (10⁹ multiply-accumulates of one
+        crop; twice as many with flip test), `metrics` in [0, 1] as published or, for this package's own models, as
+        measured, `source` (MMPose 1.3.2's page of them, or a result file), `evaluation` (how they were measured),
+        `caveats` (list of str), `license` and `checkpoint` (`url`, `sha256_prefix`, `format`: the MMPose version whose
+        names it uses; None for this package's own models). A copy: changing it changes nothing.
+
+    Raises:
+        ValueError: If there is no preset of that name.
+
+    Example:
+
+    >>> info = preset_info("resnet50_rle_coco")
+    >>> info["input_size"], info["metrics"]["AP"]
+    ([256, 192], 0.706)
+    """
+    rows = _table()["presets"]
+    if name not in rows:
+        close = difflib.get_close_matches(str(name), rows, n=3)
+        hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(rows)}"
+        raise ValueError(f"There is no preset {name!r}. {hint}")
+    info = copy.deepcopy(rows[name])
+    info["evaluation"] = dict(_table()["evaluations"][info["dataset"]])
+    if info["checkpoint"] is None:
+        info["metrics"] = _headline(name, info["evaluation"])
+    return info
+
+
+def preset_table(markdown: bool = False) -> str:
+    """Returns the zoo as a table to print.
+
+    Args:
+        markdown: bool. Whether to write a Markdown table instead of plain text.
+
+    Example:
+
+    >>> print(preset_table().splitlines()[1])
+    resnet152_rle_coco            256×192  58.3 M  11.28  AP .731  AR .777
+    """
+    header = ("preset", "input", "params", "GMACs", "published", "measured here")
+    rows = [header] + [_table_row(name) for name in list_presets()]
+    if markdown:
+        rows = [(*row, f"[card](zoo/{row[0]}/README.md)") for row in rows]
+        rows[0] = (*header, "card")
+        rows.insert(1, ("---", "---", "---:", "---:", "---", "---", "---"))
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in (2, 3) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _table_row(name):
+    info = preset_info(name)
+    height, width = info["input_size"]
+    published = info["metrics"] if info["checkpoint"] is not None else {}
+    figures = [_figures(metrics) for metrics in (published, _headline(name, info["evaluation"]))]
+    return name, f"{height}×{width}", f"{info['params'] / 1e6:.1f} M", f"{info['gmacs']:.2f}", *figures
+
+
+def _headline(name, protocol):
+    """Returns the figures that stand for a model: those measured with the boxes and flip test of the protocol."""
+    measured = {}
+    for evaluation in read_results(zoo_folder() / name).get("evaluations", []):
+        if protocol["boxes"].startswith(evaluation["boxes"]) and evaluation["flip_test"] == protocol["flip_test"]:
+            measured = evaluation["metrics"]
+    return {name: measured[name] for name in HEADLINE_METRICS if name in measured}
+
+
+def _figures(metrics):
+    return "  ".join(f"{name} {metrics[name]:.3f}".replace(" 0.", " .") for name in HEADLINE_METRICS if name in metrics)
+
+
+@functools.cache
+def _table():
+    return json.loads(_PACKAGE.joinpath("presets.json").read_text(encoding="utf-8"))
+
+
+def zoo_folder() -> Path:
+    """Returns the zoo's folder: `keras_regpose/zoo` where the package is installed, `zoo` in a clone.
+
+    Example:
+
+    >>> zoo_folder().name
+    'zoo'
+    """
+    installed = _PACKAGE / "rows"
+    return installed if installed.is_dir() else _PACKAGE.parent / "zoo"
+
+
+def picture_of(skeleton: Skeleton) -> Path | None:
+    """Returns the picture of a skeleton's keypoints, None for one that is not this package's."""
+    if SKELETONS.get(skeleton.name) != skeleton:
+        return None
+    return zoo_folder() / "pictures" / f"{skeleton.name}.jpg"
+
+
+def read_results(folder: str | os.PathLike) -> dict:
+    """Returns the `results.json` of a folder, {} if there is none. Each of its keys may be missing.
+
+    - `agreement`: with MMPose, given the same weights: `mmpose` (version), `largest_deviation` and its `unit`,
+      `crops`, `source`, `environment`.
+    - `evaluations`: list of `data`, `images`, `people`, `left_out`, `boxes`, `flip_test`, `metrics` (in [0, 1]),
+      `baseline` (the same metrics of always answering the mean pose), `source`, `environment`. The first is by the
+      protocol of the published figures.
+    - `training`: of this project's own models: `command`, `people`, `epochs`, `source`, `environment`.
+    - `speed`: `milliseconds_per_person` by variant and task, `source`, `environment`.
+
+    Raises:
+        ValueError: If the file is not of this form.
+    """
+    path = Path(folder) / RESULTS
+    if not path.is_file():
+        return {}
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        lacking = [key for entry in results.get("evaluations", []) for key in _NEEDED if key not in entry]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no file of results: {error}") from error
+    if lacking:
+        raise ValueError(f"{path} has an evaluation without {lacking[0]!r}; each has {', '.join(_NEEDED)}")
+    return results
+
+
+def read_recipe(name: str) -> tuple[str, dict]:
+    """Returns the text of a row's recipe and its settings; an empty text if it has none."""
+    path = zoo_folder() / name / RECIPE
+    if not path.is_file():
+        return "", {}
+    text = path.read_text(encoding="utf-8")
+    return text, tomllib.loads(text)
+
+
+def to_json(value: dict) -> str:
+    """Returns the text of a results file."""
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,147 @@
+"""σ against errors, and the learned density: measures with known answers."""
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_regpose import COCO17, PoseRegressor, Poses, from_preset
+from keras_regpose.evaluation.calibration import calibrate, calibrate_predictions, plot_calibration
+
+
+def draw(factor, seed=0, count=200_000):
+    """Errors whose Laplace scale is `factor` times the σ that is told."""
+    generator = np.random.default_rng(seed)
+    sigmas = np.exp(generator.uniform(0, 3, count))
+    return generator.laplace(0, factor * sigmas), sigmas
+
+
+def test_a_perfect_model():
+    result = calibrate(*draw(1.0))
+    assert result.factor == pytest.approx(1, abs=0.01)
+    assert result.binned_error < 0.02 and result.coverage_error < 0.005
+    np.testing.assert_allclose(result.coverage, result.levels, atol=0.005)
+    np.testing.assert_allclose(result.error, result.sigma, rtol=0.03)
+    assert result.sigma.shape == (10,) and (np.diff(result.sigma) > 0).all() and result.count == 200_000
+    assert 0.3 < result.rank_correlation < 0.9
+
+
+@pytest.mark.parametrize("factor", [0.2, 3.0])
+def test_a_factor_is_found(factor):
+    result = calibrate(*draw(factor))
+    assert result.factor == pytest.approx(factor, rel=0.01)
+    assert result.binned_error == pytest.approx(abs(factor - 1), rel=0.03)
+    assert result.binned_error_scaled < 0.02 and result.coverage_error_scaled < 0.005
+    # P(|e| ≤ −σ ln(1 − p)) = 1 − (1 − p)^(1 / factor) for Laplace errors.
+    expected = 1 - (1 - result.levels) ** (1 / factor)
+    np.testing.assert_allclose(result.coverage, expected, atol=0.005)
+    assert f"{result.factor:.3f}" in str(result)
+
+
+def test_sigmas_that_tell_nothing():
+    generator = np.random.default_rng(0)
+    result = calibrate(generator.laplace(0, 5, 50_000), np.exp(generator.uniform(0, 3, 50_000)))
+    assert abs(result.rank_correlation) < 0.02 and result.binned_error_scaled > 0.5
+    constant = calibrate(generator.laplace(0, 5, 1000), np.full(1000, 5.0))
+    assert np.isnan(constant.rank_correlation) and constant.factor == pytest.approx(1, abs=0.1)
+
+
+def test_only_labelled_keypoints_count():
+    class Sample:
+        keypoints = np.zeros((3, 2), np.float32)
+        visible = np.array([1, 0, 1], np.float32)
+
+    points = np.array([[2, 2], [1e6, np.nan], [2, 2]], np.float32)
+    prediction = {"index": 0, "keypoints": points, "sigmas": np.full((3, 2), 4.0, np.float32)}
+    result = calibrate_predictions([prediction] * 5, [Sample()])
+    assert result.count == 20 and result.factor == 0.5
+    with pytest.raises(ValueError, match="models trained without RLE"):
+        calibrate_predictions([{**prediction, "sigmas": None}], [Sample()])
+
+
+@pytest.mark.parametrize(
+    ("errors", "sigmas", "message"),
+    [
+        (np.ones(5), np.ones(5), "needs at least 10 errors with their σ. Received: 5 and 5"),
+        (np.ones(20), np.zeros(20), "finite errors and positive σ"),
+        (np.full(20, np.nan), np.ones(20), "finite errors and positive σ"),
+    ],
+)
+def test_what_cannot_be_calibrated(errors, sigmas, message):
+    with pytest.raises(ValueError, match=message):
+        calibrate(errors, sigmas)
+
+
+def test_the_picture(tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "new" / "calibration.png"
+    plot_calibration(calibrate(*draw(0.2, count=2000)), path)
+    picture = cv2.imread(str(path))
+    assert picture.shape == (720, 1500, 3) and (picture < 128).any()
+    assert [file.name for file in path.parent.iterdir()] == ["calibration.png"]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The bundled model, whose flow has learned something, with the poses of one picture."""
+    model = from_preset("mobilenetv2_rle_lspet")
+    generator = np.random.default_rng(0)
+    image = cv2.resize(generator.integers(0, 255, (6, 5, 3), np.uint8), (100, 120))
+    return model, model.estimate(image, [[10, 10, 90, 110], [30, 30, 80, 90]])
+
+
+def test_the_density_has_the_mass_one_and_lies_around_the_joints(trained):
+    model, people = trained
+    density = model.density(people)
+    mean, sigma = people.keypoints[0, 3], people.sigmas[0, 3]
+    steps = np.linspace(-16, 16, 201)
+    points = np.tile(people.keypoints, (201, 201, 1, 1, 1))
+    points[:, :, 0, 3] = mean + np.stack(np.meshgrid(steps, steps), -1) * sigma
+    values = np.exp(density.log_prob(points)[..., 0, 3])
+    cell = np.prod(sigma) * (steps[1] - steps[0]) ** 2
+    assert values.sum() * cell == pytest.approx(1, abs=0.02)
+    peak = np.unravel_index(values.argmax(), values.shape)
+    assert abs(steps[peak[0]]) < 0.5 and abs(steps[peak[1]]) < 0.5
+    # Flow and σ together: log p = log G(e) − log σx − log σy.
+    error = ((people.keypoints - points[100, 110]) / people.sigmas).astype(np.float32)
+    expected = np.asarray(model.flow.log_prob(error)) - np.log(people.sigmas).sum(-1)
+    np.testing.assert_allclose(density.log_prob(points[100, 110]), expected, atol=1e-5)
+
+
+def test_samples_follow_the_density(trained):
+    model, people = trained
+    density = model.density(people)
+    samples = density.sample(4000, seed=1)
+    assert samples.shape == (4000, 2, 14, 2)
+    np.testing.assert_array_equal(samples, density.sample(4000, seed=1))
+    # The mean of −log p over samples is the entropy, which for one G differs by log σx σy alone.
+    entropy = -density.log_prob(samples).mean(0) - np.log(people.sigmas).sum(-1)
+    assert np.ptp(entropy) < 0.15
+    measured = np.abs(samples - people.keypoints).mean(0)
+    np.testing.assert_allclose(measured, density.expected_error(), rtol=0.1)
+    # σ was recalibrated: it is the size of the error that the density expects.
+    np.testing.assert_allclose(density.expected_error(), people.sigmas, rtol=0.15)
+
+
+def test_models_and_poses_without_a_density(trained):
+    model, people = trained
+    plain = PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48), method="deeppose")
+    poses = plain.estimate(np.zeros((50, 40, 3), np.uint8))
+    with pytest.raises(ValueError, match="trained by RLE.*Received: a model without a flow"):
+        plain.density(poses)
+    with pytest.raises(ValueError, match="Received: poses without σ"):
+        model.density(Poses(people.keypoints, people.scores, people.boxes, people.box_scores, people.skeleton))
+    with pytest.raises(ValueError, match=r"points must have the shape .*\(2, 14, 2\)"):
+        model.density(people).log_prob(np.zeros((5, 2)))
+
+
+def test_the_bundled_model_knows_its_errors_on_photographs_it_never_saw(trained, shared_data):
+    from keras_regpose.data import Lsp
+    from keras_regpose.evaluation.evaluate import predict_samples
+
+    model, people = trained
+    samples = Lsp(shared_data / "lspet", split="test")
+    result = calibrate_predictions(predict_samples(model, samples), samples)
+    assert result.factor == pytest.approx(0.964, abs=0.005)  # as benchmarks/results/lspet.json has it
+    assert result.binned_error < 0.1 and result.coverage_error < 0.04 and result.rank_correlation > 0.4
+    expected = (model.density(people).expected_error() / people.sigmas).mean()
+    assert expected == pytest.approx(result.factor, rel=0.1)

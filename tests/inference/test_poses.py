@@ -1,0 +1,204 @@
+"""Poses: checks, selection, and every way out (JSON, COCO, pictures, tables, supervision)."""
+
+import json
+import sys
+import types
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from keras_regpose.inference.poses import Poses
+from keras_regpose.skeleton import COCO17, LSP14
+
+
+def make(people=3, sigmas=True, skeleton=COCO17, **fields):
+    generator = np.random.default_rng(people)
+    count = len(skeleton)
+    return Poses(
+        keypoints=generator.uniform(0, 90, (people, count, 2)),
+        scores=generator.uniform(0, 1, (people, count)),
+        boxes=np.sort(generator.uniform(0, 90, (people, 2, 2)), axis=1).reshape(people, 4),
+        box_scores=generator.uniform(0, 1, people),
+        skeleton=skeleton,
+        sigmas=generator.uniform(1, 5, (people, count, 2)) if sigmas else None,
+        **fields,
+    )
+
+
+def assert_same(first, second):
+    for name in ("keypoints", "scores", "boxes", "box_scores", "sigmas"):
+        a, b = getattr(first, name), getattr(second, name)
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert a.dtype == b.dtype == np.float32 and a.shape == b.shape
+            np.testing.assert_array_equal(a, b)
+    assert (first.skeleton, first.image_size, first.source) == (second.skeleton, second.image_size, second.source)
+
+
+def test_len_iteration_and_selection():
+    poses = make(4, image_size=(100, 120), source="a.jpg")
+    people = list(poses)
+    assert len(poses) == 4 and [len(person) for person in people] == [1] * 4
+    np.testing.assert_array_equal(people[2].keypoints[0], poses.keypoints[2])
+    assert_same(poses[-1], people[3])
+    assert_same(poses[1:3], poses[[1, 2]])
+    assert_same(poses[np.array([False, True, True, False])], poses[1:3])
+    assert_same(poses[poses.box_scores > 2], poses[[]])
+    assert poses[[]].keypoints.shape == (0, 17, 2) and poses[[]].sigmas.shape == (0, 17, 2)
+    assert poses[1].image_size == (100, 120) and poses[1].source == "a.jpg"
+    assert make(2, sigmas=False)[0].sigmas is None
+    with pytest.raises(IndexError, match="There are 4 people. Received: 4"):
+        poses[4]
+
+
+def test_repr():
+    assert repr(make(1, image_size=(480, 640))) == "Poses(1 person, skeleton 'coco17', image 640×480)"
+    assert repr(make(0, skeleton=LSP14)) == "Poses(0 people, skeleton 'lsp14')"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("keypoints", np.zeros((2, 14, 2)), r"keypoints must have the shape \(2, 17, 2\).*Received: \(2, 14, 2\)"),
+        ("keypoints", 3.0, r"keypoints must have the shape"),
+        ("sigmas", np.zeros((2, 17)), r"sigmas must have the shape \(2, 17, 2\)"),
+        ("scores", np.zeros((1, 17)), r"scores must have the shape \(2, 17\)"),
+        ("boxes", np.zeros(4), r"boxes must have the shape \(2, 4\)"),
+        ("box_scores", np.zeros((2, 1)), r"box_scores must have the shape \(2,\)"),
+        ("skeleton", "coco17", "skeleton must be a keras_regpose.Skeleton"),
+        ("image_size", (480, 640, 3), r"image_size must be \(height, width\)"),
+    ],
+)
+def test_wrong_fields_are_refused(field, value, message):
+    good = vars(make(2))
+    with pytest.raises(ValueError, match=message):
+        Poses(**{**good, field: value})
+
+
+@pytest.mark.parametrize("people", [0, 1, 5])
+@pytest.mark.parametrize("sigmas", [True, False])
+def test_json_round_trip_is_exact(people, sigmas):
+    poses = make(people, sigmas, image_size=(48, 64), source="ümlaut.jpg")
+    assert_same(Poses.from_json(poses.to_json()), poses)
+
+
+def test_json_of_values_that_are_not_finite():
+    poses = make(1)
+    poses.keypoints[0, 3] = (np.nan, np.inf)
+    text = poses.to_json()
+    assert json.loads(text)["keypoints"][0][3] == [None, None]
+    again = Poses.from_json(text)
+    assert np.isnan(again.keypoints[0, 3]).all()
+    np.testing.assert_array_equal(again.keypoints[0, 4:], poses.keypoints[0, 4:])
+
+
+def test_json_errors():
+    with pytest.raises(ValueError, match="not JSON"):
+        Poses.from_json("poses.json")
+    with pytest.raises(ValueError, match="has the keys box_scores, boxes.*Received: keypoints"):
+        Poses.from_json('{"keypoints": []}')
+    values = json.loads(make(1).to_json())
+    with pytest.raises(ValueError, match="scores must have the shape"):
+        Poses.from_json(json.dumps({**values, "scores": None}))
+
+
+def test_coco_results():
+    poses = make(3)
+    results = poses.to_coco(image_id=785)
+    assert len(results) == 3
+    for n, result in enumerate(results):
+        assert (result["image_id"], result["category_id"]) == (785, 1)
+        triples = np.array(result["keypoints"]).reshape(17, 3)
+        np.testing.assert_array_equal(triples[:, :2], poses.keypoints[n])
+        np.testing.assert_array_equal(triples[:, 2], poses.scores[n])
+        scores = poses.scores[n].astype(float)
+        assert result["score"] == pytest.approx(poses.box_scores[n] + scores.mean() + scores.max(), abs=1e-6)
+        x1, y1, x2, y2 = poses.boxes[n].tolist()
+        assert result["bbox"] == pytest.approx([x1, y1, x2 - x1, y2 - y1])
+    json.dumps(results)
+    assert poses.to_coco(1, score_mode="bbox")[0]["score"] == pytest.approx(float(poses.box_scores[0]))
+    plain = make(2, sigmas=False)
+    confident = plain.scores[1] > 0.2
+    expected = float(plain.box_scores[1]) * plain.scores[1][confident].mean()
+    assert plain.to_coco(1)[1]["score"] == pytest.approx(expected, abs=1e-6)
+    assert make(0).to_coco(1) == []
+
+
+@pytest.mark.parametrize("people", [0, 1, 5])
+def test_plot(people):
+    image = np.full((90, 120, 3), 50, np.uint8)
+    picture = make(people).plot(image, boxes=True, labels=True)
+    assert isinstance(picture, PIL.Image.Image) and picture.size == (120, 90)
+    assert (image == 50).all()
+    assert (np.asarray(picture) != 50).any() == (people > 0)
+    same = make(people).plot(PIL.Image.fromarray(image), boxes=True, labels=True)
+    np.testing.assert_array_equal(np.asarray(same), np.asarray(picture))
+
+
+def test_plot_without_an_image(tmp_path):
+    assert make(0, image_size=(40, 60)).plot().getpixel((5, 5)) == (96, 96, 96)
+    with pytest.raises(ValueError, match="nothing to draw on: pass the image"):
+        make(1).plot()
+    path = tmp_path / "photo.png"
+    PIL.Image.new("RGB", (60, 40), (10, 200, 30)).save(path)
+    assert make(0, source=path).plot().getpixel((5, 5)) == (10, 200, 30)
+    assert make(0).plot(path, scale=2.0).size == (120, 80)
+
+
+def test_save(tmp_path):
+    poses = make(2)
+    image = np.full((90, 120, 3), 50, np.uint8)
+    target = tmp_path / "new" / "poses.json"
+    poses.save(target)
+    assert_same(Poses.from_json(target.read_text(encoding="utf-8")), poses)
+    for suffix in (".png", ".JPG", ".webp"):
+        poses.save(tmp_path / f"picture{suffix}", image)
+        with PIL.Image.open(tmp_path / f"picture{suffix}") as picture:
+            assert picture.size == (120, 90)
+    np.testing.assert_array_equal(np.asarray(PIL.Image.open(tmp_path / "picture.png")), np.asarray(poses.plot(image)))
+    with pytest.raises(ValueError, match=r"saved as .json \(numbers\).*Received: .*poses.txt"):
+        poses.save(tmp_path / "poses.txt")
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "picture.png", "picture.JPG", "picture.webp"}
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"old")
+    with pytest.raises(ValueError, match="nothing to draw on"):
+        make(1).save(path)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("method", "package"), [("to_dataframe", "pandas"), ("to_supervision", "supervision")])
+def test_missing_packages_are_named(method, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=f"{method} needs {package}: pip install '?{package}"):
+        getattr(make(1), method)()
+
+
+@pytest.mark.parametrize("people", [0, 2])
+def test_dataframe_columns(people, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", types.SimpleNamespace(DataFrame=dict))
+    poses = make(people)
+    table = poses.to_dataframe()
+    assert list(table) == ["person", "keypoint", "x", "y", "score", "sigma_x", "sigma_y"]
+    assert {len(column) for column in table.values()} == {17 * people}
+    if people:
+        row = 17 + 9
+        assert (table["person"][row], table["keypoint"][row]) == (1, "left_wrist")
+        assert [table["x"][row], table["y"][row]] == poses.keypoints[1, 9].tolist()
+        assert [table["sigma_x"][row], table["sigma_y"][row]] == poses.sigmas[1, 9].tolist()
+        assert table["score"][row] == poses.scores[1, 9]
+    assert "sigma_x" not in make(people, sigmas=False).to_dataframe()
+
+
+@pytest.mark.parametrize("people", [0, 2])
+def test_supervision_fields(people, monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", types.SimpleNamespace(KeyPoints=dict))
+    poses = make(people)
+    fields = poses.to_supervision()
+    np.testing.assert_array_equal(fields["xy"], poses.keypoints)
+    np.testing.assert_array_equal(fields["keypoint_confidence"], poses.scores)
+    np.testing.assert_array_equal(fields["detection_confidence"], poses.box_scores)
+    assert fields["class_id"].tolist() == [0] * people

@@ -1,0 +1,193 @@
+"""Builds the zoo: official checkpoints → presets, checked, evaluated, with cards, published."""
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from keras_regpose.files import sha256, write_whole
+from keras_regpose.hub.card import zoo_card
+from keras_regpose.hub.preset_files import PresetError, read_description
+from keras_regpose.hub.publish import publish_preset
+from keras_regpose.presets import BUNDLED, build_from_checkpoint, load_preset
+from keras_regpose.zoo import (
+    CARD,
+    ORGANISATION,
+    PICTURE,
+    RESULTS,
+    list_presets,
+    picture_of,
+    preset_info,
+    read_results,
+    to_json,
+    zoo_folder,
+)
+
+DETECTIONS = "person_detection_results/COCO_val2017_detections_AP_H_56_person.json"
+_PACKAGES = ("keras-regpose", "keras", "tensorflow", "numpy", "opencv-python-headless", "pycocotools")
+
+
+def build_zoo(
+    output: str | os.PathLike,
+    names: list[str] | None = None,
+    coco: str | os.PathLike | None = None,
+    detections: str | os.PathLike | None = None,
+    mpii: str | os.PathLike | None = None,
+    organisation: str | None = None,
+    private: bool = False,
+) -> int:
+    """Makes presets of the zoo's rows, and says what it does. What an earlier run did is not done again.
+
+    A row that fails does not stop the others.
+
+    Args:
+        output: str or path. Folder for the presets; each gets its own, with its card and `results.json`.
+        names: list of str or None. Rows to build; None is all.
+        coco: str, path or None. Folder of COCO 2017, on whose validation split its rows are evaluated, with flip test.
+        detections: str, path or None. Person detections for it; without them, and without the usual file in the
+            folder, annotated boxes are used alone.
+        mpii: str, path or None. Folder of MPII, on whose validation split its rows are evaluated, with flip test.
+        organisation: str or None. Where on the Hub the rows are published; None does not publish them.
+        private: bool. Whether new repositories are visible to their owners only.
+
+    Returns:
+        The number of rows that failed.
+
+    Raises:
+        ValueError: If there is no row of a name, or the data cannot be read.
+        FileNotFoundError: If the data is not there.
+    """
+    names = list(dict.fromkeys(names or list_presets()))
+    data = _open_data({preset_info(name)["dataset"] for name in names}, coco, detections, mpii)
+    failed = []
+    for number, name in enumerate(names, 1):
+        print(f"[{number}/{len(names)}] {name}", flush=True)
+        try:
+            _build_row(name, Path(output) / name, data, organisation, private)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            failed.append(name)
+            print(f"  failed: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    print(f"{len(names) - len(failed)} of {len(names)} rows are in {output}")
+    if failed:
+        print(f"Failed: {', '.join(failed)}. The same command goes on with them", file=sys.stderr)
+    return len(failed)
+
+
+def _open_data(datasets, coco, detections, mpii):
+    """Returns {data set: list of (boxes, samples)}, the boxes of the published figures first."""
+    from keras_regpose.datasets import open_dataset
+
+    data = {"coco": [], "mpii": []}
+    if coco and "coco" in datasets:
+        usual = Path(coco) / DETECTIONS
+        boxes = detections or (usual if usual.is_file() else None)
+        if boxes:
+            text = f"detections of {Path(boxes).name}"
+            data["coco"].append((text, open_dataset("coco", coco, "val", boxes=boxes)))
+        data["coco"].append(("annotated", open_dataset("coco", coco, "val")))
+    if mpii and "mpii" in datasets:
+        data["mpii"].append(("annotated centre and scale", open_dataset("mpii", mpii, "val")))
+    return data
+
+
+def _build_row(name, folder, data, organisation, private):
+    import keras
+
+    info = preset_info(name)
+    keras.backend.clear_session()
+    model = _make(name, info, folder)
+    _check(model, name, info, folder)
+    results = read_results(zoo_folder() / name)
+    if done := read_results(folder).get("evaluations"):
+        results["evaluations"] = done
+    for boxes, samples in data.get(info["dataset"], ()):
+        _evaluate(model, info, boxes, samples, results, folder)
+    write_whole(folder / RESULTS, to_json(results))
+    write_whole(folder / CARD, zoo_card(name, results, organisation or ORGANISATION))
+    shutil.copyfile(picture_of(model.skeleton), folder / PICTURE)
+    if organisation:
+        publication = publish_preset(folder, f"{organisation}/{name}", private=private)
+        pin = {"repo": publication.repo_id, "revision": publication.commit, "sha256": sha256(folder / "preset.json")}
+        print(f'  published as {publication.address}; in presets.json: "hub": {json.dumps(pin)}', flush=True)
+
+
+def _make(name, info, folder):
+    if info["checkpoint"] is not None:
+        build_from_checkpoint(name, folder)
+        if read_description(folder).get("origin") != info["checkpoint"]:
+            raise PresetError(f"{folder} was made from another checkpoint. Remove it, or choose another output folder")
+    elif not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) / name
+        shutil.copytree(BUNDLED / name, draft)
+        os.replace(draft, folder)
+        draft.parent.rmdir()
+    elif sha256(folder / "preset.json") != sha256(BUNDLED / name / "preset.json"):
+        raise PresetError(f"{folder} is of another version of {name}. Remove it, or choose another output folder")
+    return load_preset(folder)
+
+
+def _check(model, name, info, folder):
+    """The preset is that of its row, and gives plain Keras the same finite numbers."""
+    import keras
+    import numpy as np
+
+    graph = keras.saving.load_model(folder, compile=False, safe_mode=True)
+    params = sum(int(np.prod(weight.shape)) for weight in graph.trainable_weights)
+    found = (model.method, model.skeleton.name, list(model.input_size), params)
+    wanted = (info["method"], info["skeleton"], info["input_size"], info["params"])
+    if found != wanted:
+        raise PresetError(f"{folder} is another model than {name}: {found} instead of {wanted}. Remove it")
+    crops = np.random.default_rng(0).integers(0, 256, (2, *model.input_size, 3)).astype(np.uint8)
+    ours, plain = np.asarray(model.predict_on_batch(crops)), np.asarray(graph.predict_on_batch(crops))
+    if not np.isfinite(ours).all():
+        raise PresetError(f"{name} gives numbers that are not finite. Its checkpoint is damaged, or of another version")
+    deviation = float(np.abs(ours - plain).max())
+    if deviation > 1e-4:
+        raise PresetError(f"{name} gives other numbers in plain Keras: they differ by {deviation:.1e} of the crop")
+    print(f"  checked: {params / 1e6:.1f} M parameters, plain Keras differs by {deviation:.1e} of the crop", flush=True)
+
+
+def _evaluate(model, info, boxes, samples, results, folder):
+    from tqdm import tqdm
+
+    from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
+
+    entry = {
+        "data": info["evaluation"]["data"].partition(" (")[0],
+        "images": len({sample.image_id for sample in samples}),
+        "people": len(samples),
+        "boxes": boxes,
+        "flip_test": True,
+    }
+    evaluations = results.setdefault("evaluations", [])
+    if any(entry.items() <= known.items() for known in evaluations):
+        return
+    environment = _environment()  # before the hours of evaluation: what fails should fail now
+    with tqdm(total=len(samples), unit=" people", delay=2) as bar:
+        predictions = predict_samples(model, samples, flip_test=True, progress=bar.update)
+    if len(predictions) < len(samples):
+        raise ValueError(f"{len(samples) - len(predictions)} people of {entry['data']} have no readable image")
+    figures = score_predictions(predictions, samples, model.skeleton, annotations=samples.annotations)
+    if info["dataset"] == "mpii":
+        figures = {"PCKh@0.5": figures["Mean"] / 100, "PCKh@0.1": figures["Mean@0.1"] / 100}
+    entry["metrics"] = {name: round(float(value), 6) for name, value in figures.items()}
+    entry["environment"] = environment
+    evaluations.append(entry)
+    write_whole(folder / RESULTS, to_json(results))
+    shown = ", ".join(f"{name} {entry['metrics'][name]:.3f}" for name in info["metrics"])
+    print(f"  {entry['data']}, {entry['people']:,} people, boxes {boxes}: {shown}", flush=True)
+
+
+def _environment():
+    packages = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # another build of it, or another backend
+            packages[name] = importlib.metadata.version(name)
+    return {"date": datetime.date.today().isoformat(), "python": platform.python_version(), "packages": packages}
