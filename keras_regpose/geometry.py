@@ -5,12 +5,81 @@ Boxes are xyxy in image pixels, sizes are (height, width) unless a name says oth
 """
 
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 BOX_PADDING = 1.25
 _LARGEST_SIDE = 32_000  # pixels: `remap` takes positions of 16 bits
+
+
+class Cut(NamedTuple):
+    """A crop, and where in the image it was cut out.
+
+    Args:
+        crop: (height, width, 3) uint8 array.
+        matrix: (2, 3) float64 array. The map from image pixels to crop pixels; of a mirrored cut, from the pixels of
+            the mirrored image.
+        center: (2,) array. The middle of the region in image pixels, for `crop_to_image`.
+        scale: (2,) float32 array. The region's width and height in image pixels.
+    """
+
+    crop: np.ndarray
+    matrix: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+
+
+def cut(image: np.ndarray, box: np.ndarray, input_size: tuple[int, int], padding: float = BOX_PADDING) -> Cut:
+    """Cuts the region around a person's box out of an image, as the network sees it.
+
+    Args:
+        image: (H, W, 3) uint8 array.
+        box: (4,) array. The person's box, x1, y1, x2, y2 in image pixels.
+        input_size: (height, width) of the crop.
+        padding: float. The box's width and height are multiplied by this.
+
+    Returns:
+        `Cut`.
+
+    Example:
+
+    >>> person = cut(np.full((480, 640, 3), 200, np.uint8), np.array([100, 50, 300, 400]), (256, 192))
+    >>> person.crop.shape, person.center.tolist(), person.scale.tolist()
+    ((256, 192, 3), [200.0, 225.0], [328.125, 437.5])
+    >>> transform_points(np.array([[200.0, 225.0]]), person.matrix).round(3).tolist()
+    [[96.0, 128.0]]
+    """
+    return cut_region(image, *box_to_center_scale(box, padding), input_size)
+
+
+def cut_region(
+    image: np.ndarray,
+    center: np.ndarray,
+    scale: np.ndarray,
+    input_size: tuple[int, int],
+    rotation: float = 0.0,
+    mirrored: bool = False,
+) -> Cut:
+    """Cuts a region out of an image, which training may have shifted, scaled, rotated and mirrored.
+
+    Args:
+        image: (H, W, 3) uint8 array.
+        center: (2,) array. The region's middle in image pixels; in those of the mirrored image if `mirrored`.
+        scale: (2,) array. Its width and height with padding. The shorter side grows to the crop's aspect ratio.
+        input_size: (height, width) of the crop.
+        rotation: float. Degrees, see `crop_matrix`.
+        mirrored: bool. Whether the image is mirrored left-right before the region is cut out.
+
+    Returns:
+        `Cut`.
+    """
+    scale = fix_aspect_ratio(scale, input_size)
+    matrix = crop_matrix(center, scale, rotation, input_size)
+    # Mirroring the image first, as the reference does, is this one matrix.
+    shown = mirror_matrix(matrix, image.shape[1]) if mirrored else matrix
+    return Cut(crop_image(image, shown, input_size), matrix, center, scale)
 
 
 def box_to_center_scale(boxes: np.ndarray, padding: float = BOX_PADDING) -> tuple[np.ndarray, np.ndarray]:

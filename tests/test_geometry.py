@@ -120,3 +120,18 @@ def test_crops_are_black_outside_the_image():
     matrix = geometry.crop_matrix(np.array([5.0, 5.0]), np.array([20.0, 20.0]), 0, (20, 20))
     crop = geometry.crop_image(image, matrix, (20, 20))
     assert (crop[:4] == 0).all() and (crop[6:14, 6:14] == 255).all()
+
+
+def test_a_cut_is_box_region_matrix_and_crop():
+    image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    box, size = np.array([10.5, 12, 41, 50.25]), (64, 48)
+    center, scale = geometry.box_to_center_scale(box, padding=1.5)
+    fixed = geometry.fix_aspect_ratio(scale, size)
+    matrix = geometry.crop_matrix(center, fixed, 0, size)
+    cut = geometry.cut(image, box, size, padding=1.5)
+    for found, expected in zip(cut, (geometry.crop_image(image, matrix, size), matrix, center, fixed), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    mirrored = geometry.cut_region(np.ascontiguousarray(image[:, ::-1]), center, scale, size, rotation=30)
+    folded = geometry.cut_region(image, center, scale, size, rotation=30, mirrored=True)
+    np.testing.assert_array_equal(folded.matrix, mirrored.matrix)
+    assert np.abs(folded.crop.astype(int) - mirrored.crop).max() <= 24 and (folded.crop == mirrored.crop).mean() > 0.5

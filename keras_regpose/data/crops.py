@@ -126,14 +126,9 @@ class CropLoader:
             flipped, center, scale, rotation, keypoints, visible = augment(
                 self.augmentation, center, scale, keypoints, visible, image.shape[1], self.skeleton, generator
             )
-        scale = geometry.fix_aspect_ratio(scale, self.input_size)
-        matrix = geometry.crop_matrix(center, scale, rotation, self.input_size)
-        keypoints = geometry.transform_points(keypoints, matrix)
-        if flipped:
-            # Mirroring the photograph first, as the reference does, is this one matrix.
-            matrix = geometry.mirror_matrix(matrix, image.shape[1])
-        crop = geometry.crop_image(image, matrix, self.input_size)
-        return crop, codec.encode(keypoints, visible, self.input_size, self.targets_outside)
+        cut = geometry.cut_region(image, center, scale, self.input_size, rotation, flipped)
+        keypoints = geometry.transform_points(keypoints, cut.matrix)
+        return cut.crop, codec.encode(keypoints, visible, self.input_size, self.targets_outside)
 
     def _read(self, sample):
         return self._cache.read(sample.image) if isinstance(sample.image, str) else sample.image

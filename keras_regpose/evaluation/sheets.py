@@ -85,14 +85,13 @@ def prediction_sheet(
     """
     pictures, captions = [], []
     for entry in predictions[:count]:
-        center, scale = geometry.box_to_center_scale(entry["box"], padding=1.5)
-        scale = geometry.fix_aspect_ratio(scale, (tile, tile))
-        matrix = geometry.crop_matrix(center, scale, 0, (tile, tile))
-        crop = geometry.crop_image(read_image(samples[entry["index"]].image), matrix, (tile, tile))
-        sigmas = None if entry["sigmas"] is None else entry["sigmas"][None] * matrix[0, 0]
-        points = geometry.transform_points(entry["keypoints"], matrix)
+        cut = geometry.cut(read_image(samples[entry["index"]].image), entry["box"], (tile, tile), padding=1.5)
+        sigmas = None if entry["sigmas"] is None else entry["sigmas"][None] * cut.matrix[0, 0]
+        points = geometry.transform_points(entry["keypoints"], cut.matrix)
         scores = entry["scores"][None]
-        pictures.append(draw_poses(crop, points[None], scores, sigmas, skeleton=skeleton, ellipse_scale=ellipse_scale))
+        pictures.append(
+            draw_poses(cut.crop, points[None], scores, sigmas, skeleton=skeleton, ellipse_scale=ellipse_scale)
+        )
         captions.append(f"score {entry['scores'].mean():.2f}")
     return contact_sheet(pictures, columns=6, tile_size=(tile, tile), captions=captions)
 

@@ -113,9 +113,7 @@ def calibration_crops(samples: Sequence, input_size: tuple[int, int], count: int
     crops = []
     for index in np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int):
         sample = samples[int(index)]
-        center, scale = geometry.box_to_center_scale(sample.box)
-        matrix = geometry.crop_matrix(center, geometry.fix_aspect_ratio(scale, input_size), 0, input_size)
-        crops.append(geometry.crop_image(read_image(sample.image), matrix, input_size))
+        crops.append(geometry.cut(read_image(sample.image), sample.box, input_size).crop)
     return np.stack(crops)
 
 

@@ -153,8 +153,7 @@ class _People:
 
     def __init__(self, frame, boxes, scores, model):
         self.frame, self.boxes, self.scores = frame, boxes, scores
-        self.center, scale = geometry.box_to_center_scale(boxes)
-        self.scale = geometry.fix_aspect_ratio(scale, model.input_size)
+        self.center, self.scale = np.empty((2, len(boxes), 2), np.float32)
         self.outputs = [None] * len(boxes)
         self.missing = len(boxes)
 
@@ -190,8 +189,9 @@ class _Batch:
         self.owners = []
 
     def add(self, people, number):
-        matrix = geometry.crop_matrix(people.center[number], people.scale[number], 0, self.model.input_size)
-        self.crops[len(self.owners)] = geometry.crop_image(people.frame.image, matrix, self.model.input_size)
+        cut = geometry.cut(people.frame.image, people.boxes[number], self.model.input_size)
+        self.crops[len(self.owners)] = cut.crop
+        people.center[number], people.scale[number] = cut.center, cut.scale
         self.owners.append((people, number))
         if len(self.owners) == self.size:
             self.run()
