@@ -1,22 +1,73 @@
-"""Files that are written whole or not at all, their SHA-256, and a full disk in one sentence."""
+"""Files and folders that are written whole or not at all, their SHA-256, and a full disk in one sentence."""
 
+import contextlib
 import errno
 import hashlib
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
-def write_whole(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file, complete or not at all."""
+@contextlib.contextmanager
+def draft(path: str | os.PathLike, advice: str = "choose a folder of another disk") -> Iterator[Path]:
+    """Context in which a file or a folder is written beside its place; it takes its name when the block ends well.
+
+    The draft lies in a hidden folder of its own, so that several processes never write to the same one. If the block
+    raises, the draft is removed, and what had the name before is still there. A folder that has the name is replaced.
+
+    Args:
+        path: str or path. The name that it will have. Missing folders above it are made.
+        advice: str. What a person can do besides freeing space when the disk is full.
+
+    Yields:
+        Path to write to. It has the same name as `path`, and is not there yet.
+
+    Raises:
+        OSError: If it cannot be written; `errno` is ENOSPC if the disk is full, and the message is one sentence then.
+
+    Example:
+
+    >>> with draft("notes/today.txt") as file:
+    ...     _ = file.write_text("all of it")
+    >>> Path("notes/today.txt").read_text(), os.listdir("notes")
+    ('all of it', ['today.txt'])
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    folder = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:60]}-", dir=path.parent))
+        written = folder / path.name
+        yield written
+        if written.is_dir() and path.is_dir():
+            os.replace(path, folder / "replaced")
+        os.replace(written, path)
+    except (OSError, RuntimeError) as error:  # HDF5 raises RuntimeErrors
+        if is_disk_full(error):
+            raise disk_full(path.parent, advice) from error
+        raise
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a file, complete or not at all; text is written as UTF-8. See `draft`.
+
+    Example:
+
+    >>> write_whole("greeting.txt", "hello")
+    >>> Path("greeting.txt").read_text()
+    'hello'
+    """
+    with draft(path) as file:
+        file.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error is that of a full disk. HDF5 hides it in others, which may have no `errno`."""
+    """Returns whether an error is that of a full disk. HDF5 hides it in others, which may have no `errno`."""
     while error is not None:
         if getattr(error, "errno", None) == errno.ENOSPC or f"errno = {errno.ENOSPC}," in str(error):
             return True

@@ -10,7 +10,6 @@ from pathlib import Path
 import keras
 
 from keras_regpose.convert.mmpose import from_mmpose
-from keras_regpose.files import disk_full, is_disk_full
 from keras_regpose.hub.download import ANOTHER_DISK, cache_home, cached_hub_preset, download_file, hub_preset, is_intact
 from keras_regpose.hub.preset_files import (
     FLOW_FILE,
@@ -229,10 +228,5 @@ def build_from_checkpoint(name: str, folder: Path) -> None:
         for old in (folder, *folder.parent.glob(f".{folder.name}-*")):  # damaged, or of a process that was killed
             shutil.rmtree(old, ignore_errors=True)
         model = from_mmpose(checkpoint, name)
-        try:
-            save_preset(model, folder, preset=name, license=info["license"], origin=info["checkpoint"])
-        except OSError as error:
-            if is_disk_full(error):
-                raise disk_full(folder.parent, ANOTHER_DISK) from error
-            raise
+        save_preset(model, folder, advice=ANOTHER_DISK, preset=name, license=info["license"], origin=info["checkpoint"])
         checkpoint.unlink()

@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from keras_regpose.files import disk_full, is_disk_full, sha256
+from keras_regpose.files import disk_full, is_disk_full, sha256, write_whole
 from keras_regpose.hub.preset_files import (
     PRESET_FILES,
     NewerFormatError,
@@ -141,10 +141,7 @@ def is_intact(folder: Path, description: dict) -> bool:
     if damaged_files(folder, description):
         return False
     with contextlib.suppress(OSError):  # Without the note, the next load compares again.
-        note.parent.mkdir(parents=True, exist_ok=True)
-        temporary = note.with_name(f".{os.getpid()}-{note.name}")
-        temporary.write_text(json.dumps(state), encoding="utf-8")
-        os.replace(temporary, note)
+        write_whole(note, json.dumps(state))
     return True
 
 

@@ -9,8 +9,6 @@ A preset may come from a stranger: nothing in it is executed, and no file beside
 
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import h5py
@@ -18,10 +16,11 @@ import keras
 import numpy as np
 
 from keras_regpose.codec import METHODS
-from keras_regpose.files import disk_full, is_disk_full, sha256
+from keras_regpose.files import draft, sha256
 from keras_regpose.skeleton import Skeleton
 
 FORMAT = 1
+ANOTHER_FOLDER = "choose a folder of another disk"
 FLOW_FILE = "flow.weights.h5"
 PRESET_FILES = ("preset.json", "config.json", "metadata.json", "model.weights.h5", FLOW_FILE)
 # Stock Keras layers that run code, or that open files named in their configuration.
@@ -37,13 +36,16 @@ class NewerFormatError(PresetError):
     """A preset directory was written by a newer version of this package."""
 
 
-def save_preset(model, directory: str | os.PathLike, half_precision: bool = False, **facts) -> None:
+def save_preset(
+    model, directory: str | os.PathLike, half_precision: bool = False, advice: str = ANOTHER_FOLDER, **facts
+) -> None:
     """Writes a model as a preset directory, beside its target first and then renamed into place.
 
     Args:
         model: `PoseRegressor`.
         directory: str or path. A preset that is already there is replaced.
         half_precision: bool. Whether weights are stored as float16, which halves the file; they are read as float32.
+        advice: str. What a person can do, besides freeing space, when the disk is full.
         **facts: JSON-ready values that go into `preset.json` (metrics, licence, data).
 
     Raises:
@@ -53,14 +55,13 @@ def save_preset(model, directory: str | os.PathLike, half_precision: bool = Fals
     directory = Path(directory)
     if directory.exists() and not (directory.is_dir() and (not any(directory.iterdir()) or is_preset(directory))):
         raise PresetError(f"{directory} exists and is not a preset. Choose another folder, or remove it")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
-        keras.saving.save_model(model.to_keras(), temporary, zipped=False)
+    with draft(directory, advice) as written:
+        written.mkdir()
+        keras.saving.save_model(model.to_keras(), written, zipped=False)
         if model.flow is not None:
-            flow_model(model.flow).save_weights(temporary / FLOW_FILE)
+            flow_model(model.flow).save_weights(written / FLOW_FILE)
         if half_precision:
-            for file in temporary.glob("*.weights.h5"):
+            for file in written.glob("*.weights.h5"):
                 _store_half_precision(file)
         description = {
             "format": FORMAT,
@@ -68,23 +69,9 @@ def save_preset(model, directory: str | os.PathLike, half_precision: bool = Fals
             "skeleton": model.skeleton.to_dict(),
             "input_size": list(model.input_size),
             **facts,
-            "checksums": {name: sha256(temporary / name) for name in PRESET_FILES if (temporary / name).is_file()},
+            "checksums": {name: sha256(written / name) for name in PRESET_FILES if (written / name).is_file()},
         }
-        (temporary / "preset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-        temporary.chmod(0o755)
-        if directory.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
-            os.replace(directory, old / "preset")
-            os.replace(temporary, directory)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, directory)
-    except (OSError, RuntimeError) as error:
-        if is_disk_full(error):
-            raise disk_full(directory.parent, "choose a folder of another disk") from error
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        (written / "preset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
 def read_description(directory: str | os.PathLike) -> dict:

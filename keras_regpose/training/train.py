@@ -151,8 +151,8 @@ def _open_output(output, checkpoints, resume, trained, state):
         raise ValueError(f"The hosts do not see the same checkpoints in {output}. Choose a folder on a shared disk")
     if this_host()[0] == 0:
         for abandoned in sorted(output.glob(".best-*"), key=lambda path: path.stat().st_mtime, reverse=True):
-            if resume and not (output / "best").exists() and (abandoned / "preset.json").is_file():
-                os.replace(abandoned, output / "best")  # the run was killed between two renamings
+            if resume and not (output / "best").exists() and (abandoned / "best" / "preset.json").is_file():
+                os.replace(abandoned / "best", output / "best")  # the run was killed between two renamings
             shutil.rmtree(abandoned, ignore_errors=True)
 
 

@@ -129,7 +129,8 @@ def test_sigterm_lets_the_step_end_and_saves(tmp_path, uninterrupted, steps):
 def test_the_best_preset_survives_a_kill_between_two_renamings(tmp_path, uninterrupted):
     with pytest.raises(PowerCut):
         train(tiny_model(), PEOPLE, VALIDATION, tmp_path, callbacks=[AfterSteps(5, cut_the_power)], **SETTINGS)
-    (tmp_path / "best").rename(tmp_path / ".best-new")
+    (tmp_path / ".best-new").mkdir()
+    (tmp_path / "best").rename(tmp_path / ".best-new" / "best")
     assert_same(resume(tmp_path), uninterrupted)
     assert (tmp_path / "best" / "preset.json").is_file() and not (tmp_path / ".best-new").exists()
 
