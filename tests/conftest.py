@@ -1,31 +1,54 @@
-"""Paths of the recorded vectors and photographs; tests that need them skip elsewhere."""
+"""Where recorded numbers and photographs are, and how a test process stays small."""
 
+import ctypes
+import gc
 import os
+import sys
 from pathlib import Path
 
-import pytest
-
+# Before TensorFlow is imported. Two workers share two cores: more threads would only wait for each other.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
+import numpy as np
+import pytest
+
 pytest_plugins = ["hub_fixtures"]
+GOLDEN = Path(__file__).resolve().parent / "golden"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-def _folder(name):
+def _beside_the_checkout(name):
     path = SHARED / name
-    if not path.is_dir():
-        pytest.skip(f"needs {name}/ beside the checkout (recorded vectors and photographs are not part of it)")
+    if not path.exists():
+        pytest.skip(f"needs ../shared/{name} beside the checkout (photographs and annotations are not part of it)")
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def golden():
-    """Folder of the vectors recorded from MMPose 1.3.2."""
-    return _folder("golden")
+    """Folder of the numbers recorded from MMPose 1.3.2."""
+    return GOLDEN
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def golden_crops():
+    """The pixels of the recorded crops, (H, W, 3) uint8 BGR by name: parts of photographs, so not in the repository."""
+    return np.load(_beside_the_checkout("golden/crops.npz"))
+
+
+@pytest.fixture(scope="session")
 def shared_data():
     """Folder of photographs with annotations."""
-    return _folder("data")
+    return _beside_the_checkout("data")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leave_no_models_behind():
+    """Frees the models and graphs of a finished file: they refer to each other, and Keras and TensorFlow to them."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].backend.clear_session()
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)

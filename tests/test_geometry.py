@@ -1,5 +1,7 @@
 """Affine maps and their inverse against the reference's figures."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,21 @@ def test_warp_equals_the_reference(box, size, rotation, fixed_scale, matrix, poi
     np.testing.assert_allclose(ours, matrix, atol=1e-9)
     inputs = np.array([(100, 200), (0, 0), (321.5, 77.25)], np.float32)
     np.testing.assert_allclose(geometry.transform_points(inputs, ours), points, atol=1e-5)
+
+
+def test_recorded_boxes_become_the_same_matrices(golden):
+    recorded = json.loads((golden / "crops.json").read_text())
+    assert len(recorded) == 12
+    for record in recorded:
+        width, height = record["size_wh"]
+        x, y, box_width, box_height = record["bbox_xywh"]
+        center, scale = geometry.box_to_center_scale(np.array([x, y, x + box_width, y + box_height], np.float32))
+        fixed = geometry.fix_aspect_ratio(scale, (height, width))
+        np.testing.assert_allclose(center, record["center"], atol=1e-3)
+        np.testing.assert_allclose(scale, record["scale_padded"], atol=1e-3)
+        np.testing.assert_allclose(fixed, record["scale_aspect_fixed"], atol=1e-3)
+        matrix = geometry.crop_matrix(center, fixed, record["rotation_deg"], (height, width))
+        np.testing.assert_array_equal(matrix, record["warp"])
 
 
 @pytest.mark.parametrize(

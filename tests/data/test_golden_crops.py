@@ -30,9 +30,8 @@ def people(folder):
     return {sample.id: sample for sample in Coco(folder / "coco" / "test_coco.json", folder / "coco")}
 
 
-def test_recorded_crops(golden, people):
+def test_recorded_crops(golden, golden_crops, people):
     recorded = json.loads((golden / "crops.json").read_text())
-    crops = np.load(golden / "crops.npz")
     assert len(recorded) == 12
     for number, record in enumerate(recorded):
         width, height = record["size_wh"]
@@ -47,7 +46,7 @@ def test_recorded_crops(golden, people):
         np.testing.assert_allclose(fixed, record["scale_aspect_fixed"], atol=1e-3)
         np.testing.assert_array_equal(matrix, record["warp"])
         np.testing.assert_allclose(keypoints, record["transformed_keypoints"], atol=1e-3)
-        np.testing.assert_array_equal(crop[..., ::-1], crops[f"crop_{number}"], err_msg=record["image"])
+        np.testing.assert_array_equal(crop[..., ::-1], golden_crops[f"crop_{number}"], err_msg=record["image"])
 
 
 # id: centre, scale after the aspect fix, sums of the B, G, R channels, sum of weights

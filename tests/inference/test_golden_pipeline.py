@@ -41,11 +41,10 @@ def test_keypoints_and_scores_equal_mmpose(models, golden, shared_data, case, fl
     np.testing.assert_allclose(people.scores[0], expected["scores"], rtol=0, atol=1e-5)
 
 
-def test_recorded_crops_give_the_same_keypoints(models, golden):
+def test_recorded_crops_give_the_same_keypoints(models, golden, golden_crops):
     """With MMPose's own crops nothing is left to interpolation."""
     records = json.loads((golden / "pipeline.json").read_text())
     crops = json.loads((golden / "crops.json").read_text())
-    pictures = np.load(golden / "crops.npz")
     compared = 0
     for record in records:
         model = build(models, golden, record["preset"])
@@ -54,7 +53,7 @@ def test_recorded_crops_give_the_same_keypoints(models, golden):
                 continue
             if tuple(crop["size_wh"]) != model.input_size[::-1]:
                 continue
-            picture = pictures[pictures.files[number]][..., ::-1]
+            picture = golden_crops[golden_crops.files[number]][..., ::-1]
             center, scale = np.array([crop["center"]]), np.array([crop["scale_aspect_fixed"]])
             for flip in (False, True):
                 output = predict_crops(model, picture[None], flip_test=flip)
