@@ -1,6 +1,8 @@
 """What a keypoint set is: names, edges, left-right pairs, OKS sigmas, body halves."""
 
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -132,105 +134,6 @@ class Skeleton:
         return cls(**values)
 
 
-def _sides(*names):
-    return tuple((f"left_{name}", f"right_{name}") for name in names)
-
-
-_COCO_UPPER = ("nose",) + tuple(n for pair in _sides("eye", "ear", "shoulder", "elbow", "wrist") for n in pair)
-_COCO_LOWER = tuple(n for pair in _sides("hip", "knee", "ankle") for n in pair)
-
-COCO17 = Skeleton(
-    name="coco17",
-    keypoints=_COCO_UPPER + _COCO_LOWER,
-    edges=(
-        ("left_ankle", "left_knee"),
-        ("left_knee", "left_hip"),
-        ("right_ankle", "right_knee"),
-        ("right_knee", "right_hip"),
-        ("left_hip", "right_hip"),
-        ("left_shoulder", "left_hip"),
-        ("right_shoulder", "right_hip"),
-        ("left_shoulder", "right_shoulder"),
-        ("left_shoulder", "left_elbow"),
-        ("right_shoulder", "right_elbow"),
-        ("left_elbow", "left_wrist"),
-        ("right_elbow", "right_wrist"),
-        ("left_eye", "right_eye"),
-        ("nose", "left_eye"),
-        ("nose", "right_eye"),
-        ("left_eye", "left_ear"),
-        ("right_eye", "right_ear"),
-        ("left_ear", "left_shoulder"),
-        ("right_ear", "right_shoulder"),
-    ),
-    flip_pairs=_sides("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"),
-    sigmas=(
-        (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072)
-        + (0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
-    ),
-    upper_body=_COCO_UPPER,
-    lower_body=_COCO_LOWER,
-)
-
-MPII16 = Skeleton(
-    name="mpii16",
-    keypoints=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle")
-    + ("pelvis", "thorax", "upper_neck", "head_top")
-    + ("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"),
-    edges=(
-        ("right_ankle", "right_knee"),
-        ("right_knee", "right_hip"),
-        ("right_hip", "pelvis"),
-        ("pelvis", "left_hip"),
-        ("left_hip", "left_knee"),
-        ("left_knee", "left_ankle"),
-        ("pelvis", "thorax"),
-        ("thorax", "upper_neck"),
-        ("upper_neck", "head_top"),
-        ("upper_neck", "right_shoulder"),
-        ("right_shoulder", "right_elbow"),
-        ("right_elbow", "right_wrist"),
-        ("upper_neck", "left_shoulder"),
-        ("left_shoulder", "left_elbow"),
-        ("left_elbow", "left_wrist"),
-    ),
-    flip_pairs=_sides("ankle", "knee", "hip", "wrist", "elbow", "shoulder"),
-    sigmas=(
-        (0.089, 0.083, 0.107, 0.107, 0.083, 0.089, 0.026, 0.026)
-        + (0.026, 0.026, 0.062, 0.072, 0.179, 0.179, 0.072, 0.062)
-    ),
-    upper_body=("thorax", "upper_neck", "head_top")
-    + ("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"),
-    lower_body=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis"),
-)
-
-LSP14 = Skeleton(
-    name="lsp14",
-    keypoints=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle")
-    + ("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist")
-    + ("neck", "head_top"),
-    edges=(
-        ("right_ankle", "right_knee"),
-        ("right_knee", "right_hip"),
-        ("right_hip", "left_hip"),
-        ("left_hip", "left_knee"),
-        ("left_knee", "left_ankle"),
-        ("right_hip", "right_shoulder"),
-        ("left_hip", "left_shoulder"),
-        ("right_wrist", "right_elbow"),
-        ("right_elbow", "right_shoulder"),
-        ("right_shoulder", "neck"),
-        ("neck", "left_shoulder"),
-        ("left_shoulder", "left_elbow"),
-        ("left_elbow", "left_wrist"),
-        ("neck", "head_top"),
-    ),
-    flip_pairs=_sides("ankle", "knee", "hip", "wrist", "elbow", "shoulder"),
-    # LSP has no official OKS constants: those of the same COCO joints; neck and head top as MPII's file gives them.
-    sigmas=((0.089, 0.087, 0.107, 0.107, 0.087, 0.089, 0.062) + (0.072, 0.079, 0.079, 0.072, 0.062, 0.026, 0.026)),
-    upper_body=("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist")
-    + ("neck", "head_top"),
-    lower_body=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle"),
-)
-
-SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, MPII16, LSP14)}
+with open(Path(__file__).with_name("skeletons.toml"), "rb") as _file:
+    SKELETONS = {name: Skeleton(name, **fields) for name, fields in tomllib.load(_file).items()}
+COCO17, MPII16, LSP14 = SKELETONS["coco17"], SKELETONS["mpii16"], SKELETONS["lsp14"]
