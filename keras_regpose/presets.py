@@ -14,13 +14,12 @@ from keras_regpose.hub.download import ANOTHER_DISK, cache_home, cached_hub_pres
 from keras_regpose.hub.preset_files import (
     FLOW_FILE,
     PresetError,
+    PresetFolder,
     check_weights,
     flow_model,
     is_preset,
-    read_description,
     refuse_code,
     save_preset,
-    verify_checksums,
 )
 from keras_regpose.regressor import PoseRegressor
 from keras_regpose.skeleton import SKELETONS, Skeleton
@@ -87,11 +86,13 @@ def from_preset(
     return model.with_skeleton(skeleton)
 
 
-def load_preset(directory: str | os.PathLike, load_weights: bool = True, verify: bool = True) -> PoseRegressor:
+def load_preset(
+    folder: str | os.PathLike | PresetFolder, load_weights: bool = True, verify: bool = True
+) -> PoseRegressor:
     """Reads a preset directory.
 
     Args:
-        directory: str or path.
+        folder: str, path or `PresetFolder`.
         load_weights: bool. False leaves the weights random.
         verify: bool. Whether the files are compared with the checksums in `preset.json`, where it has them.
 
@@ -102,30 +103,30 @@ def load_preset(directory: str | os.PathLike, load_weights: bool = True, verify:
         FileNotFoundError: If there is no preset there.
         PresetError: If it is incomplete, damaged, of a newer format, or holds code.
     """
-    directory = Path(directory)
-    description = read_description(directory)
+    if not isinstance(folder, PresetFolder):
+        folder = PresetFolder.open(folder)
     if verify:
-        verify_checksums(directory, description)
-    skeleton, method = Skeleton.from_dict(description["skeleton"]), description["method"]
+        folder.verify()
+    path, skeleton, method = folder.path, folder.skeleton, folder.method
     try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        refuse_code(config, directory)
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        refuse_code(config, path)
         if not load_weights:
             graph = keras.saving.deserialize_keras_object(config, safe_mode=True)
             return PoseRegressor.from_keras(graph, skeleton, method)
         for name in ("model.weights.h5", FLOW_FILE) if method == "rle" else ("model.weights.h5",):
-            check_weights(directory / name)
-        graph = keras.saving.load_model(directory, compile=False, safe_mode=True)
+            check_weights(path / name)
+        graph = keras.saving.load_model(path, compile=False, safe_mode=True)
         model = PoseRegressor.from_keras(graph, skeleton, method)
         if model.flow is not None:
-            flow_model(model.flow).load_weights(directory / FLOW_FILE)
+            flow_model(model.flow).load_weights(path / FLOW_FILE)
             # It is 0 where training kept the flow out till the best epoch; plain `fit` would never let it in.
             model.flow.strength.assign(1.0)
     except PresetError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PresetError(f"{directory} is damaged ({reason}). Download or save the preset again") from error
+        raise PresetError(f"{path} is damaged ({reason}). Download or save the preset again") from error
     return model
 
 
@@ -161,7 +162,7 @@ def _hub_address(address):
 
 
 def _published(name, info, refresh):
-    """Returns the folder of a published row: from the caches, else the Hub, else built from its checkpoint."""
+    """Returns the `PresetFolder` of a published row: from the caches, else the Hub, else built from its checkpoint."""
     hub = info.get("hub") or {"repo": f"{ORGANISATION}/{name}"}
     pinned = {"repo_id": hub["repo"], "revision": hub.get("revision"), "expected": hub.get("sha256")}
     built = cache_home() / "presets" / f"{name}-{info['checkpoint']['sha256_prefix']}"
@@ -176,8 +177,7 @@ def _published(name, info, refresh):
             raise
         hub_error = error
     try:
-        build_from_checkpoint(name, built)
-        return built
+        return build_from_checkpoint(name, built)
     except OSError as error:
         if error.errno is not None:
             raise
@@ -189,19 +189,23 @@ def _published(name, info, refresh):
         ) from error
 
 
-def _intact_preset(folder):
+def _intact_preset(path):
     try:
-        return folder if is_intact(folder, read_description(folder)) else None
+        folder = PresetFolder.open(path)
     except (FileNotFoundError, PresetError):
         return None
+    return folder if is_intact(folder) else None
 
 
-def build_from_checkpoint(name: str, folder: Path) -> None:
+def build_from_checkpoint(name: str, folder: Path) -> PresetFolder:
     """Makes a preset of a row's official checkpoint, once, even if several processes ask for it at the same time.
 
     Args:
         name: str. A published row.
         folder: Path. The preset directory to write; an intact preset that is there is left as it is.
+
+    Returns:
+        `PresetFolder`.
 
     Raises:
         ConnectionError, FileNotFoundError: If the checkpoint cannot be fetched.
@@ -218,8 +222,8 @@ def build_from_checkpoint(name: str, folder: Path) -> None:
         url = f"{base.rstrip('/')}/{url.removeprefix(CHECKPOINTS)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if _intact_preset(folder) is not None:
-            return
+        if (intact := _intact_preset(folder)) is not None:
+            return intact
         if constants.HF_HUB_OFFLINE:
             raise ConnectionError("HF_HUB_OFFLINE is set")
         _log.warning("Building %s from the official checkpoint %s, once", name, url)
@@ -230,3 +234,4 @@ def build_from_checkpoint(name: str, folder: Path) -> None:
         model = from_mmpose(checkpoint, name)
         save_preset(model, folder, advice=ANOTHER_DISK, preset=name, license=info["license"], origin=info["checkpoint"])
         checkpoint.unlink()
+        return PresetFolder.open(folder)

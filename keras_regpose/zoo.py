@@ -1,10 +1,15 @@
-"""The table of the zoo. Its facts are in `presets.json`: architecture, published figures and their origin, files."""
+"""What the zoo has: its rows, and the files in which everything about them stands.
 
-import copy
+The folder of a row holds `facts.toml` (what is known about the model), `recipe.toml` (how it is trained),
+`results.json` (what this project measured) and `README.md` (the card, made of the three). What rows share is in
+`zoo.toml` and `citations.bib`.
+"""
+
 import difflib
 import functools
 import json
 import os
+import re
 import tomllib
 from pathlib import Path
 
@@ -14,9 +19,20 @@ _PACKAGE = Path(__file__).parent
 ORGANISATION = "keras-regpose"  # of the zoo, on the Hub
 # The figures that stand for a model in the table; each row has those of its data set.
 HEADLINE_METRICS = ("AP", "AR", "PCKh@0.5", "PCKh@0.1", "PCK@0.2")
-
-CARD, RESULTS, RECIPE, PICTURE = "README.md", "results.json", "recipe.toml", "keypoints.jpg"
+CARD, RESULTS, PICTURE = "README.md", "results.json", "keypoints.jpg"
 _NEEDED = ("data", "people", "boxes", "flip_test", "metrics")
+
+
+def zoo_folder() -> Path:
+    """Returns the zoo's folder: `keras_regpose/rows` where the package is installed, `zoo` in a clone.
+
+    Example:
+
+    >>> (zoo_folder() / "resnet50_rle_coco" / "recipe.toml").is_file()
+    True
+    """
+    installed = _PACKAGE / "rows"
+    return installed if installed.is_dir() else _PACKAGE.parent / "zoo"
 
 
 def list_presets() -> list[str]:
@@ -27,7 +43,7 @@ def list_presets() -> list[str]:
     >>> list_presets()[:2]
     ['resnet152_rle_coco', 'resnet101_rle_coco']
     """
-    return list(_table()["presets"])
+    return list(shared_facts()["presets"])
 
 
 def preset_info(name: str) -> dict:
@@ -53,16 +69,43 @@ def preset_info(name: str) -> dict:
     >>> info["input_size"], info["metrics"]["AP"]
     ([256, 192], 0.706)
     """
-    rows = _table()["presets"]
-    if name not in rows:
-        close = difflib.get_close_matches(str(name), rows, n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(rows)}"
+    if name not in list_presets():
+        close = difflib.get_close_matches(str(name), list_presets(), n=3)
+        hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(list_presets())}"
         raise ValueError(f"There is no preset {name!r}. {hint}")
-    info = copy.deepcopy(rows[name])
-    info["evaluation"] = dict(_table()["evaluations"][info["dataset"]])
-    if info["checkpoint"] is None:
+    recipe, facts = read_toml(name, "recipe.toml"), read_toml(name, "facts.toml")
+    info = {key: recipe[key] for key in ("backbone", "method", "input_size", "dataset")} | facts
+    info["evaluation"] = shared_facts()["datasets"][info["dataset"]]["evaluation"]
+    url = info.get("checkpoint")
+    info["checkpoint"] = url and {
+        "url": url,
+        "sha256_prefix": re.search(r"-([0-9a-f]{8})_\d{8}\.pth$", url)[1],
+        "format": "1.x" if "/v1/" in url else "0.x",
+    }
+    info.setdefault("caveats", [])
+    if url is None:
         info["metrics"] = _headline(name, info["evaluation"])
     return info
+
+
+def shared_facts() -> dict:
+    """Returns what the rows share: `presets` in their order, `datasets` by name, and `starts` of recipes by name."""
+    return read_toml("zoo.toml")
+
+
+def read_toml(*names: str) -> dict:
+    """Returns the contents of a TOML file of the zoo's folder, as a copy: changing it changes nothing."""
+    return tomllib.loads(_text(zoo_folder().joinpath(*names)))
+
+
+def citation(key: str) -> str:
+    """Returns the BibTeX entry of a key in `citations.bib`."""
+    return re.search(rf"@\w+{{{key},.*?\n}}", _text(zoo_folder() / "citations.bib"), re.S)[0]
+
+
+@functools.cache
+def _text(path):
+    return path.read_text(encoding="utf-8")
 
 
 def preset_table(markdown: bool = False) -> str:
@@ -115,23 +158,6 @@ def _figures(metrics):
     return "  ".join(f"{name} {metrics[name]:.3f}".replace(" 0.", " .") for name in HEADLINE_METRICS if name in metrics)
 
 
-@functools.cache
-def _table():
-    return json.loads(_PACKAGE.joinpath("presets.json").read_text(encoding="utf-8"))
-
-
-def zoo_folder() -> Path:
-    """Returns the zoo's folder: `keras_regpose/zoo` where the package is installed, `zoo` in a clone.
-
-    Example:
-
-    >>> zoo_folder().name
-    'zoo'
-    """
-    installed = _PACKAGE / "rows"
-    return installed if installed.is_dir() else _PACKAGE.parent / "zoo"
-
-
 def picture_of(skeleton: Skeleton) -> Path | None:
     """Returns the picture of a skeleton's keypoints, None for one that is not this package's."""
     if SKELETONS.get(skeleton.name) != skeleton:
@@ -164,17 +190,3 @@ def read_results(folder: str | os.PathLike) -> dict:
     if lacking:
         raise ValueError(f"{path} has an evaluation without {lacking[0]!r}; each has {', '.join(_NEEDED)}")
     return results
-
-
-def read_recipe(name: str) -> tuple[str, dict]:
-    """Returns the text of a row's recipe and its settings; an empty text if it has none."""
-    path = zoo_folder() / name / RECIPE
-    if not path.is_file():
-        return "", {}
-    text = path.read_text(encoding="utf-8")
-    return text, tomllib.loads(text)
-
-
-def to_json(value: dict) -> str:
-    """Returns the text of a results file."""
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

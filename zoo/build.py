@@ -1,19 +1,30 @@
-"""Builds the zoo: official checkpoints → presets, checked, evaluated, with cards, published."""
+"""Builds the zoo: official checkpoints → presets, checked, evaluated, with cards, published.
 
+Run it in a clone; it goes on where it was stopped:
+
+    python zoo/build.py --coco ~/coco --mpii ~/mpii --output presets --publish me
+"""
+
+import argparse
 import contextlib
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
-from keras_regpose.files import sha256, write_whole
+import keras
+import numpy as np
+from cards import to_json
+from tqdm import tqdm
+
+from keras_regpose.datasets import open_dataset
+from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
+from keras_regpose.files import draft, sha256, write_whole
 from keras_regpose.hub.card import zoo_card
-from keras_regpose.hub.preset_files import PresetError, read_description
+from keras_regpose.hub.preset_files import PresetError
 from keras_regpose.hub.publish import publish_preset
 from keras_regpose.presets import BUNDLED, build_from_checkpoint, load_preset
 from keras_regpose.zoo import (
@@ -25,7 +36,6 @@ from keras_regpose.zoo import (
     picture_of,
     preset_info,
     read_results,
-    to_json,
     zoo_folder,
 )
 
@@ -81,8 +91,6 @@ def build_zoo(
 
 def _open_data(datasets, coco, detections, mpii):
     """Returns {data set: list of (boxes, samples)}, the boxes of the published figures first."""
-    from keras_regpose.datasets import open_dataset
-
     data = {"coco": [], "mpii": []}
     if coco and "coco" in datasets:
         usual = Path(coco) / DETECTIONS
@@ -97,8 +105,6 @@ def _open_data(datasets, coco, detections, mpii):
 
 
 def _build_row(name, folder, data, organisation, private):
-    import keras
-
     info = preset_info(name)
     keras.backend.clear_session()
     model = _make(name, info, folder)
@@ -114,20 +120,19 @@ def _build_row(name, folder, data, organisation, private):
     if organisation:
         publication = publish_preset(folder, f"{organisation}/{name}", private=private)
         pin = {"repo": publication.repo_id, "revision": publication.commit, "sha256": sha256(folder / "preset.json")}
-        print(f'  published as {publication.address}; in presets.json: "hub": {json.dumps(pin)}', flush=True)
+        print(f"  published as {publication.address}; in facts.toml: hub = {{ {_toml(pin)} }}", flush=True)
 
 
 def _make(name, info, folder):
+    """Returns the model of a row, whose preset is in the folder, made there if it is not."""
     if info["checkpoint"] is not None:
-        build_from_checkpoint(name, folder)
-        if read_description(folder).get("origin") != info["checkpoint"]:
+        made = build_from_checkpoint(name, folder)
+        if made.description.get("origin") != info["checkpoint"]:
             raise PresetError(f"{folder} was made from another checkpoint. Remove it, or choose another output folder")
-    elif not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) / name
-        shutil.copytree(BUNDLED / name, draft)
-        os.replace(draft, folder)
-        draft.parent.rmdir()
+        return load_preset(made)
+    if not folder.is_dir():
+        with draft(folder) as written:
+            shutil.copytree(BUNDLED / name, written)
     elif sha256(folder / "preset.json") != sha256(BUNDLED / name / "preset.json"):
         raise PresetError(f"{folder} is of another version of {name}. Remove it, or choose another output folder")
     return load_preset(folder)
@@ -135,9 +140,6 @@ def _make(name, info, folder):
 
 def _check(model, name, info, folder):
     """The preset is that of its row, and gives plain Keras the same finite numbers."""
-    import keras
-    import numpy as np
-
     graph = keras.saving.load_model(folder, compile=False, safe_mode=True)
     params = sum(int(np.prod(weight.shape)) for weight in graph.trainable_weights)
     found = (model.method, model.skeleton.name, list(model.input_size), params)
@@ -155,10 +157,6 @@ def _check(model, name, info, folder):
 
 
 def _evaluate(model, info, boxes, samples, results, folder):
-    from tqdm import tqdm
-
-    from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
-
     entry = {
         "data": info["evaluation"]["data"].partition(" (")[0],
         "images": len({sample.image_id for sample in samples}),
@@ -191,3 +189,41 @@ def _environment():
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # another build of it, or another backend
             packages[name] = importlib.metadata.version(name)
     return {"date": datetime.date.today().isoformat(), "python": platform.python_version(), "packages": packages}
+
+
+def _toml(values):
+    return ", ".join(f'{key} = "{value}"' for key, value in values.items())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the script; returns its exit status: 1 where a row has failed, 2 for bad input."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", metavar="NAME", help="rows to build; all if left out")
+    parser.add_argument("--output", required=True, help="folder for the presets, one folder each")
+    parser.add_argument("--coco", help="folder of COCO 2017, to evaluate its rows on val2017")
+    parser.add_argument(
+        "--detections",
+        help="person detections of val2017; default: person_detection_results/ in the folder of COCO, if it is there",
+    )
+    parser.add_argument("--mpii", help="folder of MPII, to evaluate its rows on its validation split")
+    parser.add_argument("--publish", metavar="ORG", help="publish each as ORG/NAME on the Hugging Face Hub")
+    parser.add_argument("--private", action="store_true", help="make new repositories visible to their owners only")
+    options = parser.parse_args(arguments)
+    try:
+        failed = build_zoo(
+            options.output,
+            names=options.presets,
+            coco=options.coco,
+            detections=options.detections,
+            mpii=options.mpii,
+            organisation=options.publish,
+            private=options.private,
+        )
+    except (ValueError, OSError) as error:
+        print(f"zoo/build.py: {error}", file=sys.stderr)
+        return 2
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

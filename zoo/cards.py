@@ -1,15 +1,28 @@
-"""What the zoo's folder and the README show, made from data: results gathered from benchmarks, cards, the table."""
+"""Writes what the zoo's folder and the README show, made from data: result files, cards, tables.
 
+Run it in a clone after a recipe, a fact or a benchmark's result has changed:
+
+    python zoo/cards.py
+    python zoo/cards.py --results presets  # a folder of zoo/build.py, whose evaluations are taken over
+"""
+
+import argparse
 import json
+import sys
 import textwrap
 from pathlib import Path
 
+from PIL import Image
+
+from keras_regpose.drawn.people import Synthetic
 from keras_regpose.files import write_whole
 from keras_regpose.hub.card import zoo_card
-from keras_regpose.zoo import CARD, RESULTS, list_presets, preset_info, preset_table, read_results, to_json, zoo_folder
+from keras_regpose.inference.draw import draw_poses
+from keras_regpose.skeleton import SKELETONS
+from keras_regpose.zoo import CARD, RESULTS, list_presets, preset_info, preset_table, read_results, zoo_folder
 
-BEGIN, END = "<!-- made by: keras-regpose zoo cards -->", "<!-- end of what is made -->"
-BEGIN_SPEED, END_SPEED = "<!-- speed, made by: keras-regpose zoo cards -->", "<!-- end of speed -->"
+BEGIN, END = "<!-- made by: python zoo/cards.py -->", "<!-- end of what is made -->"
+BEGIN_SPEED, END_SPEED = "<!-- speed, made by: python zoo/cards.py -->", "<!-- end of speed -->"
 SPEED = "inference_speed.json"
 
 
@@ -43,6 +56,11 @@ def zoo_texts(clone: Path) -> dict[Path, str]:
     readme = _between(readme, BEGIN, END, f"{preset_table(markdown=True)}\n\n{_bundled()}")
     texts[clone / "README.md"] = _between(readme, BEGIN_SPEED, END_SPEED, _speed_table(_recorded(clone, SPEED)))
     return texts
+
+
+def to_json(value: dict) -> str:
+    """Returns the text of a results file."""
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
 def _between(text, begin, end, made):
@@ -118,6 +136,7 @@ def _speed(clone, name):
     if not rows:
         return None
     facts = {"environment": recorded["environment"], "source": f"benchmarks/results/{SPEED}"}
+    facts |= {key: recorded[key] for key in ("remark",) if key in recorded}
     return {"milliseconds_per_person": rows} | facts
 
 
@@ -160,7 +179,7 @@ def write_zoo(clone: Path, built: Path | None = None) -> list[Path]:
 
     Args:
         clone: Path of the clone.
-        built: Path of a folder of `keras-regpose zoo build`, whose evaluations are taken over, or None.
+        built: Path of a folder of `zoo/build.py`, whose evaluations are taken over, or None.
     """
     changed = _write_changed(zoo_results(clone, built))
     return changed + _write_changed(zoo_texts(clone))
@@ -173,3 +192,37 @@ def _write_changed(texts):
             write_whole(path, text)
             changed.append(path)
     return changed
+
+
+def draw_pictures(folder: Path) -> None:
+    """Draws a person with the keypoints of each of this package's skeletons, where there is no picture yet."""
+    folder.mkdir(exist_ok=True)
+    for name, skeleton in SKELETONS.items():
+        if not (folder / f"{name}.jpg").is_file():
+            person = Synthetic(1, seed=3, image_size=(400, 480), people_per_image=1, skeleton=skeleton)[0]
+            picture = draw_poses(person.image, person.keypoints[None], skeleton=skeleton)
+            Image.fromarray(picture).save(folder / f"{name}.jpg", quality=88)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the script; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, help="folder of zoo/build.py, whose evaluations are taken over")
+    options = parser.parse_args(arguments)
+    clone = zoo_folder().parent
+    try:
+        if not (clone / "benchmarks").is_dir():
+            raise ValueError(f"The cards are written in a clone of the project, and {clone} is none")
+        draw_pictures(zoo_folder() / "pictures")
+        changed = write_zoo(clone, options.results)
+    except (ValueError, OSError) as error:
+        print(f"zoo/cards.py: {error}", file=sys.stderr)
+        return 2
+    for path in changed:
+        print(path.relative_to(clone))
+    print(f"{len(changed)} files have changed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

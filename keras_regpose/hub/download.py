@@ -19,13 +19,7 @@ import urllib.request
 from pathlib import Path
 
 from keras_regpose.files import disk_full, is_disk_full, sha256, write_whole
-from keras_regpose.hub.preset_files import (
-    PRESET_FILES,
-    NewerFormatError,
-    PresetError,
-    damaged_files,
-    read_description,
-)
+from keras_regpose.hub.preset_files import PRESET_FILES, NewerFormatError, PresetError, PresetFolder
 
 _TIMEOUT = 4  # Seconds without a byte after which a server is taken for dead, or a download for cut.
 ANOTHER_DISK = "set KERAS_REGPOSE_HOME to a folder of another disk"
@@ -40,8 +34,10 @@ def cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "keras_regpose"
 
 
-def hub_preset(repo_id: str, revision: str | None = None, refresh: bool = False, expected: str | None = None) -> Path:
-    """Returns the folder of a preset of the Hub, downloaded unless it is in the Hub's cache.
+def hub_preset(
+    repo_id: str, revision: str | None = None, refresh: bool = False, expected: str | None = None
+) -> PresetFolder:
+    """Returns a preset of the Hub, downloaded unless it is in the Hub's cache.
 
     Args:
         repo_id: str. "org/name".
@@ -50,7 +46,7 @@ def hub_preset(repo_id: str, revision: str | None = None, refresh: bool = False,
         expected: str or None. SHA-256 of the `preset.json` that is expected; it lists those of the other files.
 
     Returns:
-        Path of the folder in the cache, whose files were compared with their checksums.
+        `PresetFolder` in the cache, whose files were compared with their checksums.
 
     Raises:
         ConnectionError: If the Hub cannot be reached, or fails.
@@ -62,44 +58,37 @@ def hub_preset(repo_id: str, revision: str | None = None, refresh: bool = False,
     if folder is not None:
         return folder
     with hub_access(repo_id, revision):
-        folder = _download_snapshot(repo_id, revision)
-    try:
-        description = read_description(folder)
-        intact = is_intact(folder, description) and _is_expected(folder, expected)
-    except NewerFormatError:
-        raise
-    except PresetError:
-        intact = False
-    if not intact:
-        _forget(folder)
+        path, folder = _download_snapshot(repo_id, revision)
+    if folder is None or not is_intact(folder, expected):
+        _forget(path)
         raise PresetError(
-            f"hf://{repo_id} at {folder.name[:10]} is damaged: what was downloaded differs from its checksums, and was "
+            f"hf://{repo_id} at {path.name[:10]} is damaged: what was downloaded differs from its checksums, and was "
             "removed. Try again; if it stays so, tell the owner of the repository"
         )
     return folder
 
 
-def cached_hub_preset(repo_id: str, revision: str | None = None, expected: str | None = None) -> Path | None:
-    """Returns the folder of a preset in the Hub's cache, or None where it is not whole there. Makes no request."""
+def cached_hub_preset(repo_id: str, revision: str | None = None, expected: str | None = None) -> PresetFolder | None:
+    """Returns a preset in the Hub's cache, or None where it is not whole there. Makes no request."""
     import huggingface_hub
 
     path = huggingface_hub.try_to_load_from_cache(repo_id, "preset.json", revision=revision)
     if not isinstance(path, str):
         return None
-    folder = Path(path).parent
     try:
-        description = read_description(folder)
+        folder = PresetFolder.open(Path(path).parent)
     except NewerFormatError:
         raise
     except (PresetError, OSError):  # a download that was interrupted
         return None
-    if is_intact(folder, description) and _is_expected(folder, expected):
+    if is_intact(folder, expected):
         return folder
-    _forget(folder)
+    _forget(folder.path)
     return None
 
 
 def _download_snapshot(repo_id, revision):
+    """Returns the path of the downloaded folder, and the `PresetFolder`, or None where it is damaged."""
     import huggingface_hub
 
     # The answer to this one request decides what is wrong, if anything is: the client's downloads repeat a failed
@@ -118,27 +107,45 @@ def _download_snapshot(repo_id, revision):
             repo_id, name, revision=commit, library_name="keras_regpose", etag_timeout=_TIMEOUT
         )
 
-    folder = Path(download("preset.json", info.sha)).parent
-    with contextlib.suppress(PresetError):  # incomplete as yet
-        read_description(folder)
+    path = Path(download("preset.json", info.sha)).parent
+    folder = newer = None
+    try:
+        folder = PresetFolder.open(path, complete=False)
+    except NewerFormatError as error:
+        newer = error  # it is kept all the same, so that the next load says so without a network
+    except PresetError:
+        pass
     for name in PRESET_FILES[1:]:
         if name in names:
             download(name, info.sha)
     # Last, so that the revision's name never points to a commit whose files are not all there.
     if revision != info.sha:
         download("preset.json", revision)
-    return folder
+    if newer is not None:
+        raise newer
+    return path, folder
 
 
-def is_intact(folder: Path, description: dict) -> bool:
-    """Whether the files of a cached preset are those that its `preset.json` lists. Compared once for each download."""
-    folder = folder.resolve()
-    state = {name: _state(folder / name) for name in PRESET_FILES if (folder / name).is_file()}
-    note = cache_home() / "verified" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
+def is_intact(folder: PresetFolder, expected: str | None = None) -> bool:
+    """Returns whether the files of a cached preset are those that its `preset.json` lists.
+
+    They are compared once for each download.
+
+    Args:
+        folder: `PresetFolder`.
+        expected: str or None. SHA-256 that the `preset.json` itself must have.
+    """
+    path = folder.path.resolve()
+    if any(not (path / name).is_file() for name in folder.needed_files):
+        return False
+    if expected is not None and sha256(path / "preset.json") != expected:
+        return False
+    state = {name: _state(path / name) for name in PRESET_FILES if (path / name).is_file()}
+    note = cache_home() / "verified" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError):
         if json.loads(note.read_text(encoding="utf-8")) == state:
             return True
-    if damaged_files(folder, description):
+    if folder.damaged_files():
         return False
     with contextlib.suppress(OSError):  # Without the note, the next load compares again.
         write_whole(note, json.dumps(state))
@@ -148,10 +155,6 @@ def is_intact(folder: Path, description: dict) -> bool:
 def _state(path):
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
-
-
-def _is_expected(folder, expected):
-    return expected is None or sha256(folder / "preset.json") == expected
 
 
 def _forget(folder):

@@ -9,6 +9,7 @@ A preset may come from a stranger: nothing in it is executed, and no file beside
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -74,70 +75,90 @@ def save_preset(
         (written / "preset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
-def read_description(directory: str | os.PathLike) -> dict:
-    """Returns what `preset.json` says, checked: of a format that this version reads, and all its files there.
+@dataclass(frozen=True)
+class PresetFolder:
+    """A preset directory that was opened: what its `preset.json` says, checked. It is passed on instead of the path.
 
-    Raises:
-        FileNotFoundError: If there is no preset there.
-        PresetError: If it is incomplete, damaged or of a newer format.
+    Attributes:
+        path: Path of the directory.
+        description: dict. The contents of `preset.json`.
+        skeleton: `Skeleton`.
+        method: "rle" or "deeppose".
     """
-    directory = Path(directory)
-    if not is_preset(directory):
-        raise FileNotFoundError(f"{directory} is not a preset: it has no preset.json, as save_to_preset writes it")
-    try:
-        description = json.loads((directory / "preset.json").read_text(encoding="utf-8"))
-        written_format, method, skeleton = description["format"], description["method"], description["skeleton"]
-        checksums = description.get("checksums", {})
-        if written_format == FORMAT:
-            Skeleton.from_dict(skeleton)
+
+    path: Path
+    description: dict
+    skeleton: Skeleton
+    method: str
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike, complete: bool = True) -> "PresetFolder":
+        """Reads `preset.json` and checks that it is of a format that this version reads.
+
+        Args:
+            directory: str or path.
+            complete: bool. Whether all other files must be there, too.
+
+        Raises:
+            FileNotFoundError: If there is no preset there.
+            PresetError: If it is incomplete, damaged or of a newer format.
+        """
+        directory = Path(directory)
+        if not is_preset(directory):
+            raise FileNotFoundError(f"{directory} is not a preset: it has no preset.json, as save_to_preset writes it")
+        file = directory / "preset.json"
+        try:
+            description = json.loads(file.read_text(encoding="utf-8"))
+            if description["format"] != FORMAT:
+                raise NewerFormatError(
+                    f"{directory} has preset format {description['format']}, this version reads {FORMAT}. "
+                    "Upgrade keras-regpose"
+                )
+            skeleton, method = Skeleton.from_dict(description["skeleton"]), description["method"]
             if method not in METHODS:
                 raise ValueError(f"method must be one of {METHODS}, not {method!r}")
-            if not isinstance(checksums, dict):
+            if not isinstance(description.setdefault("checksums", {}), dict):
                 raise ValueError("checksums must be an object of file names and SHA-256 digests")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise PresetError(
-            f"{directory / 'preset.json'} is damaged ({error}). Download or save the preset again"
-        ) from error
-    if written_format != FORMAT:
-        raise NewerFormatError(
-            f"{directory} has preset format {written_format}, this version reads {FORMAT}. Upgrade keras-regpose"
-        )
-    for name in checksums:
-        if name not in PRESET_FILES[1:]:
+        except PresetError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise PresetError(f"{file} is damaged ({error}). Download or save the preset again") from error
+        for name in description["checksums"]:
+            if name not in PRESET_FILES[1:]:
+                raise PresetError(f"{file} lists {name!r}, which is no file of a preset. Do not use it")
+        folder = cls(directory, description, skeleton, method)
+        if complete:
+            folder.require_files()
+        return folder
+
+    @property
+    def needed_files(self) -> list[str]:
+        """The names of the files that the preset cannot do without, beside its `preset.json`."""
+        names = {"config.json", "model.weights.h5", *self.description["checksums"]}
+        names |= {FLOW_FILE} if self.method == "rle" else set()
+        return [name for name in PRESET_FILES if name in names]
+
+    def require_files(self) -> None:
+        """Raises `PresetError` if a file is missing."""
+        for name in self.needed_files:
+            if not (self.path / name).is_file():
+                raise PresetError(f"{self.path} lacks {name}. Download or save the preset again")
+
+    def damaged_files(self) -> list[str]:
+        """Returns the names of the files that are not what `preset.json` lists; older presets list none."""
+        return [name for name, digest in self.description["checksums"].items() if sha256(self.path / name) != digest]
+
+    def verify(self) -> None:
+        """Compares the files with the checksums in `preset.json`.
+
+        Raises:
+            PresetError: If a file is another one than was saved.
+        """
+        if damaged := self.damaged_files():
             raise PresetError(
-                f"{directory / 'preset.json'} lists {name!r}, which is no file of a preset. Do not use it"
+                f"{self.path} is damaged: {' and '.join(damaged)} differ from the SHA-256 in preset.json. "
+                "Download or save the preset again"
             )
-    for name in needed_files(description):
-        if not (directory / name).is_file():
-            raise PresetError(f"{directory} lacks {name}. Download or save the preset again")
-    return description
-
-
-def needed_files(description: dict) -> list[str]:
-    """Returns the names of the files that a preset cannot do without, beside its `preset.json`."""
-    names = {"config.json", "model.weights.h5", *description.get("checksums", {})}
-    names |= {FLOW_FILE} if description["method"] == "rle" else set()
-    return [name for name in PRESET_FILES if name in names]
-
-
-def damaged_files(directory: str | os.PathLike, description: dict) -> list[str]:
-    """Returns the names of the files that are not what `preset.json` lists. Presets without a list have none."""
-    checksums = description.get("checksums", {})
-    return [name for name, digest in checksums.items() if sha256(Path(directory) / name) != digest]
-
-
-def verify_checksums(directory: str | os.PathLike, description: dict) -> None:
-    """Compares the files of a preset with the checksums in its `preset.json`.
-
-    Raises:
-        PresetError: If a file is another one than was saved.
-    """
-    damaged = damaged_files(directory, description)
-    if damaged:
-        raise PresetError(
-            f"{directory} is damaged: {' and '.join(damaged)} differ from the SHA-256 in preset.json. "
-            "Download or save the preset again"
-        )
 
 
 def is_preset(directory: str | os.PathLike) -> bool:

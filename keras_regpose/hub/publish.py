@@ -10,14 +10,7 @@ from pathlib import Path
 from keras_regpose.files import sha256
 from keras_regpose.hub.card import preset_card
 from keras_regpose.hub.download import hub_access
-from keras_regpose.hub.preset_files import (
-    PRESET_FILES,
-    needed_files,
-    read_description,
-    save_preset,
-    verify_checksums,
-)
-from keras_regpose.skeleton import Skeleton
+from keras_regpose.hub.preset_files import PRESET_FILES, PresetFolder, save_preset
 from keras_regpose.zoo import CARD, PICTURE, RESULTS, picture_of
 
 _PICTURES = (".png", ".jpg", ".jpeg")
@@ -100,15 +93,14 @@ def publish_preset(
         OSError: If the Hub cannot be reached, or refuses. Nothing is published then, unless the tag alone failed,
             which the message says.
     """
-    directory = Path(directory)
     _check_arguments(repo_id, tag)
-    description = read_description(directory)
-    verify_checksums(directory, description)
-    files = _files(directory, description, repo_id, license_name)
+    folder = PresetFolder.open(directory)
+    folder.verify()
+    files = _files(folder, repo_id, license_name)
     card = files[CARD].decode("utf-8") if isinstance(files[CARD], bytes) else files[CARD].read_text(encoding="utf-8")
     sizes = {name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in files.items()}
     plan = Publication(repo_id, private, tag, sizes, card)
-    return plan if dry_run else _publish(plan, files, description, replace)
+    return plan if dry_run else _publish(plan, files, folder.description, replace)
 
 
 def _check_arguments(repo_id, tag):
@@ -118,26 +110,21 @@ def _check_arguments(repo_id, tag):
         raise ValueError(f"A tag consists of letters, digits, dots and hyphens, such as v1. Received: {tag!r}")
 
 
-def _files(directory, description, repo_id, license_name):
+def _files(folder, repo_id, license_name):
     """Returns what is sent: paths, and the bytes of what is not in the directory."""
-    names = ["preset.json", *needed_files(description)]
-    if (directory / "metadata.json").is_file() and "metadata.json" not in names:
-        names.append("metadata.json")
-    files = {name: directory / name for name in PRESET_FILES if name in names}
-    if not description.get("checksums"):  # of an earlier version of this package
-        listed = {"checksums": {name: sha256(path) for name, path in files.items() if name != "preset.json"}}
-        files["preset.json"] = (json.dumps(description | listed, indent=1) + "\n").encode("utf-8")
-    if (directory / CARD).is_file():
-        files[CARD] = directory / CARD
-    else:
-        files[CARD] = preset_card(directory, repo_id, license_name).encode("utf-8")
-        picture = picture_of(Skeleton.from_dict(description["skeleton"]))
-        if picture is not None:
+    path, needed = folder.path, {"preset.json", *folder.needed_files}
+    optional = ("metadata.json", CARD, RESULTS)
+    files = {name: path / name for name in PRESET_FILES if name in needed}
+    files |= {name: path / name for name in optional if (path / name).is_file()}
+    if not folder.description["checksums"]:  # of an earlier version of this package
+        listed = {"checksums": {name: sha256(files[name]) for name in PRESET_FILES[1:] if name in files}}
+        files["preset.json"] = (json.dumps(folder.description | listed, indent=1) + "\n").encode("utf-8")
+    if CARD not in files:
+        files[CARD] = preset_card(folder, repo_id, license_name).encode("utf-8")
+        if (picture := picture_of(folder.skeleton)) is not None:
             files[PICTURE] = picture
-    if (directory / RESULTS).is_file():
-        files[RESULTS] = directory / RESULTS
-    pictures = (path for path in sorted(directory.iterdir()) if path.suffix.lower() in _PICTURES and path.is_file())
-    return files | {path.name: path for path in pictures}
+    pictures = (file for file in sorted(path.iterdir()) if file.suffix.lower() in _PICTURES and file.is_file())
+    return files | {picture.name: picture for picture in pictures}
 
 
 def _publish(plan, files, description, replace):

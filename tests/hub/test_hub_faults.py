@@ -17,12 +17,16 @@ from huggingface_hub import constants
 
 from keras_regpose import from_preset
 from keras_regpose.hub import download
-from keras_regpose.hub.download import hub_preset
-from keras_regpose.hub.preset_files import PresetError
+from keras_regpose.hub.download import hub_preset as open_hub_preset
+from keras_regpose.hub.preset_files import PresetError, PresetFolder
 
 REPO = "org/pose"
 FORK = multiprocessing.get_context("fork")  # a child that only downloads; it need not import TensorFlow again
-DAMAGED_FILES = download.damaged_files
+
+
+def hub_preset(*arguments, **options):
+    """Returns the path of the folder."""
+    return open_hub_preset(*arguments, **options).path
 
 
 @pytest.fixture
@@ -58,7 +62,8 @@ def test_the_first_load_downloads_and_the_next_ones_make_no_request(published, p
 
 def test_checksums_are_compared_once_for_each_download(published, monkeypatch):
     counted = []
-    monkeypatch.setattr(download, "damaged_files", lambda *arguments: counted.append(1) or DAMAGED_FILES(*arguments))
+    compare = PresetFolder.damaged_files
+    monkeypatch.setattr(PresetFolder, "damaged_files", lambda folder: counted.append(1) or compare(folder))
     folder = hub_preset(REPO)
     hub_preset(REPO), hub_preset(REPO)
     assert len(counted) == 1
@@ -271,8 +276,8 @@ def test_addresses():
 
 LOAD = """
 import json, sys
-from keras_regpose.hub.download import hub_preset
-print(hub_preset("org/pose", sys.argv[1]))
+from keras_regpose.hub.download import hub_preset as open_hub_preset
+print(hub_preset("org/pose", sys.argv[1]).path)
 """
 
 

@@ -67,7 +67,8 @@ def test_the_way_there_and_back(hub, owner, model, caches):
     second = mine.push_to_hub("org/pose")
     assert second.address == "hf://org/pose@v2"
     np.testing.assert_array_equal(predict(from_preset(second.address)), tuned)
-    assert hub_preset("org/pose").name == first.commit and hub_preset("org/pose", refresh=True).name == second.commit
+    assert hub_preset("org/pose").path.name == first.commit
+    assert hub_preset("org/pose", refresh=True).path.name == second.commit
     repository = hub.repositories["org/pose"]
     assert list(repository.tags.items()) == [("v1", first.commit), ("v2", second.commit)]
     assert len(repository.commits) == 3  # the empty one, and one for each publication

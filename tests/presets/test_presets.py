@@ -2,13 +2,15 @@
 
 import json
 import logging
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
 from keras_regpose import COCO17, LSP14, from_preset
-from keras_regpose.hub.preset_files import PresetError, save_preset
+from keras_regpose.hub import preset_files
+from keras_regpose.hub.preset_files import PresetError, PresetFolder, save_preset
 from keras_regpose.presets import load_preset
 
 CROPS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
@@ -152,3 +154,24 @@ def test_missing_names_are_explained(tmp_path):
         from_preset("org/name")
     with pytest.raises(ValueError, match="Did you mean"):
         from_preset("resnet50_rle_cocoo")
+
+
+@pytest.mark.parametrize("way", ["folder", "bundled", "hub", "cached"])
+def test_a_preset_is_opened_and_hashed_once_for_each_load(way, preset, preset_bytes, hub, monkeypatch):
+    hub.upload("org/pose", preset_bytes)
+    name = {"folder": preset, "bundled": "mobilenetv2_rle_lspet"}.get(way, "hf://org/pose")
+    if way == "cached":
+        from_preset(name)
+    opened, hashed = [], []
+    read, digest = PresetFolder.open.__func__, preset_files.sha256
+    monkeypatch.setattr(
+        PresetFolder,
+        "open",
+        classmethod(lambda cls, path, **options: opened.append(path) or read(cls, path, **options)),
+    )
+    monkeypatch.setattr(preset_files, "sha256", lambda path: hashed.append(Path(path).name) or digest(path))
+    from_preset(name)
+    assert len(opened) == 1
+    # What was compared when it was downloaded is not compared again.
+    files = set(preset_bytes) - {"preset.json"}
+    assert sorted(hashed) == ([] if way == "cached" else sorted(files))

@@ -132,6 +132,6 @@ def test_weights_that_are_taken_from_other_files(preset, tmp_path, name):
 
 def test_a_repository_cannot_write_outside_of_the_cache(hub, preset_bytes, caches):
     hub.upload("org/hostile", preset_bytes | {"../../escaped.json": b"{}", "model.pkl": pickle.dumps(Touch(caches))})
-    folder = hub_preset("org/hostile")
+    folder = hub_preset("org/hostile").path
     assert sorted(path.name for path in folder.iterdir()) == sorted(preset_bytes)
     assert not list(caches.rglob("escaped*")) and not list(caches.rglob("*.pkl"))

@@ -16,44 +16,18 @@ import numpy as np
 import pytest
 from hub_server import FileServer
 from huggingface_hub import constants
-from torch_files import write_legacy
+from stand_ins import change_facts, publish, stand_in
 
 from keras_regpose import from_preset, preset_info, presets
 from keras_regpose.cli import main
-from keras_regpose.convert import from_mmpose, mmpose
+from keras_regpose.convert import from_mmpose
 from keras_regpose.hub import download
 from keras_regpose.hub.card import preset_card, zoo_card
 from keras_regpose.hub.preset_files import PresetError
-from keras_regpose.zoo import _table, list_presets
+from keras_regpose.zoo import list_presets
 
 NAME = "mobilenetv2_rle_coco"
 OTHERS = [name for name in list_presets() if preset_info(name)["checkpoint"] and name not in (NAME, "resnet50_coco")]
-
-
-def stand_in(name, folder, tensor=None):
-    """Writes a file of random numbers with the tensors of a row's checkpoint; returns its path and its name there."""
-    model = from_preset(name, load_weights=False)
-    targets = {f"backbone.{key}": target for key, target in mmpose.backbone_targets(model).items()}
-    targets |= mmpose._head_targets(model) | (mmpose._flow_targets(model.flow) if model.flow else {})
-    random = np.random.default_rng(0)
-    tensor = tensor or (lambda key, shape: random.uniform(0.01, 0.1, shape).astype("float32"))
-    tensors = {key: tensor(key, target.shape) for key, target in targets.items()}
-    path = write_legacy(folder / "checkpoint.pth", {"meta": {}, "state_dict": tensors})
-    with open(path, "rb") as file:
-        digits = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-    known = preset_info(name)["checkpoint"]
-    url = known["url"].replace(known["sha256_prefix"], digits)
-    return path.rename(folder / url.rsplit("/", 1)[1]), url, digits
-
-
-def publish(monkeypatch, files, name, made):
-    """Makes the table of presets and the file server speak of a stand-in."""
-    path, url, digits = made
-    checkpoint = _table()["presets"][name]["checkpoint"]
-    monkeypatch.setitem(checkpoint, "url", url)
-    monkeypatch.setitem(checkpoint, "sha256_prefix", digits)
-    files.files[url.removeprefix("https://download.openmmlab.com/")] = path
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +53,8 @@ def built(expected, tmp_path_factory):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def folder_of(name=NAME, refresh=False):
-    return presets._published(name, preset_info(name), refresh)
+def path_of(name=NAME, refresh=False):
+    return presets._published(name, preset_info(name), refresh).path
 
 
 def assert_same(model, other):
@@ -99,7 +73,7 @@ def test_a_row_is_built_once_and_then_makes_no_request(row, hub, files, expected
     assert line.startswith(f"Building {NAME} from the official checkpoint {files.url}/mmpose/")
     assert [path for _, path, _ in hub.log if "/api/models" in path] == [f"/api/models/keras-regpose/{NAME}"]
     assert len(files.log) == 1
-    description = json.loads((folder_of() / "preset.json").read_text())
+    description = json.loads((path_of() / "preset.json").read_text())
     assert description["preset"] == NAME and description["license"] == "Apache-2.0"
     assert not list(caches.rglob("*.pth*"))
     hub_log, files_log = hub.work(), files.work()
@@ -123,30 +97,31 @@ def test_all_rows_are_built(hub, files, name, tmp_path, monkeypatch):
     assert (np.asarray(head) >= 0.01).all() and (np.asarray(head) <= 0.1).all()
     assert model.input_size == tuple(preset_info(name)["input_size"]) and path.is_file()
     hub_log, files_log = hub.work(), files.work()
-    folder_of(name)
+    path_of(name)
     assert hub_log == files_log == []
 
 
 def test_the_hub_comes_before_the_checkpoint(row, hub, files, built):
     hub.upload(f"keras-regpose/{NAME}", built)
-    folder = folder_of()
-    assert (folder / "model.weights.h5").read_bytes() == built["model.weights.h5"]
+    path = path_of()
+    assert (path / "model.weights.h5").read_bytes() == built["model.weights.h5"]
     assert files.log == []
     log = hub.work()
-    assert folder_of() == folder and log == []
+    assert path_of() == path and log == []
 
 
 def test_a_pinned_commit(row, hub, files, built, preset_bytes, monkeypatch):
     commit = hub.upload("org/renamed", built)
     hub.upload("org/renamed", preset_bytes)
     digest = hashlib.sha256(built["preset.json"]).hexdigest()
-    pinned = {"repo": "org/renamed", "revision": commit, "sha256": digest}
-    monkeypatch.setitem(_table()["presets"][NAME], "hub", pinned)
-    assert (folder_of() / "model.weights.h5").read_bytes() == built["model.weights.h5"]
-    assert folder_of().name == commit and files.log == []
-    monkeypatch.setitem(_table()["presets"][NAME], "hub", pinned | {"sha256": "0" * 64})
+    address = f'checkpoint = "{preset_info(NAME)["checkpoint"]["url"]}"'
+    pin = f'\nhub = {{ repo = "org/renamed", revision = "{commit}", sha256 = "{digest}" }}'
+    change_facts(monkeypatch, address, address + pin)
+    assert (path_of() / "model.weights.h5").read_bytes() == built["model.weights.h5"]
+    assert path_of().name == commit and files.log == []
+    change_facts(monkeypatch, digest, "0" * 64)
     with pytest.raises(PresetError, match="differs from its checksums"):
-        folder_of()
+        path_of()
 
 
 def test_weights_of_another_model_are_refused(row, hub, preset_bytes):
@@ -157,7 +132,7 @@ def test_weights_of_another_model_are_refused(row, hub, preset_bytes):
 
 def test_a_hub_that_fails_does_not_stop_a_row(row, hub, built):
     hub.fail("", status=500)
-    assert (folder_of() / "config.json").is_file()
+    assert (path_of() / "config.json").is_file()
 
 
 def test_no_network_at_all(caches, monkeypatch):
@@ -194,12 +169,12 @@ def test_offline_by_choice(row, hub, files, monkeypatch):
 
 
 def test_a_damaged_build_is_made_again(row, hub, files):
-    weights = folder_of() / "model.weights.h5"
+    weights = path_of() / "model.weights.h5"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-100])
     killed = weights.parent.with_name(f".{weights.parent.name}-xyz")
     killed.mkdir()
-    assert (folder_of() / "model.weights.h5").stat().st_size == len(whole)
+    assert (path_of() / "model.weights.h5").stat().st_size == len(whole)
     assert len(files.log) == 2 and not killed.exists()
 
 
@@ -227,9 +202,11 @@ def test_a_disk_that_fills_up_while_the_preset_is_written(row, caches, monkeypat
 
 LOAD = """
 import sys
-from keras_regpose.zoo import _table
-_table()["presets"]["{name}"]["checkpoint"].update(url="{url}", sha256_prefix="{digits}")
+sys.path[:0] = [{tests!r}]
+import types
 import keras_regpose as rp
+from stand_ins import change_facts
+change_facts(types.SimpleNamespace(setattr=setattr), rp.preset_info("{name}")["checkpoint"]["url"], "{url}")
 print("ready", flush=True)
 sys.stdin.readline()
 print(sum(float(abs(weight).sum()) for weight in rp.from_preset("{name}").get_weights()))
@@ -238,8 +215,8 @@ print(sum(float(abs(weight).sum()) for weight in rp.from_preset("{name}").get_we
 
 @pytest.mark.slow
 def test_a_killed_process_and_then_two_at_once(mobilenet, expected, tmp_path):
-    path, url, digits = mobilenet
-    script = LOAD.format(name=NAME, url=url, digits=digits)
+    path, url = mobilenet
+    script = LOAD.format(name=NAME, url=url, tests=str(Path(__file__).parents[1]))
     with FileServer({url.removeprefix("https://download.openmmlab.com/"): path}) as files:
         environment = os.environ | {
             "KERAS_REGPOSE_HOME": str(tmp_path / "home"),

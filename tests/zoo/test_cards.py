@@ -6,12 +6,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from cards import zoo_results, zoo_texts
+from cards import main, zoo_results, zoo_texts
 from test_zoo import multiply_accumulates
 
-import keras_regpose
-from keras_regpose import from_preset, list_presets, preset_info
-from keras_regpose.cli import main
+from keras_regpose import from_preset, list_presets, preset_info, zoo
 from keras_regpose.hub import preset_table
 from keras_regpose.zoo import read_results, zoo_folder
 
@@ -25,7 +23,7 @@ def clone(tmp_path, monkeypatch):
     for folder in ("zoo", "benchmarks"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "README.md", tmp_path)
-    monkeypatch.setattr(keras_regpose, "__file__", str(tmp_path / "keras_regpose" / "__init__.py"))
+    monkeypatch.setattr(zoo, "_PACKAGE", tmp_path / "keras_regpose")
     return tmp_path
 
 
@@ -38,7 +36,7 @@ def test_what_is_committed_is_what_the_data_says(made):
     texts = made(ROOT)
     assert len(texts) >= 14
     stale = [str(path) for path, text in texts.items() if path.read_bytes() != text.encode("utf-8")]
-    assert not stale, "run `keras-regpose zoo cards`"
+    assert not stale, "run `python zoo/cards.py`"
 
 
 @pytest.mark.parametrize("name", list_presets())
@@ -67,12 +65,12 @@ def test_pretraining_recipes_are_no_rows():
 
 
 def test_new_figures_of_the_bundled_preset_reach_results_card_and_table(clone, capsys):
-    assert main(["zoo", "cards"]) == 0
+    assert main([]) == 0
     assert capsys.readouterr().out == "0 files have changed\n"
     recorded = clone / "benchmarks" / "results" / "lspet.json"
     figures = json.loads(recorded.read_text())["test_PCK@0.2_torso_flip_test"] | {"Mean": 0.61749}
     rewrite(recorded, **{"test_PCK@0.2_torso_flip_test": figures})
-    assert main(["zoo", "cards"]) == 0
+    assert main([]) == 0
     printed = capsys.readouterr().out.splitlines()
     changed = [f"zoo/{BUNDLED}/results.json", f"zoo/{BUNDLED}/README.md", "README.md"]
     assert printed == [*changed, "3 files have changed"]
@@ -92,7 +90,7 @@ def test_a_measured_speed_reaches_the_cards_of_its_models(clone, capsys):
     ]
     result = {"environment": {"cores": 2, "processor": "P", "date": "2026-11-25"}, "comparisons": comparisons}
     (clone / "benchmarks" / "results" / "inference_speed.json").write_text(json.dumps(result))
-    assert main(["zoo", "cards"]) == 0
+    assert main([]) == 0
     card = (clone / "zoo" / "resnet50_coco" / "README.md").read_text()
     for label in ("OpenVINO, int8", "MMPose (PyTorch)", "Keras, float32"):
         assert f"| {label} | 12.3 |" in card
@@ -115,8 +113,8 @@ def test_evaluations_of_a_build_are_taken_over(clone, tmp_path, capsys):
     }
     entry |= {"flip_test": True, "metrics": {"AP": 0.5408, "AR": 0.6491}}
     (built / "results.json").write_text(json.dumps({"evaluations": [entry]}))
-    assert main(["zoo", "cards", "--results", str(built.parent)]) == 0
-    assert main(["zoo", "cards"]) == 0  # and they stay
+    assert main(["--results", str(built.parent)]) == 0
+    assert main([]) == 0  # and they stay
     assert capsys.readouterr().out.endswith("\n0 files have changed\n")
     row = next(line for line in preset_table().splitlines() if line.startswith("resnet50_coco"))
     assert row.split()[5:] == "AP .541 AR .649 AP .541 AR .649".split()
@@ -128,17 +126,17 @@ def test_only_the_published_protocol_stands_in_the_table(clone, tmp_path):
     folder.mkdir(parents=True)
     entry = {"data": "COCO val2017", "images": 5000, "people": 6352, "boxes": "annotated", "flip_test": True}
     (folder / "results.json").write_text(json.dumps({"evaluations": [entry | {"metrics": {"AP": 0.6, "AR": 0.7}}]}))
-    assert main(["zoo", "cards", "--results", str(folder.parent)]) == 0
+    assert main(["--results", str(folder.parent)]) == 0
     row = next(line for line in preset_table().splitlines() if line.startswith("resnet50_coco"))
     assert row.split()[5:] == "AP .541 AR .649".split()
 
 
 def test_a_readme_without_a_place_and_an_installed_package(clone, capsys):
     (clone / "README.md").write_text("# Mine\n")
-    assert main(["zoo", "cards"]) == 2
+    assert main([]) == 2
     assert "README.md has no place for what is made of data" in capsys.readouterr().err
     shutil.rmtree(clone / "benchmarks")
-    assert main(["zoo", "cards"]) == 2
+    assert main([]) == 2
     assert "written in a clone" in capsys.readouterr().err
 
 
