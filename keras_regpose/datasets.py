@@ -1,13 +1,12 @@
 """Data sets as people have them on disk: a name and a folder → samples of a split."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from keras_regpose.data.coco import Coco
 from keras_regpose.data.lsp import Lsp
 from keras_regpose.data.mpii import Mpii
-from keras_regpose.data.sample import Sample
+from keras_regpose.data.people import People
 from keras_regpose.drawn.people import Synthetic
 
 DATASETS = ("coco", "mpii", "lsp", "synthetic")
@@ -20,7 +19,7 @@ def open_dataset(
     boxes: str | os.PathLike | None = None,
     count: int = 1000,
     seed: int = 0,
-) -> Sequence[Sample]:
+) -> People:
     """Opens one split of a data set.
 
     - coco: `annotations/person_keypoints_{split}2017.json` and `{split}2017/`
@@ -37,7 +36,7 @@ def open_dataset(
         seed: int. Seed of the drawn images; each split draws others.
 
     Returns:
-        Sequence of `Sample` with the attributes `skeleton` and `annotations`.
+        `People`.
 
     Raises:
         ValueError: If there is no such data set, or it cannot be read.

@@ -7,7 +7,7 @@ import keras
 
 from keras_regpose.data.augment import Augmentation
 from keras_regpose.drawn.people import Synthetic
-from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
+from keras_regpose.evaluation.evaluate import correct_keypoints, predict_samples, score_predictions
 from keras_regpose.evaluation.sheets import prediction_sheet
 from keras_regpose.inference.draw import save_picture
 from keras_regpose.presets import from_preset
@@ -72,8 +72,8 @@ def run_demo(output: Path, people: int = 1600, epochs: int = 9) -> dict:
     print(f"{'':24}{'before':>10}{'after':>10}")
     for name in before:
         print(f"{name:24}{before[name]:10.3f}{after[name]:10.3f}")
-    shown = [test[index] for index in range(min(24, len(test)))]
-    save_picture(output / "predictions.png", prediction_sheet(predict_samples(model, shown), shown, COCO17))
+    shown = test[:24]
+    save_picture(output / "predictions.png", prediction_sheet(*predict_samples(model, shown), shown))
     model.save_to_preset(output / "preset")
     print(
         f"Pictures are in {output / 'predictions.png'}, the model is in {output / 'preset'} "
@@ -83,7 +83,7 @@ def run_demo(output: Path, people: int = 1600, epochs: int = 9) -> dict:
 
 
 def _figures(model, samples):
-    predictions = predict_samples(model, samples)
-    average_precision = score_predictions(predictions, samples, model.skeleton, annotations=samples.annotations)["AP"]
-    correct = score_predictions(predictions, samples, model.skeleton)["Mean"]
-    return {"AP": average_precision, "PCK@0.2 of the torso": correct}
+    poses, positions = predict_samples(model, samples)
+    figures = score_predictions(poses, positions, samples, model.input_size)
+    correct = correct_keypoints(poses, positions, samples)
+    return {"AP": figures["AP"], "PCK@0.2 of the torso": correct["Mean"]}

@@ -159,7 +159,7 @@ def _check(model, name, info, folder):
 def _evaluate(model, info, boxes, samples, results, folder):
     entry = {
         "data": info["evaluation"]["data"].partition(" (")[0],
-        "images": len({sample.image_id for sample in samples}),
+        "images": len(set(samples.field("image_id"))),
         "people": len(samples),
         "boxes": boxes,
         "flip_test": True,
@@ -169,10 +169,10 @@ def _evaluate(model, info, boxes, samples, results, folder):
         return
     environment = _environment()  # before the hours of evaluation: what fails should fail now
     with tqdm(total=len(samples), unit=" people", delay=2) as bar:
-        predictions = predict_samples(model, samples, flip_test=True, progress=bar.update)
-    if len(predictions) < len(samples):
-        raise ValueError(f"{len(samples) - len(predictions)} people of {entry['data']} have no readable image")
-    figures = score_predictions(predictions, samples, model.skeleton, annotations=samples.annotations)
+        poses, positions = predict_samples(model, samples, flip_test=True, progress=bar.update)
+    if len(poses) < len(samples):
+        raise ValueError(f"{len(samples) - len(poses)} people of {entry['data']} have no readable image")
+    figures = score_predictions(poses, positions, samples, model.input_size)
     if info["dataset"] == "mpii":
         figures = {"PCKh@0.5": figures["Mean"] / 100, "PCKh@0.1": figures["Mean@0.1"] / 100}
     entry["metrics"] = {name: round(float(value), 6) for name, value in figures.items()}

@@ -2,7 +2,7 @@
 
 import json
 
-from keras_regpose.commands.shared import add_data_options, open_samples, positive, progress_bar, write_text
+from keras_regpose.commands.shared import add_data_options, open_samples, positive, progress_bar
 
 
 def add(command):
@@ -32,6 +32,7 @@ def add(command):
 def run(options):
     from keras_regpose.evaluation.calibration import calibrate_predictions, plot_calibration, require_matplotlib
     from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
+    from keras_regpose.files import write_whole
     from keras_regpose.presets import from_preset
 
     if options.calibration:
@@ -42,25 +43,19 @@ def run(options):
             raise ValueError(f"--{option} needs a model with σ, which those trained without RLE do not predict")
     samples = open_samples(options, options.split, boxes=options.boxes)
     with progress_bar(len(samples), "people") as bar:
-        predictions = predict_samples(model, samples, options.flip_test, options.batch_size, progress=bar.update)
-    figures = score_predictions(
-        predictions,
-        samples,
-        model.skeleton,
-        annotations=samples.annotations,
-        score_mode=options.score_mode,
-        nms=None if options.nms == "none" else options.nms,
-    )
+        poses, positions = predict_samples(model, samples, options.flip_test, options.batch_size, progress=bar.update)
+    nms = None if options.nms == "none" else options.nms
+    figures = score_predictions(poses, positions, samples, model.input_size, options.score_mode, nms)
     for name, value in figures.items():
         print(f"{name:>12} {value:.4f}" if isinstance(value, float) else f"{name:>12} {value}")
-    skipped = len(samples) - len(predictions)
+    skipped = len(samples) - len(poses)
     if skipped:
         print(f"{skipped} of {len(samples)} people were skipped, because their images cannot be read")
     if options.json:
-        write_text(options.json, json.dumps(figures, indent=1) + "\n")
+        write_whole(options.json, json.dumps(figures, indent=1) + "\n")
     ellipse_scale = 1.0
     if options.calibration:
-        calibration = calibrate_predictions(predictions, samples)
+        calibration = calibrate_predictions(poses, positions, samples)
         print(calibration)
         plot_calibration(calibration, options.calibration)
         ellipse_scale = calibration.factor  # so that the ellipses show how far off the keypoints are
@@ -68,11 +63,11 @@ def run(options):
         from keras_regpose.evaluation.sheets import prediction_sheet
         from keras_regpose.inference.draw import save_picture
 
-        sheet = prediction_sheet(predictions, samples, model.skeleton, ellipse_scale=ellipse_scale)
+        sheet = prediction_sheet(poses, positions, samples, ellipse_scale=ellipse_scale)
         save_picture(options.pictures, sheet)
     if options.recalibrated:
         from keras_regpose.training.recalibrate import recalibrate
 
-        recalibrate(model, predictions, samples)
+        recalibrate(model, poses, positions, samples)
         model.save_to_preset(options.recalibrated)
-        print(f"With σ recalibrated on these {len(predictions)} people: {options.recalibrated}")
+        print(f"With σ recalibrated on these {len(poses)} people: {options.recalibrated}")

@@ -50,7 +50,7 @@ def run(options):
     from keras_regpose.inference.sources import Video
     from keras_regpose.presets import from_preset
 
-    find_boxes = box_finder(options.boxes or options.box, "stream")
+    find_boxes = box_finder(options.boxes or options.box, "stream", score_threshold=options.score_threshold)
     model = from_preset(options.preset)
     sources, errors = _open(options.sources)
     output = Path(options.output)
@@ -80,7 +80,6 @@ def run(options):
                     find_boxes,
                     flip_test=options.flip_test,
                     batch_size=options.batch_size,
-                    score_threshold=options.score_threshold,
                     on_error=report,
                 ):
                     results.write(frame, poses)

@@ -1,9 +1,7 @@
 """What several commands share: kinds of arguments, the choice of data, progress, and files written whole."""
 
 import argparse
-import os
 import sys
-from pathlib import Path
 
 
 def add_command(subparsers, name, run, help_text, example):
@@ -53,7 +51,6 @@ def add_data_options(sub, dataset_required=True):
 
 
 def open_samples(options, split, boxes=None):
-    from keras_regpose.data.subset import Subset
     from keras_regpose.datasets import open_dataset
 
     if boxes and options.limit:
@@ -61,8 +58,8 @@ def open_samples(options, split, boxes=None):
     samples = open_dataset(
         options.dataset, options.data, split, boxes=boxes, count=options.count, seed=options.seed or 0
     )
-    _name_skipped(getattr(samples, "skipped", []))
-    return Subset(samples, range(min(options.limit, len(samples)))) if options.limit else samples
+    _name_skipped(samples.skipped)
+    return samples[: options.limit] if options.limit else samples
 
 
 def _name_skipped(skipped, most=5):
@@ -76,10 +73,3 @@ def progress_bar(total, unit):
     from tqdm import tqdm
 
     return tqdm(total=total, unit=f" {unit}", delay=2)
-
-
-def write_text(path, text):
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

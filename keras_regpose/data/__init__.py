@@ -4,9 +4,10 @@ from keras_regpose.data.augment import Augmentation
 from keras_regpose.data.coco import Coco
 from keras_regpose.data.lsp import Lsp
 from keras_regpose.data.mpii import Mpii
+from keras_regpose.data.people import People
 from keras_regpose.data.sample import Sample
 
-__all__ = ["Augmentation", "Coco", "Lsp", "Mpii", "Sample", "Synthetic", "make_dataset"]
+__all__ = ["Augmentation", "Coco", "Lsp", "Mpii", "People", "Sample", "Synthetic", "make_dataset"]
 
 
 def __getattr__(name):

@@ -4,22 +4,15 @@ import os
 
 import numpy as np
 
-from keras_regpose.data.records import (
-    SampleList,
-    collect,
-    estimated_area,
-    read_json,
-    require_folder,
-    to_floats,
-)
+from keras_regpose.data.detections import read_detections
+from keras_regpose.data.people import People
+from keras_regpose.data.records import collect, estimated_area, read_json, require_folder, to_floats
 from keras_regpose.data.sample import Sample
 from keras_regpose.skeleton import COCO17, Skeleton
 
-_PERSON = 1  # COCO's category number
 
-
-class Coco(SampleList):
-    """A sequence of `Sample`, one per person of a COCO keypoint file.
+class Coco(People):
+    """The people of a COCO keypoint file.
 
     With annotated boxes: crowds and people without labelled keypoints are left out, and boxes are clipped to the image
     (x from 0 to width − 1). Occluded keypoints (v = 1) count as labelled, like visible ones (v = 2).
@@ -62,91 +55,84 @@ class Coco(SampleList):
         skeleton: Skeleton = COCO17,
         max_skipped_share: float = 0.1,
     ):
-        path = os.fspath(annotations)
+        path, folder = os.fspath(annotations), os.fspath(images)
         contents = read_json(path)
         require_folder(images)
         known = _images_by_id(contents, path)
-        reader = _Reader(known, os.fspath(images), skeleton, box_score_threshold)
-        if boxes is None:
-            records, make_sample, kind, source = _annotation_list(contents, path), reader.annotated, "annotation", path
-            empty = f"None of the {len(records)} annotations in {path} is a person with labelled keypoints"
+        if boxes is not None:
+            detections, skipped = read_detections(boxes, max_skipped_share)
+            samples = [
+                _detected(one, known[one.image_id], folder, skeleton)
+                for one in detections
+                if one.image_id in known and one.score >= box_score_threshold
+            ]
+            if not samples:
+                raise ValueError(
+                    f"None of the {len(detections)} detections in {os.fspath(boxes)} is a person in an image of {path} "
+                    f"with a score of at least {box_score_threshold}"
+                )
         else:
-            source = os.fspath(boxes)
-            records, make_sample, kind = _detection_list(read_json(source), source), reader.detected, "detection"
-            empty = (
-                f"None of the {len(records)} detections in {source} is a person in an image of {path} with a score of "
-                f"at least {box_score_threshold}"
+            records = contents.get("annotations")
+            if not isinstance(records, list):
+                raise ValueError(f"{path} has no list of 'annotations': pass a person_keypoints file, or boxes as well")
+            samples, skipped = collect(
+                records,
+                lambda _, record: _annotated(record, known, folder, skeleton),
+                "annotation",
+                path,
+                max_skipped_share,
+                f"None of the {len(records)} annotations in {path} is a person with labelled keypoints",
             )
-        samples, skipped = collect(records, make_sample, kind, source, max_skipped_share, empty)
-        if boxes is None:
             place = {image_id: number for number, image_id in enumerate(known)}
             samples.sort(key=lambda sample: place[sample.image_id])
-        super().__init__(samples, skeleton, path, skipped)
+        super().__init__(samples, skeleton, path, skipped, detected=boxes is not None)
 
 
-class _Reader:
-    """Turns the records of a file into samples."""
-
-    def __init__(self, known, folder, skeleton, score_threshold):
-        self.known = known
-        self.folder = folder
-        self.skeleton = skeleton
-        self.score_threshold = score_threshold
-
-    def annotated(self, _, record):
-        """Returns the `Sample` of an annotation, or None for crowds and people without labelled keypoints."""
-        if record.get("iscrowd", 0) or record.get("num_keypoints", 1) == 0:
-            return None
-        count = len(self.skeleton)
-        if len(record["keypoints"]) != 3 * count:
-            raise ValueError(
-                f"it has {len(record['keypoints'])} keypoint numbers, the skeleton {self.skeleton.name!r} with its "
-                f"{count} keypoints needs {3 * count}"
-            )
-        keypoints = to_floats(record["keypoints"], (count, 3), "list of keypoints").astype(np.float32)
-        points, visible = keypoints[:, :2].copy(), keypoints[:, 2].clip(0, 1)
-        if not visible.any() or points.max() <= 0:
-            return None
-        x, y, width, height = to_floats(record["bbox"], (4,), "box")
-        image = self.known.get(record["image_id"])
-        if image is None or "width" not in image or "height" not in image:
-            raise ValueError(f"its image {record['image_id']} is not listed with width and height")
-        right, bottom = image["width"] - 1, image["height"] - 1
-        box = np.clip([x, y, x + width, y + height], 0, [right, bottom, right, bottom]).astype(np.float32)
-        if not (box[2:] > box[:2]).all():
-            raise ValueError(f"its box {record['bbox']} has no size inside the image")
-        area = record.get("area")
-        return Sample(
-            image=os.path.join(self.folder, image["file_name"]),
-            box=box,
-            keypoints=points,
-            visible=visible,
-            image_id=record["image_id"],
-            id=record["id"],
-            area=estimated_area(box) if area is None else float(area),
+def _annotated(record, known, folder, skeleton):
+    """Returns the `Sample` of an annotation, or None for crowds and people without labelled keypoints."""
+    if record.get("iscrowd", 0) or record.get("num_keypoints", 1) == 0:
+        return None
+    count = len(skeleton)
+    if len(record["keypoints"]) != 3 * count:
+        raise ValueError(
+            f"it has {len(record['keypoints'])} keypoint numbers, the skeleton {skeleton.name!r} with its "
+            f"{count} keypoints needs {3 * count}"
         )
+    keypoints = to_floats(record["keypoints"], (count, 3), "list of keypoints").astype(np.float32)
+    points, visible = keypoints[:, :2].copy(), keypoints[:, 2].clip(0, 1)
+    if not visible.any() or points.max() <= 0:
+        return None
+    x, y, width, height = to_floats(record["bbox"], (4,), "box")
+    image = known.get(record["image_id"])
+    if image is None or "width" not in image or "height" not in image:
+        raise ValueError(f"its image {record['image_id']} is not listed with width and height")
+    right, bottom = image["width"] - 1, image["height"] - 1
+    box = np.clip([x, y, x + width, y + height], 0, [right, bottom, right, bottom]).astype(np.float32)
+    if not (box[2:] > box[:2]).all():
+        raise ValueError(f"its box {record['bbox']} has no size inside the image")
+    area = record.get("area")
+    return Sample(
+        image=os.path.join(folder, image["file_name"]),
+        box=box,
+        keypoints=points,
+        visible=visible,
+        image_id=record["image_id"],
+        id=record["id"],
+        area=estimated_area(box) if area is None else float(area),
+    )
 
-    def detected(self, number, record):
-        """Returns the `Sample` of a detection, or None if it is not wanted."""
-        image = self.known.get(record["image_id"])
-        score = float(record["score"])
-        if image is None or record["category_id"] != _PERSON or score < self.score_threshold:
-            return None
-        x, y, width, height = to_floats(record["bbox"], (4,), "box").astype(np.float32)
-        if not (width > 0 and height > 0 and np.isfinite(score)):
-            raise ValueError(f"its box {record['bbox']} has no size, or its score {score} is not a number")
-        box = np.array([x, y, x + width, y + height], np.float32)
-        count = len(self.skeleton)
-        return Sample(
-            image=os.path.join(self.folder, image["file_name"]),
-            box=box,
-            keypoints=np.zeros((count, 2), np.float32),
-            visible=np.zeros(count, np.float32),
-            image_id=record["image_id"],
-            id=number,
-            area=estimated_area(box),
-            box_score=score,
-        )
+
+def _detected(detection, image, folder, skeleton):
+    return Sample(
+        image=os.path.join(folder, image["file_name"]),
+        box=detection.box,
+        keypoints=np.zeros((len(skeleton), 2), np.float32),
+        visible=np.zeros(len(skeleton), np.float32),
+        image_id=detection.image_id,
+        id=detection.position,
+        area=estimated_area(detection.box),
+        box_score=detection.score,
+    )
 
 
 def _images_by_id(contents, path):
@@ -156,16 +142,3 @@ def _images_by_id(contents, path):
     if not images:
         raise ValueError(f"{path} has no images with 'id' and 'file_name' ({len(contents['images'])} entries)")
     return {image["id"]: image for image in images}
-
-
-def _annotation_list(contents, path):
-    annotations = contents.get("annotations")
-    if not isinstance(annotations, list):
-        raise ValueError(f"{path} has no list of 'annotations': pass a person_keypoints file, or boxes as well")
-    return annotations
-
-
-def _detection_list(detections, path):
-    if not isinstance(detections, list):
-        raise ValueError(f"{path} is not a COCO detections file: it holds {type(detections).__name__}, expected a list")
-    return detections

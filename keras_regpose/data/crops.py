@@ -14,6 +14,7 @@ import numpy as np
 from keras_regpose import codec, geometry
 from keras_regpose.data.augment import Augmentation, augment
 from keras_regpose.data.cache import PhotographCache
+from keras_regpose.data.people import People
 from keras_regpose.data.sample import Sample
 from keras_regpose.images import ImageError
 from keras_regpose.skeleton import Skeleton
@@ -59,12 +60,7 @@ class CropLoader:
     ):
         if len(samples) == 0:
             raise ValueError("The data set is empty: there is nothing to load")
-        if samples[0].keypoints.shape != (len(skeleton), 2):
-            raise ValueError(
-                f"The samples have {len(samples[0].keypoints)} keypoints, the skeleton {skeleton.name!r} of the model "
-                f"has {len(skeleton)}. Use from_preset(name, skeleton=...) for a model with other keypoints"
-            )
-        self.samples = samples
+        self.samples = People.of(samples, skeleton)
         self.skeleton = skeleton
         self.input_size = input_size
         self.augmentation = augmentation
@@ -73,7 +69,7 @@ class CropLoader:
         self.targets_outside = targets_outside
         self.unreadable: dict[str, str] = {}
         self._cache = PhotographCache(cache_bytes, cache_folder, cache_folder_bytes)
-        self._photographs = photograph_numbers(samples)
+        self._photographs = self.samples.photographs
         self._last_order = (None, None)
         self._lock = threading.Lock()
 
@@ -109,7 +105,7 @@ class CropLoader:
             sample = self.samples[(index + step) % len(self.samples)]
             try:
                 image = self._read(sample)
-            except (ImageError, FileNotFoundError) as error:
+            except ImageError as error:
                 self._count_unreadable(sample, error)
                 continue
             return self._crop(sample, image, np.random.default_rng((self.seed, epoch, index, 1)))
@@ -148,17 +144,3 @@ class CropLoader:
 
 def _name(sample):
     return sample.image if isinstance(sample.image, str) else f"the picture with image_id {sample.image_id}"
-
-
-def photograph_numbers(samples: Sequence[Sample]) -> np.ndarray:
-    """Returns (N,) ints from 0, the same for samples of the same photograph.
-
-    Sequences other than lists say so by an attribute `photographs`; where there is none, each sample is taken to have
-    its own: looking at all samples would draw or decode every picture.
-    """
-    if isinstance(samples, list):
-        keys = [sample.image if isinstance(sample.image, str) else id(sample.image) for sample in samples]
-    else:
-        keys = getattr(samples, "photographs", range(len(samples)))
-    numbers: dict = {}
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])

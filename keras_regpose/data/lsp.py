@@ -4,15 +4,8 @@ import os
 
 import numpy as np
 
-from keras_regpose.data.records import (
-    SampleList,
-    collect,
-    estimated_area,
-    extent_box,
-    read_mat,
-    require_folder,
-    to_floats,
-)
+from keras_regpose.data.people import People
+from keras_regpose.data.records import collect, estimated_area, extent_box, read_mat, require_folder, to_floats
 from keras_regpose.data.sample import Sample
 from keras_regpose.skeleton import LSP14
 
@@ -28,8 +21,8 @@ _TWICE_IN_LSPET = (
 )
 
 
-class Lsp(SampleList):
-    """A sequence of `Sample`, one per photograph of LSP or LSPET.
+class Lsp(People):
+    """The people of LSP or LSPET, one per photograph.
 
     The files count pixels from 1; here they are counted from 0. The sets have no boxes: a person's box is the extent of
     the labelled keypoints, so hands, feet and unlabelled limbs may reach beyond it. Unlabelled keypoints are at (0, 0).

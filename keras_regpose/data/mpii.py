@@ -4,14 +4,8 @@ import os
 
 import numpy as np
 
-from keras_regpose.data.records import (
-    SampleList,
-    collect,
-    read_json,
-    read_mat,
-    require_folder,
-    to_floats,
-)
+from keras_regpose.data.people import People
+from keras_regpose.data.records import collect, read_json, read_mat, require_folder, to_floats
 from keras_regpose.data.sample import Sample
 from keras_regpose.skeleton import MPII16
 
@@ -22,8 +16,8 @@ _CENTER_OFFSET = 15
 _HEAD_SHARE = 0.6
 
 
-class Mpii(SampleList):
-    """A sequence of `Sample`, one per person of `mpii_train.json` or `mpii_val.json`.
+class Mpii(People):
+    """The people of `mpii_train.json` or `mpii_val.json`.
 
     The files count pixels from 1; here they are counted from 0, centre and joints alike. Boxes are squares as high as
     the person, centred 15 · scale pixels below the annotated centre. Unlabelled keypoints are at (0, 0).

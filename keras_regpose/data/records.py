@@ -1,112 +1,62 @@
-"""What the readers share: a list of samples that knows its skeleton, and how bad records are counted."""
+"""What the readers share: how files are read, how broken records are counted, and how numbers are checked."""
 
 import json
 import math
 import os
-from array import array
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
-
-from keras_regpose.data.sample import Sample
-from keras_regpose.skeleton import Skeleton
 
 # Mean of area / (width · height) over COCO's annotated people, as the reference fills in missing areas.
 AREA_OF_BOX = 0.53
 
-
-class SampleList(Sequence):
-    """Samples in memory, photographs on disk.
-
-    Args:
-        samples: list of `Sample`.
-        skeleton: `Skeleton` of their keypoints.
-        annotations: str or None. Path of the COCO file against which predictions are scored.
-        skipped: list of (str, str). The records that could not be used, and why.
-    """
-
-    def __init__(
-        self,
-        samples: list[Sample],
-        skeleton: Skeleton,
-        annotations: str | None = None,
-        skipped: Sequence[tuple[str, str]] = (),
-    ):
-        self.skeleton = skeleton
-        self.annotations = annotations
-        self.skipped = list(skipped)
-        self._count = len(samples)
-        self._columns = {field.name: _column([getattr(s, field.name) for s in samples]) for field in fields(Sample)}
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
-        return Sample(**{name: column[index] for name, column in self._columns.items()})
-
-    @property
-    def photographs(self) -> Sequence:
-        """What tells the photograph of each sample: the loader reads those that share one close together."""
-        paths = self._columns["image"]
-        return paths if all(isinstance(path, str) for path in paths) else range(len(self))
-
-
-def _column(values):
-    """Packs one field of all samples: as Python objects, COCO's people would take more than a gigabyte."""
-    kinds = {type(value) for value in values}
-    if kinds == {np.ndarray} and len({(value.dtype, value.shape) for value in values}) == 1:
-        return np.stack(values)
-    if kinds == {str}:
-        known: dict[str, str] = {}
-        return [known.setdefault(value, value) for value in values]
-    if kinds == {float} or (kinds == {int} and max(map(abs, values)) < 1 << 63):
-        return array("d" if kinds == {float} else "q", values)  # which gives Python numbers back
-    return values
+Made = TypeVar("Made")
 
 
 def collect(
-    records: Iterable, make_sample: Callable, kind: str, source: str, max_skipped_share: float, empty: str
-) -> tuple[list[Sample], list[tuple[str, str]]]:
-    """Makes the samples of all records, setting aside those that are broken.
+    records: Sequence,
+    make: Callable[[int, object], Made | None],
+    kind: str,
+    source: str,
+    max_skipped_share: float,
+    empty: str | None = None,
+) -> tuple[list[Made], list[tuple[str, str]]]:
+    """Makes something of each record, such as a `Sample`, setting aside the records that are broken.
 
     Args:
-        records: iterable of records as they stand in the file.
-        make_sample: callable. Turns a position and a record into a `Sample`, or None where the record is to be left
-            out by rule; raises KeyError, TypeError or ValueError for a broken one.
+        records: sequence of records as they stand in the file.
+        make: callable. Turns a position and a record into what is wanted, or None where the record is to be left out
+            by rule; raises KeyError, TypeError or ValueError for a broken one.
         kind: str. What a record is, such as "annotation". For messages.
         source: str. The file. For messages.
         max_skipped_share: float. A larger share of broken records than this is an error.
-        empty: str. The message if no sample is left.
+        empty: str or None. The message if nothing is left; None accepts that.
 
     Returns:
-        list of `Sample` and list of (record, why) of the broken ones.
+        list of what was made, and list of (record, why) of the broken ones.
 
     Raises:
-        ValueError: If too many records are broken, or no sample is left.
+        ValueError: If too many records are broken, or nothing is left.
     """
-    samples, skipped, count = [], [], 0
+    made, skipped = [], []
     for position, record in enumerate(records):
-        count += 1
         try:
-            sample = make_sample(position, record)
+            one = make(position, record)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             skipped.append((_name(kind, position, record), _reason(error)))
         else:
-            if sample is not None:
-                samples.append(sample)
-    if len(skipped) > max_skipped_share * count:
+            if one is not None:
+                made.append(one)
+    if len(skipped) > max_skipped_share * len(records):
         what, why = skipped[0]
         raise ValueError(
-            f"{len(skipped)} of {count} records in {source} cannot be used, more than the {max_skipped_share:.0%} "
-            f"allowed; the first is {what}: {why}"
+            f"{len(skipped)} of {len(records)} records in {source} cannot be used, more than the "
+            f"{max_skipped_share:.0%} allowed; the first is {what}: {why}"
         )
-    if not samples:
+    if not made and empty is not None:
         raise ValueError(empty)
-    return samples, skipped
+    return made, skipped
 
 
 def _name(kind, position, record):

@@ -5,7 +5,6 @@ apart as in photographs, by what is seen of face, hair, chest, rucksack and feet
 because mirroring (the commonest augmentation) would contradict such a code.
 """
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,8 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from keras_regpose.data.people import People
+from keras_regpose.data.records import estimated_area
 from keras_regpose.data.sample import Sample
 from keras_regpose.drawn.person import pick, random_person, rotation
 from keras_regpose.drawn.picture import draw_background, draw_occluders, photograph
@@ -28,12 +29,10 @@ _CLOSE_UPS = 0.15
 # Shares of front, back and any view, and of upright, leaning and lying.
 _VIEWS = (0.5, 0.25, 0.25)
 _ROLLS = (0.78, 0.14, 0.08)
-# Mean of area / (width · height) over COCO's annotated people.
-_AREA_OF_BOX = 0.53
 
 
-class Synthetic(Sequence):
-    """A sequence of `Sample`s: drawn people with known joints on varied backgrounds.
+class Synthetic(People):
+    """Drawn people with known joints on varied backgrounds.
 
     Bodies are three-dimensional, with random proportions, joint angles within human limits, clothes, light and
     camera; most stand, stride or sit upright, some lean or lie, some are cut off by the image's border or partly
@@ -76,7 +75,8 @@ class Synthetic(Sequence):
         unknown = [name for name in skeleton.keypoints if name not in known]
         if unknown:
             raise ValueError(f"Synthetic cannot draw the keypoints {', '.join(unknown)}. It knows: {', '.join(known)}")
-        self.seed, self.image_size, self.skeleton = seed, tuple(image_size), skeleton
+        super().__init__([], skeleton)
+        self.seed, self.image_size = seed, tuple(image_size)
         self._count = count
         group_sizes = np.random.default_rng(seed).integers(1, people_per_image + 1, size=count)
         self._group_ends = np.cumsum(group_sizes)
@@ -86,27 +86,36 @@ class Synthetic(Sequence):
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        index = operator.index(index)
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"There are {len(self)} samples. Received: {index}")
-        index %= len(self)
+    @property
+    def photographs(self) -> np.ndarray:
+        return np.arange(len(self))  # everybody has a copy of the picture
+
+    def field(self, name: str) -> Sequence:
+        return super().field(name) if name == "image" else self._undrawn.field(name)
+
+    @cached_property
+    def _undrawn(self):
+        return People([self._person(index, drawn=False) for index in range(len(self))], self.skeleton)
+
+    def _sample(self, position):
+        return self._person(position, drawn=True)
+
+    def _person(self, index, drawn):
+        """Returns a sample, without its picture unless it is to be drawn."""
         number, place = self._locate(index)
         last = self._last
-        if last is None or last[0] != number:
+        if last is None or last[0] != number or (drawn and last[2] is None):
             figures = self._figures(number)
-            last = self._last = (number, figures, self._draw(number, figures))
+            last = self._last = (number, figures, self._draw(number, figures) if drawn else None)
         figure = last[1][place]
         return Sample(
-            image=last[2].copy(),
+            image=last[2].copy() if drawn else "",
             box=figure.box,
             keypoints=figure.keypoints,
             visible=figure.inside.astype(np.float32),
             image_id=number + 1,
             id=index + 1,
-            area=_area(figure.box),
+            area=estimated_area(figure.box),
             head_size=figure.head_size if self.skeleton.name == MPII16.name else None,
         )
 
@@ -134,7 +143,7 @@ class Synthetic(Sequence):
                     "keypoints": points.ravel().tolist(),
                     "num_keypoints": int(figure.inside.sum()),
                     "bbox": [left, top, right - left, bottom - top],
-                    "area": _area(figure.box),
+                    "area": estimated_area(figure.box),
                     "iscrowd": 0,
                 }
             )
@@ -318,10 +327,6 @@ def _camera(generator):
     roll = roll if generator.random() < 0.5 else -roll
     pitch = generator.normal(6, 9)
     return rotation("y", yaw), rotation("z", roll) @ rotation("x", pitch), generator.uniform(2.5, 6)
-
-
-def _area(box):
-    return _AREA_OF_BOX * float((box[2] - box[0]) * (box[3] - box[1]))
 
 
 def _fixed(points):

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_regpose.evaluation.evaluate import gather
+from keras_regpose.evaluation.evaluate import labels
+from keras_regpose.files import draft
+from keras_regpose.inference.poses import Poses
 
 _LEVELS = np.arange(0.05, 1, 0.05)
 
@@ -118,18 +120,23 @@ def calibrate(errors: np.ndarray, sigmas: np.ndarray, bins: int = 10) -> Calibra
     )
 
 
-def calibrate_predictions(predictions: Sequence[dict], samples: Sequence, bins: int = 10) -> Calibration:
-    """Compares σ and errors of the labelled keypoints of predictions, as `predict_samples` returns them.
+def calibrate_predictions(poses: Poses, positions: np.ndarray, samples: Sequence, bins: int = 10) -> Calibration:
+    """Compares σ and errors of the labelled keypoints of predictions.
+
+    Args:
+        poses: `Poses`, from `predict_samples`.
+        positions: (N,) int array, from `predict_samples`.
+        samples: the samples they were made for.
+        bins: int.
 
     Raises:
         ValueError: If the model predicts no σ.
     """
-    if not predictions or predictions[0]["sigmas"] is None:
+    if poses.sigmas is None:
         raise ValueError("A calibration needs predictions with σ, which models trained without RLE do not make")
-    predicted, truth, visible = gather(predictions, samples)
+    truth, visible = labels(poses, positions, samples)
     labelled = visible > 0
-    sigmas = np.stack([entry["sigmas"] for entry in predictions])
-    return calibrate((predicted - truth)[labelled], sigmas[labelled], bins)
+    return calibrate((poses.keypoints - truth)[labelled], poses.sigmas[labelled], bins)
 
 
 def plot_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
@@ -162,14 +169,8 @@ def plot_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
     right.legend(loc="lower right")
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.writing{path.suffix or '.png'}")
-    try:
-        figure.savefig(temporary, dpi=150)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with draft(path) as file:
+        figure.savefig(file, dpi=150, format=Path(path).suffix[1:] or "png")
 
 
 def require_matplotlib() -> type:

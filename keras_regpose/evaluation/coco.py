@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +69,8 @@ def coco_results(
     >>> len(results), results[0]["image_id"], results[0]["score"], results[0]["keypoints"][:3]
     (1, 7, 2.0, [5.0, 5.0, 0.5])
     """
-    return _score_and_suppress(
-        _check_predictions(predictions), score_mode, nms, nms_threshold, keypoint_threshold, sigmas
-    )
+    persons = Persons.from_dicts(predictions)
+    return _score_and_suppress(persons, score_mode, nms, nms_threshold, keypoint_threshold, sigmas)
 
 
 def coco_keypoints(
@@ -118,6 +118,114 @@ def coco_keypoints(
     >>> round(coco_keypoints([found], {"images": [{"id": 7}], "annotations": [truth]})["AP"], 6)
     1.0
     """
+    persons = Persons.from_dicts(predictions)
+    return average_precision(
+        persons, annotations, score_mode, nms, nms_threshold, keypoint_threshold, sigmas, verbose=verbose
+    )
+
+
+@dataclass
+class Persons:
+    """Predictions for N persons in several images, as COCO's evaluation takes them.
+
+    Args:
+        image_ids: list of N ints or strs.
+        ids: list of N ints. Of persons with equal id in an image the first counts.
+        keypoints: (N, K, 2) array in image pixels.
+        scores: (N, K) array of keypoint scores.
+        box_scores: (N,) array.
+        areas: (N,) array. Square pixels, for the suppression of doubled poses.
+        boxes: (N, 4) array, xyxy in image pixels, or None.
+        category_ids: list of N ints, or None for 1, a person.
+
+    Raises:
+        ValueError: If a value is not finite.
+    """
+
+    image_ids: list
+    ids: list
+    keypoints: np.ndarray
+    scores: np.ndarray
+    box_scores: np.ndarray
+    areas: np.ndarray
+    boxes: np.ndarray | None = None
+    category_ids: list | None = None
+
+    def __post_init__(self):
+        if self.category_ids is None:
+            self.category_ids = [1] * len(self.ids)
+        arrays = {"keypoints": self.keypoints, "scores": self.scores, "box_score": self.box_scores, "area": self.areas}
+        for key, array in {**arrays, "box": self.boxes}.items():
+            if array is not None and not np.isfinite(array).all():
+                number = int(np.argwhere(~np.isfinite(array))[0, 0])
+                raise ValueError(
+                    f"Prediction {number} (image {self.image_ids[number]}) must have finite {key!r}. "
+                    "Received: NaN or infinity"
+                )
+
+    def __len__(self):
+        return len(self.ids)
+
+    @classmethod
+    def from_dicts(cls, predictions: Sequence[Mapping]) -> "Persons":
+        """Checks the dicts that `coco_results` describes, and puts them in arrays."""
+        if isinstance(predictions, Mapping) or not all(isinstance(entry, Mapping) for entry in predictions):
+            raise ValueError(
+                f"Predictions must be a list of dicts, one per person. Received: {type(predictions).__name__}"
+            )
+        for key in ("id", "box"):
+            having = sum(key in entry for entry in predictions)
+            if 0 < having < len(predictions):
+                raise ValueError(f"All predictions or none must have {key!r}. Received: {having} of {len(predictions)}")
+        for number, entry in enumerate(predictions):
+            missing = {"image_id", "keypoints", "scores", "box_score"} - set(entry)
+            if missing:
+                raise ValueError(f"Prediction {number} lacks {', '.join(sorted(missing))}. It has: {', '.join(entry)}")
+        count = np.size(predictions[0]["scores"]) if predictions else 0
+        keypoints = _stacked(predictions, "keypoints", (count, 2))
+        extents = np.ptp(keypoints, axis=1).prod(-1) if predictions else np.zeros(0)
+        areas = [
+            entry if entry.get("area") is not None else {**entry, "area": extent}
+            for entry, extent in zip(predictions, extents, strict=True)
+        ]
+        return cls(
+            image_ids=[_plain(entry["image_id"]) for entry in predictions],
+            ids=[_plain(entry.get("id", number)) for number, entry in enumerate(predictions)],
+            keypoints=keypoints,
+            scores=_stacked(predictions, "scores", (count,)),
+            box_scores=_stacked(predictions, "box_score", ()),
+            areas=_stacked(areas, "area", ()),
+            boxes=_stacked(predictions, "box", (4,)) if predictions and "box" in predictions[0] else None,
+            category_ids=[_plain(entry.get("category_id", 1)) for entry in predictions],
+        )
+
+
+def _stacked(predictions, key, shape):
+    """Returns one value of all predictions as an array, or raises a ValueError that says where it is wrong."""
+    arrays = []
+    for number, entry in enumerate(predictions):
+        where = f"Prediction {number} (image {entry['image_id']})"
+        try:
+            array = floats(entry[key])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where} must have numbers in {key!r}. Received: {entry[key]!r}") from error
+        if array.shape != shape or not array.size:
+            raise ValueError(f"{where} must have {key!r} of shape {shape}. Received shape: {array.shape}")
+        arrays.append(array)
+    return np.stack(arrays) if arrays else np.zeros((0, *shape))
+
+
+def average_precision(
+    persons: Persons,
+    annotations: str | os.PathLike | Mapping,
+    score_mode: str,
+    nms: str | None,
+    nms_threshold: float = 0.9,
+    keypoint_threshold: float = 0.2,
+    sigmas: Sequence[float] | None = None,
+    verbose: bool = False,
+) -> dict[str, float]:
+    """Returns the figures of COCO's evaluation; see `coco_keypoints`."""
     truth, keypoint_names = _load_truth(annotations)
     keypoint_count = len(truth["annotations"][0]["keypoints"]) // 3
     if sigmas is None and keypoint_names is not None:
@@ -129,17 +237,18 @@ def coco_keypoints(
             )
         sigmas = known[keypoint_names]
     sigmas = check_sigmas(sigmas, keypoint_count)
-
-    persons = _check_predictions(predictions)
-    for field, known in (("image_id", truth["images"]), ("category_id", truth["categories"])):
-        unknown = {person[field] for person in persons} - {entry["id"] for entry in known}
+    for field, given, known in (
+        ("image_id", persons.image_ids, truth["images"]),
+        ("category_id", persons.category_ids, truth["categories"]),
+    ):
+        unknown = set(given) - {entry["id"] for entry in known}
         if unknown:
             examples = ", ".join(repr(value) for value in list(unknown)[:3])
             raise ValueError(f"Predictions must be for the annotated images. Received {field} {examples} unknown there")
-    if persons and len(persons[0]["keypoints"]) != keypoint_count:
+    if len(persons) and persons.keypoints.shape[1] != keypoint_count:
         raise ValueError(
             f"Predictions need as many keypoints as the annotations, {keypoint_count}. "
-            f"Received: {len(persons[0]['keypoints'])}"
+            f"Received: {persons.keypoints.shape[1]}"
         )
     results = _score_and_suppress(persons, score_mode, nms, nms_threshold, keypoint_threshold, sigmas)
     with contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO()):
@@ -147,97 +256,42 @@ def coco_keypoints(
     return dict(zip(RESULT_NAMES, stats.tolist(), strict=True))
 
 
-def _check_predictions(predictions):
-    """Returns the predictions with arrays of checked shape and all optional keys but the box filled in."""
-    if isinstance(predictions, Mapping) or not all(isinstance(entry, Mapping) for entry in predictions):
-        raise ValueError(f"Predictions must be a list of dicts, one per person. Received: {type(predictions).__name__}")
-    for key in ("id", "box"):
-        having = sum(key in entry for entry in predictions)
-        if 0 < having < len(predictions):
-            raise ValueError(f"All predictions or none must have {key!r}. Received: {having} of {len(predictions)}")
-
-    persons = []
-    for number, entry in enumerate(predictions):
-        missing = {"image_id", "keypoints", "scores", "box_score"} - set(entry)
-        if missing:
-            raise ValueError(f"Prediction {number} lacks {', '.join(sorted(missing))}. It has: {', '.join(entry)}")
-        count = len(persons[0]["keypoints"]) if persons else np.size(entry["scores"])
-        person = {
-            "image_id": _plain(entry["image_id"]),
-            "id": _plain(entry.get("id", number)),
-            "category_id": _plain(entry.get("category_id", 1)),
-            "keypoints": _finite(entry, "keypoints", (count, 2), number),
-            "scores": _finite(entry, "scores", (count,), number),
-            "box_score": _finite(entry, "box_score", (), number),
-        }
-        if entry.get("area") is None:
-            person["area"] = np.ptp(person["keypoints"], axis=0).prod()
-        else:
-            person["area"] = _finite(entry, "area", (), number)
-        if "box" in entry:
-            person["box"] = _finite(entry, "box", (4,), number)
-        persons.append(person)
-    return persons
-
-
-def _finite(entry, key, shape, number):
-    """Returns one value of a prediction as an array, or raises a ValueError that says where it is wrong."""
-    where = f"Prediction {number} (image {entry['image_id']})"
-    try:
-        array = floats(entry[key])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where} must have numbers in {key!r}. Received: {entry[key]!r}") from error
-    if array.shape != shape or not array.size:
-        raise ValueError(f"{where} must have {key!r} of shape {shape}. Received shape: {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{where} must have finite {key!r}. Received: NaN or infinity")
-    return array
-
-
 def _score_and_suppress(persons, score_mode, nms, nms_threshold, keypoint_threshold, sigmas):
-    """Returns COCO's result list of checked persons."""
+    """Returns COCO's result list of persons."""
     if score_mode not in SCORE_MODES:
         raise ValueError(f"The score mode must be one of {', '.join(SCORE_MODES)}. Received: {score_mode!r}")
     if nms not in NMS_MODES:
         raise ValueError(f'nms must be "oks", "soft_oks" or None. Received: {nms!r}')
     images = {}
-    for person in persons:
-        images.setdefault(person["image_id"], {}).setdefault(person["id"], person)
+    for row, (image_id, identity) in enumerate(zip(persons.image_ids, persons.ids, strict=True)):
+        images.setdefault(image_id, {}).setdefault(identity, row)
 
     results = []
     for by_id in images.values():
-        people = [by_id[key] for key in sorted(by_id)]
-        scores = instance_score(
-            np.array([person["box_score"] for person in people]),
-            np.stack([person["scores"] for person in people]),
-            score_mode,
-            keypoint_threshold,
-        )
-        kept = range(len(people))
+        rows = np.array([by_id[identity] for identity in sorted(by_id)])
+        keypoints, keypoint_scores = persons.keypoints[rows], persons.scores[rows]
+        scores = instance_score(persons.box_scores[rows], keypoint_scores, score_mode, keypoint_threshold)
+        kept = range(len(rows))
         if nms is not None:
             suppress = oks_nms if nms == "oks" else soft_oks_nms
-            keypoints = np.stack([person["keypoints"] for person in people])
-            areas = np.array([person["area"] for person in people])
-            kept = suppress(keypoints, scores, areas, nms_threshold, sigmas)
-        results.extend(_result(people[i], float(scores[i])) for i in kept)
+            kept = suppress(keypoints, scores, persons.areas[rows], nms_threshold, sigmas)
+        for place in kept:
+            row = rows[place]
+            result = {
+                "image_id": persons.image_ids[row],
+                "category_id": persons.category_ids[row],
+                "keypoints": np.column_stack([keypoints[place], keypoint_scores[place]]).ravel().tolist(),
+                "score": float(scores[place]),
+            }
+            if persons.boxes is not None:
+                left, top, right, bottom = persons.boxes[row].tolist()
+                result["bbox"] = [left, top, right - left, bottom - top]
+            results.append(result)
     return results
 
 
 def _plain(value):
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _result(person, score):
-    result = {
-        "image_id": person["image_id"],
-        "category_id": person["category_id"],
-        "keypoints": np.column_stack([person["keypoints"], person["scores"]]).ravel().tolist(),
-        "score": score,
-    }
-    if "box" in person:
-        left, top, right, bottom = person["box"].tolist()
-        result["bbox"] = [left, top, right - left, bottom - top]
-    return result
 
 
 def _load_truth(annotations):

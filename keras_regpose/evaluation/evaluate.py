@@ -1,16 +1,20 @@
 """Samples → predictions → the data set's own metric."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from keras_regpose import geometry
+from keras_regpose.data.people import People
 from keras_regpose.data.sample import Sample
-from keras_regpose.evaluation.pck import torso_size
-from keras_regpose.images import ImageError, read_image
-from keras_regpose.inference.estimator import decode_poses, predict_crops
-from keras_regpose.metrics import coco_keypoints, pck, pckh
+from keras_regpose.evaluation.coco import Persons, average_precision
+from keras_regpose.evaluation.pck import pck, torso_size
+from keras_regpose.evaluation.pckh import pckh
+from keras_regpose.images import ImageError
+from keras_regpose.inference.estimator import estimate_frames
+from keras_regpose.inference.poses import Poses
+from keras_regpose.inference.sources import Frame, read_ahead, read_picture
 
 _log = logging.getLogger(__name__)
 
@@ -20,127 +24,161 @@ def predict_samples(
     samples: Sequence[Sample],
     flip_test: bool = False,
     batch_size: int = 32,
-    progress=None,
+    progress: Callable[[int], object] | None = None,
     max_unreadable_share: float = 0.1,
-) -> list[dict]:
-    """Predicts the keypoints of every sample from its box. Images that cannot be read are named in the log.
+) -> tuple[Poses, np.ndarray]:
+    """Predicts the keypoints of every sample from its box, reading each photograph once for all of its people.
+
+    Images that cannot be read are named in the log, and their people are left out.
 
     Args:
         model: `PoseRegressor`.
-        samples: sequence of `Sample`.
+        samples: `People` or a list of `Sample`.
         flip_test: bool. Whether to average with the prediction for the mirrored crop.
         batch_size: int.
         progress: callable or None. Called with the number of samples just done.
         max_unreadable_share: float. If the images of a larger share of the samples cannot be read, that is an error.
 
     Returns:
-        list of dicts, one per sample whose image could be read: image_id, id, keypoints (K, 2) in pixels, scores (K,),
-        sigmas (K, 2) or None, box (xyxy), box_score, area (of the padded box), index (the sample's position).
+        `Poses` of the N people whose image could be read, in the order of the samples, and their (N,) int positions
+        among the samples.
 
     Raises:
         ValueError: If the samples have other keypoints than the model, or too many images cannot be read.
     """
-    if len(samples) and samples[0].keypoints.shape != (len(model.skeleton), 2):
-        raise ValueError(
-            f"The model has the {len(model.skeleton)} keypoints of {model.skeleton.name!r}, the data has "
-            f"{len(samples[0].keypoints)}"
-        )
-    predictions, unreadable, lost = [], set(), 0
-    for start in range(0, len(samples), batch_size):
-        crops, chosen, centers, scales = [], [], [], []
-        for index in range(start, min(start + batch_size, len(samples))):
-            sample = samples[index]
-            try:
-                picture = read_image(sample.image)
-            except ImageError as error:
-                lost += 1
-                if str(error) not in unreadable:
-                    unreadable.add(str(error))
-                    _log.warning("Skipped: %s", error)
-                if lost > max_unreadable_share * len(samples):
-                    raise ImageError(
-                        f"The images of more than {max_unreadable_share:.0%} of the {len(samples)} people cannot be "
-                        f"read. The last: {error}"
-                    ) from None
-                continue
-            center, scale = geometry.box_to_center_scale(sample.box)
-            scale = geometry.fix_aspect_ratio(scale, model.input_size)
-            matrix = geometry.crop_matrix(center, scale, 0, model.input_size)
-            crops.append(geometry.crop_image(picture, matrix, model.input_size))
-            chosen.append(index)
-            centers.append(center)
-            scales.append(scale)
-        if crops:
-            output = predict_crops(model, np.stack(crops), flip_test, batch_size=batch_size)
-            keypoints, scores, sigmas = decode_poses(output, np.stack(centers), np.stack(scales))
-            for row, index in enumerate(chosen):
-                sample = samples[index]
-                predictions.append(
-                    {
-                        "image_id": sample.image_id,
-                        "id": sample.id,
-                        "index": index,
-                        "keypoints": keypoints[row],
-                        "scores": scores[row],
-                        "sigmas": None if sigmas is None else sigmas[row],
-                        "box": sample.box,
-                        "box_score": sample.box_score,
-                        "area": float(np.prod(scales[row])),
-                    }
-                )
+    people = People.of(samples, model.skeleton)
+    numbers = people.photographs
+    order = np.argsort(numbers, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(people) else []
+    ends = np.cumsum([len(group) for group in groups], dtype=int)
+    boxes: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of the photographs that wait for the network
+    photographs = read_ahead(_photographs(people, groups, boxes, max_unreadable_share))
+    parts, positions, done = [], [np.zeros(0, int)], 0
+    for frame, poses in estimate_frames(
+        model,
+        photographs,
+        lambda frame, _: boxes.pop(frame.frame),
+        flip_test=flip_test,
+        batch_size=batch_size,
+        keep_pictures=False,
+    ):
+        parts.append(poses)
+        positions.append(groups[frame.frame])
         if progress:
-            progress(min(batch_size, len(samples) - start))
-    return predictions
+            progress(int(ends[frame.frame]) - done)
+            done = int(ends[frame.frame])
+    if progress and done < len(people):
+        progress(len(people) - done)
+    positions = np.concatenate(positions)
+    order = np.argsort(positions)
+    return _joined(parts, model.skeleton)[order], positions[order]
+
+
+def _photographs(people, groups, boxes, max_unreadable_share) -> Iterator[Frame]:
+    """Yields each photograph, numbered, and puts the boxes of its people under this number."""
+    lost, named = 0, set()
+    for number, group in enumerate(groups):
+        chosen = [people[position] for position in group.tolist()]
+        try:
+            frame = read_picture(chosen[0].image)
+        except ImageError as error:
+            lost += len(group)
+            if str(error) not in named:
+                named.add(str(error))
+                _log.warning("Skipped: %s", error)
+            if lost > max_unreadable_share * len(people):
+                raise ImageError(
+                    f"The images of more than {max_unreadable_share:.0%} of the {len(people)} people cannot be read. "
+                    f"The last: {error}"
+                ) from None
+            continue
+        boxes[number] = np.stack([one.box for one in chosen]), np.array([one.box_score for one in chosen], np.float32)
+        yield Frame(frame.image, frame.source, number)
+
+
+def _joined(parts, skeleton):
+    """Returns the people of several images as one `Poses`, which knows none of the images."""
+    if not parts:
+        return Poses([], [], [], [], skeleton)
+    fields = ("keypoints", "scores", "boxes", "box_scores", "sigmas")
+    if parts[0].sigmas is None:
+        fields = fields[:-1]
+    return Poses(skeleton=skeleton, **{name: np.concatenate([getattr(one, name) for one in parts]) for name in fields})
 
 
 def score_predictions(
-    predictions: list[dict],
+    poses: Poses,
+    positions: np.ndarray,
     samples: Sequence[Sample],
-    skeleton,
-    annotations=None,
+    input_size: tuple[int, int],
     score_mode: str | None = None,
     nms: str | None = "oks",
-    threshold: float = 0.2,
 ) -> dict[str, float]:
-    """Scores the predictions for samples with the metric of their data set.
+    """Scores predictions with the metric of their data set.
 
     Args:
-        predictions: list of dicts from `predict_samples`.
+        poses: `Poses`, from `predict_samples`.
+        positions: (N,) int array, from `predict_samples`.
         samples: the samples they were made for.
-        skeleton: `Skeleton` of the keypoints.
-        annotations: COCO-format file or dict for COCO's AP and AR; None for data without one.
+        input_size: (height, width) of the model's crops. The area that a crop shows enters the suppression.
         score_mode: str or None. How COCO instance scores are made; None is "bbox_rle" for outputs with σ and
             "bbox_keypoint" for others, as the published rows do.
         nms: "oks", "soft_oks" or None. Suppression of doubled poses before COCO's evaluation.
-        threshold: float. PCK's, in torso lengths.
 
     Returns:
-        dict: AP, AR … in [0, 1] with `annotations`; PCKh in percent for samples with head sizes; else PCK in [0, 1].
+        dict: AP, AR … in [0, 1] for data with `annotations`; else see `correct_keypoints`.
     """
-    if not predictions:
+    if not len(poses):
         raise ValueError("There is nothing to score: no image could be read")
-    if annotations is not None:
-        if score_mode is None:
-            score_mode = "bbox_keypoint" if predictions[0]["sigmas"] is None else "bbox_rle"
-        return coco_keypoints(predictions, annotations, score_mode=score_mode, nms=nms, sigmas=skeleton.sigmas)
-    pred, truth, visible = gather(predictions, samples)
-    head_sizes = [samples[entry["index"]].head_size for entry in predictions]
-    if None not in head_sizes:
-        return pckh(pred, truth, visible, np.array(head_sizes))
-    return pck(pred, truth, visible, torso_size(truth, visible, skeleton), skeleton, threshold=threshold)
-
-
-def gather(predictions: list[dict], samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns predicted keypoints (N, K, 2), true keypoints (N, K, 2) and visibilities (N, K), in pixels."""
-    chosen = [samples[entry["index"]] for entry in predictions]
-    return (
-        np.stack([entry["keypoints"] for entry in predictions]),
-        np.stack([sample.keypoints for sample in chosen]),
-        np.stack([sample.visible for sample in chosen]),
+    people = People.of(samples, poses.skeleton)
+    if people.annotations is None:
+        return correct_keypoints(poses, positions, people)
+    _, scale = geometry.box_to_center_scale(poses.boxes)
+    image_ids, ids = people.field("image_id"), people.field("id")
+    persons = Persons(
+        image_ids=[image_ids[position] for position in positions],
+        ids=[ids[position] for position in positions],
+        keypoints=poses.keypoints,
+        scores=poses.scores,
+        box_scores=poses.box_scores.astype(np.float64),
+        areas=geometry.fix_aspect_ratio(scale, input_size).prod(-1).astype(np.float64),
+        boxes=poses.boxes,
     )
+    if score_mode is None:
+        score_mode = "bbox_keypoint" if poses.sigmas is None else "bbox_rle"
+    return average_precision(persons, people.annotations, score_mode, nms, sigmas=poses.skeleton.sigmas)
 
 
-def evaluate(model, samples: Sequence[Sample], flip_test: bool = False, batch_size: int = 32, progress=None, **scoring):
+def correct_keypoints(poses: Poses, positions: np.ndarray, samples: Sequence[Sample]) -> dict[str, float]:
+    """Returns PCKh in percent for samples with head sizes, and PCK at 0.2 torso lengths in [0, 1] for others.
+
+    Args:
+        poses, positions, samples: See `score_predictions`.
+    """
+    people = People.of(samples, poses.skeleton)
+    truth, visible = labels(poses, positions, people)
+    head_sizes = people.field("head_size")
+    head_sizes = [head_sizes[position] for position in positions]
+    if None not in head_sizes:
+        return pckh(poses.keypoints, truth, visible, np.array(head_sizes))
+    return pck(poses.keypoints, truth, visible, torso_size(truth, visible, poses.skeleton), poses.skeleton)
+
+
+def labels(poses: Poses, positions: np.ndarray, samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the true keypoints (N, K, 2) in pixels, and visibilities (N, K), of people that were predicted."""
+    people = People.of(samples, poses.skeleton)
+    return np.asarray(people.field("keypoints"))[positions], np.asarray(people.field("visible"))[positions]
+
+
+def evaluate(
+    model,
+    samples: Sequence[Sample],
+    flip_test: bool = False,
+    batch_size: int = 32,
+    progress: Callable[[int], object] | None = None,
+    score_mode: str | None = None,
+    nms: str | None = "oks",
+) -> dict[str, float]:
     """Predicts every sample and returns its data set's metric; see `predict_samples` and `score_predictions`.
 
     Example:
@@ -151,6 +189,6 @@ def evaluate(model, samples: Sequence[Sample], flip_test: bool = False, batch_si
     >>> sorted(evaluate(model, rp.data.Synthetic(4, seed=1)))[:3]
     ['AP', 'AP50', 'AP75']
     """
-    predictions = predict_samples(model, samples, flip_test, batch_size, progress)
-    scoring.setdefault("annotations", samples.annotations)
-    return score_predictions(predictions, samples, model.skeleton, **scoring)
+    people = People.of(samples, model.skeleton)
+    poses, positions = predict_samples(model, people, flip_test, batch_size, progress)
+    return score_predictions(poses, positions, people, model.input_size, score_mode, nms)

@@ -9,7 +9,7 @@ from keras_regpose import geometry
 from keras_regpose.data.sample import Sample
 from keras_regpose.images import read_image
 from keras_regpose.inference.draw import FONT, draw_poses, to_rgb
-from keras_regpose.skeleton import Skeleton
+from keras_regpose.inference.poses import Poses
 
 _PAPER, _INK = (244, 244, 244), (32, 32, 32)
 
@@ -63,9 +63,9 @@ def contact_sheet(
 
 
 def prediction_sheet(
-    predictions: Sequence[dict],
+    poses: Poses,
+    positions: np.ndarray,
     samples: Sequence[Sample],
-    skeleton: Skeleton,
     count: int = 24,
     tile: int = 224,
     ellipse_scale: float = 1.0,
@@ -73,9 +73,9 @@ def prediction_sheet(
     """Shows the first predictions, each cut out around its person.
 
     Args:
-        predictions: list of dicts from `evaluation.evaluate.predict_samples`.
+        poses: `Poses`, from `evaluation.evaluate.predict_samples`.
+        positions: (N,) int array, from `predict_samples`.
         samples: the samples that they were made for.
-        skeleton: `Skeleton` of the keypoints.
         count: int. Number of people to show.
         tile: int. Side of each picture in pixels.
         ellipse_scale: float. See `draw_poses`.
@@ -84,15 +84,14 @@ def prediction_sheet(
         (height, width, 3) uint8 array, RGB: skeletons with 1 σ ellipses, captioned with the mean keypoint score.
     """
     pictures, captions = [], []
-    for entry in predictions[:count]:
-        cut = geometry.cut(read_image(samples[entry["index"]].image), entry["box"], (tile, tile), padding=1.5)
-        sigmas = None if entry["sigmas"] is None else entry["sigmas"][None] * cut.matrix[0, 0]
-        points = geometry.transform_points(entry["keypoints"], cut.matrix)
-        scores = entry["scores"][None]
+    for person, position in zip(poses[:count], positions, strict=False):
+        cut = geometry.cut(read_image(samples[position].image), person.boxes[0], (tile, tile), padding=1.5)
+        points = geometry.transform_points(person.keypoints, cut.matrix)
+        sigmas = None if person.sigmas is None else person.sigmas * cut.matrix[0, 0]
         pictures.append(
-            draw_poses(cut.crop, points[None], scores, sigmas, skeleton=skeleton, ellipse_scale=ellipse_scale)
+            draw_poses(cut.crop, points, person.scores, sigmas, skeleton=poses.skeleton, ellipse_scale=ellipse_scale)
         )
-        captions.append(f"score {entry['scores'].mean():.2f}")
+        captions.append(f"score {person.scores.mean():.2f}")
     return contact_sheet(pictures, columns=6, tile_size=(tile, tile), captions=captions)
 
 

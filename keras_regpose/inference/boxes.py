@@ -1,6 +1,5 @@
 """The boxes of people, in all the forms in which they are given."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_regpose.data.detections import read_detections
 from keras_regpose.inference.detectors import boxes_from_supervision
 from keras_regpose.inference.sources import Frame
-
-_PERSON = 1  # COCO's category number
 
 # Finds the (N, 4) xyxy boxes of a frame and their (N,) scores; the number is the frame's position in its source.
 BoxFinder = Callable[[Frame, int], tuple[np.ndarray, np.ndarray]]
@@ -71,22 +69,37 @@ def check_inside(boxes: np.ndarray, image_size: tuple[int, int]) -> None:
         )
 
 
-def box_finder(boxes: Any, images: str, count: int | None = None) -> BoxFinder:
-    """Returns the function that finds the boxes of each frame in turn.
+def box_finder(boxes: Any, images: str, count: int | None = None, score_threshold: float | None = None) -> BoxFinder:
+    """Returns the function that finds the boxes of each frame in turn, all of them in the image.
 
     Args:
         boxes: See `PoseRegressor.estimate`.
         images: str. What the boxes are for: "one" image, a "list" of images, of which each has its own boxes, or a
             "stream", whose images may also share their boxes.
         count: int or None. How many images there are, where it is known.
+        score_threshold: float or None. Boxes with a lower score are left out.
 
     Raises:
+        FileNotFoundError: If the boxes are a path and there is no such file.
         ValueError: If the boxes are wrong, or do not fit the images.
     """
+    find = _finder(boxes, images, count)
+
+    def find_inside(frame, position):
+        found, scores = find(frame, position)
+        if score_threshold is not None:
+            found, scores = found[scores >= score_threshold], scores[scores >= score_threshold]
+        check_inside(found, frame.image.shape[:2])
+        return found, scores
+
+    return find_inside
+
+
+def _finder(boxes, images, count):
     if boxes is None:
         return _whole_image
     if isinstance(boxes, (str, os.PathLike)):
-        return CocoDetections(boxes)
+        return _of_detections(boxes)
     if callable(boxes):
         return lambda frame, position: check_boxes(boxes(frame.image))
     if images != "one" and not _are_of_one_image(boxes):
@@ -99,56 +112,21 @@ def box_finder(boxes: Any, images: str, count: int | None = None) -> BoxFinder:
     return lambda frame, position: found
 
 
-class CocoDetections:
-    """The people in a file of COCO's detection results: image_id, category_id 1, bbox as x, y, width, height, score.
+def _of_detections(path):
+    """Returns the finder of the people in a COCO detections file.
 
     The boxes of an image are those whose image_id is the name of its file, with or without suffix, or the number that
     this name is (000000000785.jpg has the image_id 785). In a video it is the frame's number, from 0.
-
-    Args:
-        path: str or path of the JSON file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not a file of detections, or has a box of no size.
     """
+    by_image: dict[int | str, list] = {}
+    for detection in read_detections(path)[0]:
+        by_image.setdefault(detection.image_id, []).append([*detection.box, detection.score])
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = os.fspath(path)
-        try:
-            records = json.loads(Path(self.path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"There is no file of boxes at {self.path}") from None
-        except (ValueError, OSError) as error:
-            raise ValueError(f"The file of boxes {self.path} cannot be read: {error}") from error
-        if not isinstance(records, list):
-            raise ValueError(
-                f"{self.path} is not a COCO detections file: it holds {type(records).__name__}, expected a list"
-            )
-        by_image = {}
-        for number, record in enumerate(records):
-            try:
-                if record.get("category_id", _PERSON) != _PERSON:
-                    continue
-                x, y, width, height = (float(value) for value in record["bbox"])
-                row = [x, y, x + width, y + height, float(record.get("score", 1.0))]
-                by_image.setdefault(record["image_id"], []).append(row)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"Record {number} of {self.path} has no image_id and bbox of x, y, width, height"
-                ) from error
-        self.by_image = {}
-        for image_id, rows in by_image.items():
-            try:
-                self.by_image[image_id] = check_boxes(rows)
-            except ValueError as error:
-                raise ValueError(f"{self.path}, image {image_id}: {error}") from None
+    def find(frame, position):
+        rows = next((by_image[image_id] for image_id in image_ids(frame) if image_id in by_image), [])
+        return check_boxes(rows)
 
-    def __call__(self, frame: Frame, position: int) -> tuple[np.ndarray, np.ndarray]:
-        for image_id in image_ids(frame):
-            if image_id in self.by_image:
-                return self.by_image[image_id]
-        return check_boxes([])
+    return find
 
 
 def image_ids(frame: Frame) -> list[int | str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_regpose import codec, geometry
 from keras_regpose.images import ImageError
-from keras_regpose.inference.boxes import BoxFinder, box_finder, check_inside
+from keras_regpose.inference.boxes import BoxFinder, box_finder
 from keras_regpose.inference.poses import Poses
 from keras_regpose.inference.sources import Files, Frame, Video, open_source, read_ahead, read_picture
 
@@ -81,13 +81,13 @@ def estimate(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
     opened = open_source(source)
-    options = {"flip_test": flip_test, "batch_size": batch_size, "score_threshold": score_threshold}
+    options = {"flip_test": flip_test, "batch_size": batch_size}
     if isinstance(opened, (Files, Video)):
-        find = box_finder(boxes, "stream", opened.total if isinstance(opened, Files) else None)
+        find = box_finder(boxes, "stream", opened.total if isinstance(opened, Files) else None, score_threshold)
         return _stream(estimate_frames(model, opened, find, on_error=on_error or _warn, **options))
     one = isinstance(opened, Frame)
     frames = [opened] if one else map(read_picture, opened)
-    find = box_finder(boxes, "one" if one else "list", 1 if one else len(opened))
+    find = box_finder(boxes, "one" if one else "list", 1 if one else len(opened), score_threshold)
     results = []
     for _, poses in estimate_frames(model, frames, find, **options):
         if poses.source is not None and Path(poses.source).is_file():
@@ -102,8 +102,8 @@ def estimate_frames(
     find_boxes: BoxFinder,
     flip_test: bool = False,
     batch_size: int = 32,
-    score_threshold: float | None = None,
     on_error: Callable[[ValueError], None] | None = None,
+    keep_pictures: bool = True,
 ) -> Iterator[tuple[Frame, Poses]]:
     """Estimates the poses in frame after frame, with the people of several frames in one batch.
 
@@ -111,33 +111,31 @@ def estimate_frames(
         model: See `estimate`.
         frames: iterable of `Frame`, or of the error where there should have been one. Frames of a `Files` or `Video`
             are read ahead in a thread; those of a source with a true attribute `live` are estimated one by one.
-        find_boxes: `BoxFinder`, from `box_finder`.
-        flip_test, batch_size, score_threshold: See `PoseRegressor.estimate`.
+        find_boxes: `BoxFinder`, such as one from `box_finder`.
+        flip_test, batch_size: See `PoseRegressor.estimate`.
         on_error: callable. Called with the error of each frame that has no picture or whose boxes are wrong. If it
             returns, the next frame follows. None raises it.
+        keep_pictures: bool. Whether the results have the pictures. Without, no picture waits for a full batch.
 
     Yields:
         (`Frame`, `Poses`) in the order of the frames.
     """
     live = getattr(frames, "live", False)
-    waiting, batch = deque(), _Batch(getattr(model, "fastest_network", model), batch_size, flip_test)
+    waiting, batch = deque(), _Batch(model, batch_size, flip_test)
     items = read_ahead(frames) if hasattr(frames, "live") and not live else frames
     for position, frame in enumerate(items):
         try:
             if isinstance(frame, ImageError):
                 raise frame
             boxes, scores = find_boxes(frame, position if frame.frame is None else frame.frame)
-            if score_threshold is not None:
-                boxes, scores = boxes[scores >= score_threshold], scores[scores >= score_threshold]
-            check_inside(boxes, frame.image.shape[:2])
         except ValueError as error:
             (on_error or _raise)(error if frame is error else _named(error, frame))
             continue
-        people = _People(frame, boxes, scores, model)
+        people = _People(frame, boxes, scores, keep_pictures)
         waiting.append(people)
-        for n in range(len(boxes)):
-            batch.add(people, n)
-        if live or sum(one.frame.image.nbytes for one in waiting) > _WAITING_BYTES:
+        for number in range(len(boxes)):
+            batch.add(people, number, frame.image)
+        if live or sum(one.image.nbytes for one in waiting if one.image is not None) > _WAITING_BYTES:
             batch.run()
         while waiting and waiting[0].missing == 0:
             people = waiting.popleft()
@@ -151,14 +149,16 @@ def estimate_frames(
 class _People:
     """The people of one frame, and the outputs of the network as far as they are there."""
 
-    def __init__(self, frame, boxes, scores, model):
-        self.frame, self.boxes, self.scores = frame, boxes, scores
+    def __init__(self, frame, boxes, scores, keep_picture):
+        self.image, self.image_size = frame.image if keep_picture else None, frame.image.shape[:2]
+        self.frame = Frame(self.image, frame.source, frame.frame)
+        self.boxes, self.scores = boxes, scores
         self.center, self.scale = np.empty((2, len(boxes), 2), np.float32)
         self.outputs = [None] * len(boxes)
         self.missing = len(boxes)
 
     def poses(self, model):
-        frame, count = self.frame, len(model.skeleton)
+        count = len(model.skeleton)
         channels = getattr(model, "output_shape", (4,))[-1]
         output = np.stack(self.outputs) if self.outputs else np.zeros((0, count, channels), np.float32)
         keypoints, scores, sigmas = decode_poses(output, self.center, self.scale)
@@ -169,10 +169,10 @@ class _People:
             boxes=self.boxes,
             box_scores=self.scores,
             skeleton=model.skeleton,
-            image_size=frame.image.shape[:2],
-            source=frame.source,
-            frame=frame.frame,
-            image=frame.image,
+            image_size=self.image_size,
+            source=self.frame.source,
+            frame=self.frame.frame,
+            image=self.image,
         )
 
 
@@ -188,8 +188,8 @@ class _Batch:
         self.crops = np.empty((self.size, *self.model.input_size, 3), np.uint8)
         self.owners = []
 
-    def add(self, people, number):
-        cut = geometry.cut(people.frame.image, people.boxes[number], self.model.input_size)
+    def add(self, people, number, image):
+        cut = geometry.cut(image, people.boxes[number], self.model.input_size)
         self.crops[len(self.owners)] = cut.crop
         people.center[number], people.scale[number] = cut.center, cut.scale
         self.owners.append((people, number))

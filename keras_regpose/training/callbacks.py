@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_regpose.data.people import People
 from keras_regpose.data.sample import Sample
 from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
 from keras_regpose.evaluation.sheets import prediction_sheet
@@ -25,7 +26,7 @@ class KeypointMetrics(keras.callbacks.Callback):
     monitor these, such as `EarlyStopping(monitor="val_PCK", mode="max")`.
 
     Args:
-        samples: sequence of `Sample` with its data set's `annotations` attribute.
+        samples: `People` or a list of `Sample`.
         every: int. Validates after every so many epochs (and after the last); between, the last value stands.
         epochs: int or None. Which epoch is the last; None takes it from `fit`.
         flip_test: bool. Whether to average with the mirrored crop.
@@ -71,6 +72,7 @@ class KeypointMetrics(keras.callbacks.Callback):
         self.copy = None
 
     def on_train_begin(self, logs=None):
+        self.samples = People.of(self.samples, self.model.skeleton)
         if self.state is not None:
             self.latest = self.state.latest
 
@@ -86,14 +88,12 @@ class KeypointMetrics(keras.callbacks.Callback):
     def _validate(self, epoch):
         model = self._local_model()
         with on_this_host_alone():
-            predictions = predict_samples(model, self.samples, self.flip_test, self.batch_size)
-        figures = score_predictions(
-            predictions, self.samples, self.model.skeleton, annotations=self.samples.annotations
-        )
+            poses, positions = predict_samples(model, self.samples, self.flip_test, self.batch_size)
+        figures = score_predictions(poses, positions, self.samples, self.model.input_size)
         self.latest = main_metrics(figures)
         if self.pictures is not None and this_host()[0] == 0:
             self.pictures.mkdir(parents=True, exist_ok=True)
-            sheet = prediction_sheet(predictions, self.samples, self.model.skeleton)
+            sheet = prediction_sheet(poses, positions, self.samples)
             save_picture(self.pictures / f"epoch-{epoch + 1:04d}.png", sheet)
 
     def _local_model(self):

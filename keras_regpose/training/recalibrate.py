@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_regpose import geometry
-from keras_regpose.evaluation.evaluate import gather
+from keras_regpose.evaluation.evaluate import labels
+from keras_regpose.inference.poses import Poses
 
 _FLOW_EPOCHS = 30
 
 
-def recalibrate(model, predictions: Sequence[dict], samples: Sequence, seed: int = 0) -> tuple[float, float]:
+def recalibrate(model, poses: Poses, positions: np.ndarray, samples: Sequence, seed: int = 0) -> tuple[float, float]:
     """Changes what a model says of its uncertainty, in place; its keypoints stay as they are.
 
     Training sees smaller errors than a new photograph brings, and RLE leaves the size of σ open: the flow makes up for
@@ -20,8 +21,9 @@ def recalibrate(model, predictions: Sequence[dict], samples: Sequence, seed: int
 
     Args:
         model: `PoseRegressor` of the method "rle".
-        predictions: list of dicts of that model, from `predict_samples`.
-        samples: The sequence of `Sample` that they are of: people the model was not trained on, some hundreds.
+        poses: `Poses` of that model, from `predict_samples`.
+        positions: (N,) int array, from `predict_samples`.
+        samples: The samples that they are of: people the model was not trained on, some hundreds.
         seed: int. Seeds the order in which the flow sees the errors.
 
     Returns:
@@ -36,8 +38,8 @@ def recalibrate(model, predictions: Sequence[dict], samples: Sequence, seed: int
     >>> from keras_regpose.evaluation.evaluate import predict_samples
     >>> model = rp.from_preset("mobilenetv2_rle_lspet", skeleton=rp.COCO17)  # its new head has learned nothing
     >>> people = rp.data.Synthetic(16, seed=0)
-    >>> slope, offset = recalibrate(model, predict_samples(model, people), people)
-    >>> errors, sigmas = errors_and_sigmas(predict_samples(model, people), people, model.input_size)
+    >>> slope, offset = recalibrate(model, *predict_samples(model, people), people)
+    >>> errors, sigmas = errors_and_sigmas(*predict_samples(model, people), people, model.input_size)
     >>> bool(abs((np.abs(errors) / sigmas).mean() - 1) < 0.05)  # |error| is σ on average
     True
     """
@@ -45,7 +47,7 @@ def recalibrate(model, predictions: Sequence[dict], samples: Sequence, seed: int
 
     if getattr(model, "flow", None) is None:
         raise ValueError("Only a model trained by RLE has σ to recalibrate. Received one without")
-    errors, sigmas = errors_and_sigmas(predictions, samples, model.input_size)
+    errors, sigmas = errors_and_sigmas(poses, positions, samples, model.input_size)
     if len(errors) < 100:
         raise ValueError(f"To recalibrate σ takes 100 labelled keypoints, better thousands. The data has {len(errors)}")
     sigmas = np.clip(sigmas, 1e-6, 1 - 1e-6)
@@ -69,15 +71,14 @@ def recalibrate(model, predictions: Sequence[dict], samples: Sequence, seed: int
 
 
 def errors_and_sigmas(
-    predictions: Sequence[dict], samples: Sequence, input_size: tuple[int, int]
+    poses: Poses, positions: np.ndarray, samples: Sequence, input_size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns (M, 2) errors x, y of the labelled keypoints and (M, 2) their σ, both in units of the crop's size."""
-    predicted, truth, visible = gather(predictions, samples)
-    _, scale = geometry.box_to_center_scale(np.stack([entry["box"] for entry in predictions]))
+    truth, visible = labels(poses, positions, samples)
+    _, scale = geometry.box_to_center_scale(poses.boxes)
     scale = geometry.fix_aspect_ratio(scale, input_size)[:, None]
-    sigmas = np.stack([entry["sigmas"] for entry in predictions])
     labelled = visible > 0
-    return ((predicted - truth) / scale)[labelled], (sigmas / scale)[labelled]
+    return ((poses.keypoints - truth) / scale)[labelled], (poses.sigmas / scale)[labelled]
 
 
 def _fit_flow(flow, errors, seed):

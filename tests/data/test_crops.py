@@ -8,10 +8,9 @@ import pytest
 
 from keras_regpose import COCO17, LSP14
 from keras_regpose.data import Augmentation, Synthetic, cache, crops
-from keras_regpose.data.crops import CropLoader, photograph_numbers
-from keras_regpose.data.records import SampleList
+from keras_regpose.data.crops import CropLoader
+from keras_regpose.data.people import People, Subset
 from keras_regpose.data.sample import Sample
-from keras_regpose.data.subset import Subset
 from keras_regpose.images import ImageError, read_image
 
 SIZE = (64, 48)
@@ -99,10 +98,9 @@ def test_one_person_per_photograph_is_shuffled_uniformly():
 def test_readers_and_subsets_say_which_samples_share_a_photograph():
     people = people_of(photographs=5, people=2)
     numbers = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-    assert photograph_numbers(people).tolist() == numbers
-    assert photograph_numbers(SampleList(people, COCO17)).tolist() == numbers
-    assert photograph_numbers(Subset(SampleList(people, COCO17), [0, 7, 1, 9])).tolist() == [0, 1, 0, 2]
-    assert photograph_numbers(Synthetic(3, seed=0)).tolist() == [0, 1, 2]
+    assert People.of(people, COCO17).photographs.tolist() == People(people, COCO17).photographs.tolist() == numbers
+    assert Subset(People(people, COCO17), [0, 7, 1, 9]).photographs.tolist() == [0, 1, 0, 2]
+    assert Synthetic(3, seed=0).photographs.tolist() == [0, 1, 2]
 
 
 def test_a_decoded_photograph_serves_all_its_people_beyond_what_memory_holds(tmp_path, monkeypatch):
@@ -156,6 +154,7 @@ def test_labels_that_are_not_numbers_stop_the_reading_unless_they_are_hidden(fil
     target = loader.load(0, 0)[1]
     assert target[5, 2] == 0 and np.isfinite(np.delete(target, 5, 0)).all()
     visible[5] = 1
+    loader = CropLoader([Sample(files[0].image, files[0].box, keypoints, visible, 0, 0)], COCO17, SIZE)
     with pytest.raises(ImageError, match=f"The labels of {files[0].image} are not all numbers"):
         loader.load(0, 0)
 

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_regpose import COCO17, PoseRegressor, Poses, from_preset
+from keras_regpose import COCO17, PoseRegressor, Poses, Skeleton, from_preset
+from keras_regpose.data import Sample
 from keras_regpose.evaluation.calibration import calibrate, calibrate_predictions, plot_calibration
 
 
@@ -46,16 +47,16 @@ def test_sigmas_that_tell_nothing():
 
 
 def test_only_labelled_keypoints_count():
-    class Sample:
-        keypoints = np.zeros((3, 2), np.float32)
-        visible = np.array([1, 0, 1], np.float32)
-
-    points = np.array([[2, 2], [1e6, np.nan], [2, 2]], np.float32)
-    prediction = {"index": 0, "keypoints": points, "sigmas": np.full((3, 2), 4.0, np.float32)}
-    result = calibrate_predictions([prediction] * 5, [Sample()])
+    three = Skeleton("three", ("a", "b", "c"))
+    visible = np.array([1, 0, 1], np.float32)
+    samples = [Sample("a.jpg", np.zeros(4, np.float32), np.zeros((3, 2), np.float32), visible, 0, 0)]
+    points = np.array([[[2, 2], [1e6, np.nan], [2, 2]]] * 5, np.float32)
+    people = Poses(points, np.ones((5, 3)), np.zeros((5, 4)), np.ones(5), three, sigmas=np.full((5, 3, 2), 4.0))
+    result = calibrate_predictions(people, np.zeros(5, int), samples)
     assert result.count == 20 and result.factor == 0.5
+    people.sigmas = None
     with pytest.raises(ValueError, match="models trained without RLE"):
-        calibrate_predictions([{**prediction, "sigmas": None}], [Sample()])
+        calibrate_predictions(people, np.zeros(5, int), samples)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_the_bundled_model_knows_its_errors_on_photographs_it_never_saw(trained,
 
     model, people = trained
     samples = Lsp(shared_data / "lspet", split="test")
-    result = calibrate_predictions(predict_samples(model, samples), samples)
+    result = calibrate_predictions(*predict_samples(model, samples), samples)
     assert result.factor == pytest.approx(0.964, abs=0.005)  # as benchmarks/results/lspet.json has it
     assert result.binned_error < 0.1 and result.coverage_error < 0.04 and result.rank_correlation > 0.4
     expected = (model.density(people).expected_error() / people.sigmas).mean()

@@ -1,0 +1,193 @@
+"""The people of a data set: a sequence of samples that says what is known of them."""
+
+import os
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from functools import cached_property
+
+import numpy as np
+
+from keras_regpose.data.records import read_json
+from keras_regpose.data.sample import Sample
+from keras_regpose.skeleton import Skeleton
+
+
+class People(Sequence[Sample]):
+    """The people of a data set, one `Sample` each. Photographs stay on disk until they are needed.
+
+    All readers are `People`, and a slice of `People` is, too. Functions that take samples also take a list of `Sample`.
+
+    Args:
+        samples: sequence of `Sample`. A list is packed into columns; any other sequence is asked for one sample at a
+            time.
+        skeleton: `Skeleton` of their keypoints.
+        annotations: str, path, mapping or None. The COCO file, or its content, against which predictions are scored by
+            COCO's evaluation; None for data that is scored by PCK or PCKh.
+        skipped: sequence of (what, why). The records of the file that could not be used.
+        detected: bool. Whether the boxes are a detector's, so that the keypoints are not labelled.
+
+    Attributes:
+        skeleton, annotations, skipped, detected: As above.
+
+    Example:
+
+    >>> from keras_regpose.skeleton import COCO17
+    >>> points, box = np.zeros((17, 2), np.float32), np.array([0, 0, 9, 9], np.float32)
+    >>> mine = [Sample(f"{n}.jpg", box, points, np.ones(17, np.float32), n, n) for n in range(3)]
+    >>> people = People(mine, COCO17)
+    >>> len(people), people[1].image, people[1:].photographs.tolist()
+    (3, '1.jpg', [0, 1])
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        skeleton: Skeleton,
+        annotations: str | os.PathLike | Mapping | None = None,
+        skipped: Sequence[tuple[str, str]] = (),
+        detected: bool = False,
+    ):
+        self.skeleton = skeleton
+        self.skipped = list(skipped)
+        self.detected = detected
+        self._annotations = annotations
+        self._samples = _Columns(samples) if isinstance(samples, (list, tuple)) else samples
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], skeleton: Skeleton) -> "People":
+        """Returns samples as `People`, after a check that they have the keypoints of a model.
+
+        Args:
+            samples: `People`, a list of `Sample`, or another sequence of them.
+            skeleton: `Skeleton` of the model.
+
+        Raises:
+            ValueError: If the samples have another number of keypoints.
+        """
+        people = samples if isinstance(samples, People) else People(samples, skeleton)
+        if len(people) and len(people[0].keypoints) != len(skeleton):
+            raise ValueError(
+                f"The samples have {len(people[0].keypoints)} keypoints, the skeleton {skeleton.name!r} of the model "
+                f"has {len(skeleton)}. Use from_preset(name, skeleton=...) for a model with other keypoints"
+            )
+        return people
+
+    @property
+    def annotations(self) -> str | os.PathLike | Mapping | None:
+        return self._annotations
+
+    @property
+    def photographs(self) -> np.ndarray:
+        """(N,) int array: the number of each person's photograph, from 0 in the order in which they first come.
+
+        Photographs are told apart by their path, or as arrays by being the same object. Samples that are made one at a
+        time have a photograph each, since looking at all of them would draw or decode every picture.
+        """
+        if not isinstance(self._samples, _Columns):
+            return np.arange(len(self))
+        return _numbered([image if isinstance(image, str) else id(image) for image in self.field("image")])
+
+    def field(self, name: str) -> Sequence:
+        """Returns one field of all samples, such as "image_id", as a sequence of N values."""
+        if isinstance(self._samples, _Columns):
+            return self._samples.columns[name]
+        return [getattr(sample, name) for sample in self]
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return Subset(self, range(*index.indices(len(self))))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"There are {len(self)} samples. Received: {index}")
+        return self._sample(index % len(self))
+
+    def _sample(self, position):
+        return self._samples[position]
+
+
+class Subset(People):
+    """The people of a data set at the given positions.
+
+    COCO's evaluation counts every annotated person, so `annotations` is that of the chosen people alone; with detected
+    boxes, it is that of the images that they are in.
+
+    Args:
+        people: `People`.
+        positions: iterable of int.
+
+    Example:
+
+    >>> import keras_regpose as rp
+    >>> people = rp.data.Synthetic(10, seed=0)
+    >>> len(Subset(people, range(3))), len(people[::2].annotations["annotations"])
+    (3, 5)
+    """
+
+    def __init__(self, people: People, positions: Iterable[int]):
+        self.whole = people
+        self.positions = np.array(list(positions), int)
+        super().__init__([], people.skeleton, skipped=people.skipped, detected=people.detected)
+
+    @cached_property
+    def annotations(self) -> Mapping | None:
+        whole = self.whole.annotations
+        if whole is None:
+            return None
+        contents = whole if isinstance(whole, Mapping) else read_json(whole)
+        name = "image_id" if self.detected else "id"
+        chosen = set(self.field(name))
+        kept = [entry for entry in contents["annotations"] if entry[name] in chosen]
+        images = {entry["image_id"] for entry in kept}
+        return {
+            **contents,
+            "annotations": kept,
+            "images": [image for image in contents["images"] if image["id"] in images],
+        }
+
+    @property
+    def photographs(self) -> np.ndarray:
+        return _numbered(self.whole.photographs[self.positions].tolist())
+
+    def field(self, name: str) -> Sequence:
+        values = self.whole.field(name)
+        return [values[position] for position in self.positions]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def _sample(self, position):
+        return self.whole[int(self.positions[position])]
+
+
+class _Columns:
+    """Samples packed by field: as Python objects, COCO's people would take more than a gigabyte."""
+
+    def __init__(self, samples):
+        self.columns = {field.name: _column([getattr(s, field.name) for s in samples]) for field in fields(Sample)}
+
+    def __len__(self):
+        return len(self.columns["image"])
+
+    def __getitem__(self, index):
+        return Sample(**{name: column[index] for name, column in self.columns.items()})
+
+
+def _column(values):
+    kinds = {type(value) for value in values}
+    # Pictures have three dimensions, and are not copied.
+    if kinds == {np.ndarray} and values[0].ndim < 3 and len({(value.dtype, value.shape) for value in values}) == 1:
+        return np.stack(values)
+    if kinds == {str}:
+        known: dict[str, str] = {}
+        return [known.setdefault(value, value) for value in values]
+    if kinds == {float} or (kinds == {int} and max(map(abs, values)) < 1 << 63):
+        return array("d" if kinds == {float} else "q", values)  # which gives Python numbers back
+    return values
+
+
+def _numbered(keys):
+    numbers: dict = {}
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], int)

@@ -1,0 +1,121 @@
+"""Samples → predictions → figures: each photograph is read once, and every kind of samples is taken."""
+
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+from tiny_model import tiny_model
+
+from keras_regpose import COCO17, LSP14
+from keras_regpose.data import Coco, People, Sample, Synthetic, make_dataset
+from keras_regpose.evaluation.evaluate import evaluate, predict_samples, score_predictions
+from keras_regpose.images import ImageError
+from keras_regpose.inference import sources
+from keras_regpose.training import KeypointMetrics, train
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """Ten people in four photographs, in no order."""
+    folder = tmp_path_factory.mktemp("photographs")
+    samples = []
+    for number, drawn in enumerate(Synthetic(10, seed=0, people_per_image=1)):
+        path = str(folder / f"{number % 4}.png")
+        if number < 4:
+            cv2.imwrite(path, drawn.image[..., ::-1])
+        samples.append(Sample(path, drawn.box, drawn.keypoints, drawn.visible, number % 4, number, box_score=0.5))
+    return samples
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Counts how often each picture is read."""
+    counted, read = Counter(), sources.read_image
+
+    def counting(image):
+        counted[image] += 1
+        return read(image)
+
+    monkeypatch.setattr(sources, "read_image", counting)
+    return counted
+
+
+def test_each_photograph_is_read_once_and_each_sample_has_its_own_poses(model, people, reads):
+    done = []
+    poses, positions = predict_samples(model, people, flip_test=True, batch_size=4, progress=done.append)
+    assert set(reads.values()) == {1} and len(reads) == 4
+    assert positions.tolist() == list(range(10)) and sum(done) == 10
+    np.testing.assert_array_equal(poses.boxes, [person.box for person in people])
+    assert poses.box_scores.tolist() == [0.5] * 10 and poses.image is None
+    for position, person in enumerate(people):
+        alone = model.estimate(person.image, [person.box], flip_test=True)
+        np.testing.assert_allclose(poses.keypoints[position], alone.keypoints[0], atol=1e-3)
+        np.testing.assert_allclose(poses.sigmas[position], alone.sigmas[0], atol=1e-3)
+
+
+def test_evaluation_of_small_coco_reads_each_photograph_once(model, shared_data, reads):
+    folder = shared_data / "coco_mini"
+    people = Coco(folder / "annotations" / "person_keypoints_val2017.json", folder / "val2017")
+    assert evaluate(model, people)["AP"] >= 0
+    assert set(reads.values()) == {1} and set(reads) == set(people.field("image")) and len(reads) < len(people)
+
+
+@pytest.mark.parametrize("form", [list, tuple, lambda samples: People(samples, COCO17)[:]])
+def test_validation_takes_any_samples_and_reads_each_photograph_once_an_epoch(people, reads, form):
+    model = tiny_model()
+    history = train(model, form(people), form(people), epochs=2, batch_size=5, validate_every=1, verbose=0)
+    assert len(history["val_PCK"]) == 2
+    assert set(reads.values()) == {2} and len(reads) == 4
+    np.testing.assert_allclose(evaluate(model, form(people))["Mean"], history["val_PCK"][1], atol=1e-6)
+
+
+def test_fit_takes_a_list_for_validation_and_refuses_another_skeleton_before_it_begins(people):
+    model = tiny_model()
+    model.compile()
+    dataset = make_dataset(people, model, training=True, batch_size=5)
+    history = model.fit(dataset, callbacks=[KeypointMetrics(list(people))], verbose=0).history
+    assert list(history)[-1] == "val_PCK"
+    with pytest.raises(ValueError, match="have 14 keypoints, the skeleton 'coco17' of the model has 17"):
+        model.fit(dataset, callbacks=[KeypointMetrics(Synthetic(2, skeleton=LSP14))], verbose=0)
+
+
+def test_a_slice_is_scored_against_its_own_truth(model):
+    people = Synthetic(12, seed=3)
+    part = people[3:9]
+    poses, positions = predict_samples(model, part)
+    figures = score_predictions(poses, positions, part, model.input_size)
+    perfect = poses[np.arange(6)]
+    perfect.keypoints = np.stack(part.field("keypoints"))
+    assert score_predictions(perfect, positions, part, model.input_size)["AP"] == pytest.approx(1)
+    assert figures["AP"] < 1
+    # Nobody was predicted for the others: against the whole truth, their people are missed.
+    whole = score_predictions(perfect, positions + 3, people, model.input_size)
+    assert whole["AR"] == pytest.approx(len(part) / len(people))
+
+
+def test_unreadable_photographs_are_named_once_and_their_people_left_out(model, people, caplog):
+    missing = [Sample("/nowhere.jpg", s.box, s.keypoints, s.visible, 9, 90 + n) for n, s in enumerate(people[:2])]
+    samples = [*people[:5], *missing, *people[5:]]
+    done = []
+    with pytest.raises(ImageError, match="more than 10% of the 12 people cannot be read. The last: There is no image"):
+        predict_samples(model, samples)
+    caplog.clear()
+    poses, positions = predict_samples(model, samples, max_unreadable_share=0.2, progress=done.append)
+    assert positions.tolist() == [0, 1, 2, 3, 4, 7, 8, 9, 10, 11] and len(poses) == 10 and sum(done) == 12
+    assert caplog.text.count("Skipped: There is no image file at /nowhere.jpg") == 1
+    whole, _ = predict_samples(model, people)
+    np.testing.assert_allclose(poses.keypoints, whole.keypoints, atol=1e-3)
+    with pytest.raises(ValueError, match="nothing to score: no image could be read"):
+        score_predictions(*predict_samples(model, missing, max_unreadable_share=1), missing, model.input_size)
+
+
+def test_boxes_outside_of_the_image_are_black_crops(model, people):
+    outside = [Sample(people[0].image, people[0].box + 5000, people[0].keypoints, people[0].visible, 0, 0)]
+    poses, _ = predict_samples(model, outside)
+    assert len(poses) == 1 and np.isfinite(poses.keypoints).all()
