@@ -156,21 +156,23 @@ def compare(row, options):
     comparison = {"norm_of_last_layer": round(float(np.linalg.norm(kernel, axis=0).max()))}
     for name, (annotations, images, boxes) in sets.items():
         people = rp.data.Coco(annotations, images, boxes=boxes)
-        predictions = predict_samples(model, people, flip_test=True)
-        ours = score_predictions(predictions, people, model.skeleton, annotations=people.annotations)
+        poses, positions = predict_samples(model, people, flip_test=True)
+        ours = score_predictions(poses, positions, people, model.input_size)
         theirs = {NAMES.get(key, key): value for key, value in answers[name]["figures"].items()}
-        assert len(predictions) == len(answers[name]["people"])
+        assert len(poses) == len(answers[name]["people"])
         shifts = []
-        for mine, other in zip(predictions, answers[name]["people"], strict=True):
-            assert mine["image_id"] == other["image_id"] and abs(mine["box_score"] - other["box_score"]) < 1e-6
-            x1, y1, x2, y2 = mine["box"]
-            distance = np.abs(mine["keypoints"] - np.array(other["keypoints"])).max()
+        image_ids = people.field("image_id")
+        for mine, position, other in zip(poses, positions, answers[name]["people"], strict=True):
+            assert image_ids[position] == other["image_id"] and abs(mine.box_scores[0] - other["box_score"]) < 1e-6
+            x1, y1, x2, y2 = mine.boxes[0]
+            distance = np.abs(mine.keypoints[0] - np.array(other["keypoints"])).max()
             shifts.append(distance / max(x2 - x1, y2 - y1))
         scores = [
-            np.abs(p["scores"] - o["scores"]).max() for p, o in zip(predictions, answers[name]["people"], strict=True)
+            np.abs(mine - other["scores"]).max()
+            for mine, other in zip(poses.scores, answers[name]["people"], strict=True)
         ]
         comparison[name] = {
-            "people": len(predictions),
+            "people": len(poses),
             "ours": {key: round(float(ours[key]), 5) for key in theirs},
             "mmpose": {key: round(float(value), 5) for key, value in theirs.items()},
             "largest_difference_of_figures": round(max(abs(ours[key] - theirs[key]) for key in theirs), 5),

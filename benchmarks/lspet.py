@@ -22,8 +22,9 @@ from environment import environment
 import keras_regpose as rp
 from keras_regpose import geometry
 from keras_regpose.evaluation.calibration import calibrate_predictions
-from keras_regpose.evaluation.evaluate import gather, predict_samples, score_predictions
-from keras_regpose.inference.draw import prediction_sheet, save_picture
+from keras_regpose.evaluation.evaluate import labels, predict_samples, score_predictions
+from keras_regpose.evaluation.sheets import prediction_sheet
+from keras_regpose.inference.draw import save_picture
 from keras_regpose.metrics import box_size, pck, torso_size
 
 matplotlib.use("Agg")
@@ -50,14 +51,14 @@ def crop_units(samples):
 
 training, test = (rp.data.Lsp(options.data, split=split) for split in ("train", "test"))
 model = rp.from_preset(options.preset or f"{options.run[-1]}/best")
-predictions = predict_samples(model, test)
-calibration = calibrate_predictions(predictions, test)
-pred, truth, visible = gather(predictions, test)
+poses, positions = predict_samples(model, test)
+calibration = calibrate_predictions(poses, positions, test)
+pred, (truth, visible) = poses.keypoints, labels(poses, positions, test)
 units, weights, _, _ = crop_units(training)
 mean_pose = (units * weights[..., None]).sum(0) / weights.sum(0)[:, None]
-_, _, center, scale = crop_units([test[entry["index"]] for entry in predictions])
+_, _, center, scale = crop_units([test[position] for position in positions])
 mean_pred = geometry.crop_to_image(np.broadcast_to(mean_pose, pred.shape), center, scale)
-boxes = np.stack([entry["box"] for entry in predictions])
+boxes = poses.boxes
 torso = torso_size(truth, visible, model.skeleton)
 
 history = []
@@ -69,9 +70,9 @@ result = {
     "settings": options.settings,
     "people": {"train": len(training), "test": len(test)},
     "epochs": len(history) * options.passes,
-    "test_PCK@0.2_torso": score_predictions(predictions, test, model.skeleton),
+    "test_PCK@0.2_torso": score_predictions(poses, positions, test, model.input_size),
     "test_PCK@0.2_torso_flip_test": score_predictions(
-        predict_samples(model, test, flip_test=True), test, model.skeleton
+        *predict_samples(model, test, flip_test=True), test, model.input_size
     ),
     "mean_pose_PCK@0.2_torso": pck(mean_pred, truth, visible, torso, model.skeleton)["Mean"],
     "test_PCK@0.2_box": pck(pred, truth, visible, box_size(boxes), model.skeleton)["Mean"],
@@ -102,5 +103,5 @@ error = np.linalg.norm(pred - truth, axis=-1) / box_size(boxes)[:, None]
 order = np.argsort((error * visible).sum(-1) / visible.sum(-1))
 middle = len(order) // 2
 for name, chosen in (("best", order[:24]), ("median", order[middle - 12 : middle + 12]), ("worst", order[-24:])):
-    sheet = prediction_sheet([predictions[index] for index in chosen], test, model.skeleton)
+    sheet = prediction_sheet(poses[chosen], positions[chosen], test)
     save_picture(Path(options.run[-1]) / f"{name}.png", sheet)

@@ -13,7 +13,7 @@ from environment import environment
 
 import keras_regpose as rp
 from keras_regpose.data.crops import CropLoader
-from keras_regpose.data.subset import Subset
+from keras_regpose.data.people import Subset
 from keras_regpose.datasets import open_dataset
 from keras_regpose.evaluation.evaluate import evaluate
 

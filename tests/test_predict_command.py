@@ -102,7 +102,7 @@ def test_a_source_is_never_replaced(preset, tmp_path, capsys):
     [
         (["missing.mp4"], "none of the images could be read"),
         (["97"], "none of the images could be read"),
-        (["missing.jpg", "--boxes", "nowhere.json"], "There is no file of boxes at nowhere.json"),
+        (["missing.jpg", "--boxes", "nowhere.json"], "There is no file nowhere.json: check the path"),
     ],
 )
 def test_nothing_to_do_is_one_sentence(preset, tmp_path, capsys, arguments, message):
