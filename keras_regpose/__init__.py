@@ -9,11 +9,14 @@ _PUBLIC = {
     "MPII16": "keras_regpose.skeleton",
     "PoseRegressor": "keras_regpose.regressor",
     "Poses": "keras_regpose.inference.poses",
+    "ResultsWriter": "keras_regpose.inference.writers",
     "Skeleton": "keras_regpose.skeleton",
     "from_preset": "keras_regpose.presets",
     "list_presets": "keras_regpose.zoo",
     "load_exported": "keras_regpose.export.runtime",
     "preset_info": "keras_regpose.zoo",
+    "set_progress": "keras_regpose.progress",
+    "write_results": "keras_regpose.inference.writers",
 }
 _PACKAGES = ("convert", "data", "export", "hub", "losses", "metrics", "models", "training")
 

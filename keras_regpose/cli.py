@@ -1,6 +1,7 @@
-"""The `keras-regpose` command."""
+"""The `keras-regpose` command: results go to standard output, messages and progress bars to standard error."""
 
 import argparse
+import contextlib
 import functools
 import logging
 import os
@@ -8,39 +9,65 @@ import sys
 
 from keras_regpose.commands import convert, demo, evaluate, export, predict, publish, train
 from keras_regpose.commands import list as list_command
-from keras_regpose.commands.shared import add_command
+from keras_regpose.commands.shared import add_command, common_options
+from keras_regpose.progress import progress_shown, set_progress
 
 COMMANDS = (demo, list_command, predict, train, evaluate, convert, export, publish)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns its exit status (2 for bad input, with one sentence on standard error)."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    options = _parser().parse_args(arguments, argparse.Namespace(debug=False, quiet=False))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        return options.run(options) or 0
-    except (ValueError, OSError, ImportError) as error:
-        if options.debug:
-            raise
-        print(f"keras-regpose {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted", file=sys.stderr)
-        return 130
+    with _messages(options.quiet):
+        try:
+            return options.run(options) or 0
+        except (ValueError, OSError, ImportError) as error:
+            if options.debug:
+                raise
+            print(f"keras-regpose {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("Interrupted", file=sys.stderr)
+            return 130
 
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="keras-regpose", description="Top-down regression-based pose estimation in plain Keras."
+        prog="keras-regpose",
+        description="Top-down regression-based pose estimation in plain Keras.",
+        parents=[common_options()],
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     for module in COMMANDS:
         module.add(functools.partial(add_command, subparsers))
     return parser
+
+
+@contextlib.contextmanager
+def _messages(quiet):
+    """Shows what the package logs; with `quiet` only warnings, and no progress bars."""
+    logger, handler = logging.getLogger("keras_regpose"), _AboveBars()
+    before = logger.level, progress_shown()
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    set_progress(not quiet)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        set_progress(before[1])
+
+
+class _AboveBars(logging.Handler):
+    """Writes messages to standard error, each on a line of its own above the progress bars."""
+
+    def emit(self, record):
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
 
 
 if __name__ == "__main__":

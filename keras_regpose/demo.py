@@ -1,6 +1,6 @@
 """The demo: the bundled preset on a photograph, or fine-tuned on drawn people, measured before and after."""
 
-import time
+import logging
 from pathlib import Path
 
 import keras
@@ -13,6 +13,8 @@ from keras_regpose.inference.draw import save_picture
 from keras_regpose.presets import from_preset
 from keras_regpose.skeleton import COCO17
 from keras_regpose.training import device_scope, train
+
+_log = logging.getLogger(__name__)
 
 BUNDLED_PRESET = "mobilenetv2_rle_lspet"
 
@@ -31,7 +33,6 @@ def show_photograph(image: str, output: Path, boxes=None):
     people = from_preset(BUNDLED_PRESET).estimate(image, boxes=boxes, flip_test=True)
     people.save(output / "photograph.png")
     people.save(output / "photograph.json")
-    print(f"The picture is {output / 'photograph.png'}, the numbers are in {output / 'photograph.json'}")
     return people
 
 
@@ -46,11 +47,10 @@ def run_demo(output: Path, people: int = 1600, epochs: int = 9) -> dict:
     Returns:
         dict with the figures before and after: AP in [0, 1] and PCK at 0.2 torso lengths in [0, 1].
     """
-    start = time.monotonic()
     keras.utils.set_random_seed(0)
     output.mkdir(parents=True, exist_ok=True)
     training, test = list(Synthetic(people, seed=1)), Synthetic(max(people // 10, 32), seed=2)
-    print(f"Drew {len(training)} people to learn from and {len(test)} to test on")
+    _log.info("Drew %d people to learn from and %d to test on", len(training), len(test))
     with device_scope():
         model = from_preset(BUNDLED_PRESET, skeleton=COCO17)
         before = _figures(model, test)
@@ -69,16 +69,9 @@ def run_demo(output: Path, people: int = 1600, epochs: int = 9) -> dict:
             augmentation=Augmentation(rotation=30, scale_range=(0.8, 1.2), half_body_probability=0),
         )
     after = _figures(model, test)
-    print(f"{'':24}{'before':>10}{'after':>10}")
-    for name in before:
-        print(f"{name:24}{before[name]:10.3f}{after[name]:10.3f}")
     shown = test[:24]
     save_picture(output / "predictions.png", prediction_sheet(*predict_samples(model, shown), shown))
     model.save_to_preset(output / "preset")
-    print(
-        f"Pictures are in {output / 'predictions.png'}, the model is in {output / 'preset'} "
-        f"({time.monotonic() - start:.0f} s in all)"
-    )
     return {"before": before, "after": after}
 
 

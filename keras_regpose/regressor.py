@@ -1,5 +1,6 @@
 """PoseRegressor: backbone, regression head and flow as one `keras.Model`."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 import keras
@@ -17,6 +18,8 @@ from keras_regpose.losses.smooth_l1 import SmoothL1
 from keras_regpose.models.network import pose_graph, pose_head
 from keras_regpose.models.rewrite import fused_graph, graph_with_dtype, stock_graph
 from keras_regpose.skeleton import Skeleton
+
+_log = logging.getLogger(__name__)
 
 
 @keras.saving.register_keras_serializable("keras_regpose")
@@ -183,7 +186,7 @@ class PoseRegressor(keras.Model):
             batch_size: int. People per run of the network. Those of several images or frames share a run.
             score_threshold: float or None. Boxes with a lower score of the detector are left out.
             on_error: callable or None. Called with the error of each file of a folder, or frame of a video, that is
-                left out because it or its boxes cannot be read. None warns.
+                left out because it or its boxes cannot be read. None logs a warning.
 
         Returns:
             For one image `Poses` of N people, in the order of the boxes, in image pixels. For a list a list of them.
@@ -272,7 +275,7 @@ class PoseRegressor(keras.Model):
             precision: "float32", "bfloat16" (OpenVINO), "float16" (ONNX, LiteRT), or "int8" (all but TF SavedModel).
             calibration: (N, H, W, 3) uint8 array of RGB crops, which int8 takes its ranges from and every export is
                 compared on. See `export.calibration_crops`. None compares on drawn people.
-            verbose: bool. Whether to print how far the export is from Keras.
+            verbose: bool. Whether to log how far the export is from Keras, at level INFO.
             **facts: JSON-ready values that go into the JSON file (preset, licence).
 
         Returns:
@@ -291,7 +294,7 @@ class PoseRegressor(keras.Model):
         """
         deviation = export_model(self, filepath, format, precision, calibration, **facts)
         if verbose:
-            print(f"{filepath}: {deviation}")
+            _log.info("%s: %s", filepath, deviation)
         return deviation
 
     def to_keras(self) -> keras.Model:

@@ -1,5 +1,6 @@
 """`keras-regpose demo`."""
 
+import time
 from pathlib import Path
 
 from keras_regpose.commands.shared import box, positive
@@ -25,7 +26,17 @@ def run(options):
 
     if options.box and not options.image:
         raise ValueError("--box says where a person is in a photograph: pass it with --image")
+    output = Path(options.output)
     if options.image:
-        show_photograph(options.image, Path(options.output), options.box)
+        show_photograph(options.image, output, options.box)
+        print(f"The picture is {output / 'photograph.png'}, the numbers are in {output / 'photograph.json'}")
         return
-    run_demo(Path(options.output), people=options.people, epochs=options.epochs)
+    start = time.monotonic()
+    figures = run_demo(output, people=options.people, epochs=options.epochs)
+    print(f"{'':24}{'before':>10}{'after':>10}")
+    for name, before in figures["before"].items():
+        print(f"{name:24}{before:10.3f}{figures['after'][name]:10.3f}")
+    print(
+        f"Pictures are in {output / 'predictions.png'}, the model is in {output / 'preset'} "
+        f"({time.monotonic() - start:.0f} s in all)"
+    )

@@ -2,7 +2,9 @@
 
 import json
 
-from keras_regpose.commands.shared import add_data_options, open_samples, positive, progress_bar
+from keras_regpose.commands.shared import add_data_options, open_samples, positive
+from keras_regpose.files import write_whole
+from keras_regpose.progress import progress_bar
 
 
 def add(command):
@@ -32,7 +34,6 @@ def add(command):
 def run(options):
     from keras_regpose.evaluation.calibration import calibrate_predictions, plot_calibration, require_matplotlib
     from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
-    from keras_regpose.files import write_whole
     from keras_regpose.presets import from_preset
 
     if options.calibration:
@@ -42,7 +43,7 @@ def run(options):
         if getattr(options, option) and model.method != "rle":
             raise ValueError(f"--{option} needs a model with σ, which those trained without RLE do not predict")
     samples = open_samples(options, options.split, boxes=options.boxes)
-    with progress_bar(len(samples), "people") as bar:
+    with progress_bar(total=len(samples), unit=" people", delay=2) as bar:
         poses, positions = predict_samples(model, samples, options.flip_test, options.batch_size, progress=bar.update)
     nms = None if options.nms == "none" else options.nms
     figures = score_predictions(poses, positions, samples, model.input_size, options.score_mode, nms)

@@ -40,4 +40,7 @@ def run(options):
         calibration = calibration_crops(samples, model.input_size, options.people)
     elif options.precision == "int8":
         raise ValueError("int8 is calibrated on people: name some with --dataset and --data")
-    model.export(options.output, precision=options.precision, calibration=calibration, preset=options.preset)
+    deviation = model.export(
+        options.output, precision=options.precision, calibration=calibration, verbose=False, preset=options.preset
+    )
+    print(f"{options.output}: {deviation}")

@@ -1,16 +1,21 @@
 """`keras-regpose predict`."""
 
 import contextlib
-import json
+import itertools
+import logging
 import os
 import signal
 import sys
 import threading
-from pathlib import Path
 
-from keras_regpose.commands.shared import box, positive, progress_bar
+from keras_regpose.commands.shared import box, positive
+from keras_regpose.inference.boxes import box_finder
+from keras_regpose.inference.estimator import estimate_frames
+from keras_regpose.inference.sources import Files, Video, open_path
+from keras_regpose.inference.writers import FORMATS, ResultsWriter
+from keras_regpose.progress import progress_bar
 
-FORMATS = ("picture", "json", "coco")
+_log = logging.getLogger(__name__)
 
 
 def add(command):
@@ -45,75 +50,64 @@ def add(command):
 
 
 def run(options):
-    from keras_regpose.inference.boxes import box_finder
-    from keras_regpose.inference.estimator import estimate_frames
-    from keras_regpose.inference.sources import Video
     from keras_regpose.presets import from_preset
 
     find_boxes = box_finder(options.boxes or options.box, "stream", score_threshold=options.score_threshold)
     model = from_preset(options.preset)
-    sources, errors = _open(options.sources)
-    output = Path(options.output)
-    output.mkdir(parents=True, exist_ok=True)
+    failed = []
+
+    def skip(error):
+        failed.append(error)
+        _log.warning("Skipped: %s", " ".join(str(error).split()))
+
+    sources = _open(options.sources, skip)
     totals = [source.total for source in sources]
-    done, failed = 0, 0
-    taken = {"coco"}
+    results = itertools.chain.from_iterable(
+        estimate_frames(
+            model,
+            source,
+            find_boxes,
+            flip_test=options.flip_test,
+            batch_size=options.batch_size,
+            on_error=skip,
+        )
+        for source in sources
+    )
+    done = 0
     with (
         _stop_between_frames() as stop,
-        progress_bar(None if None in totals else sum(totals), "images") as bar,
+        progress_bar(total=None if None in totals else sum(totals), unit=" images", delay=2) as bar,
+        ResultsWriter(options.output, options.format) as writer,
     ):
-
-        def report(error):
-            nonlocal failed
-            failed += 1
-            bar.clear()
-            print(f"Skipped: {' '.join(str(error).split())}", file=sys.stderr)
-
-        for error in errors:
-            report(error)
-        for source in sources:
-            writer = _VideoResults if isinstance(source, Video) else _PictureResults
-            with writer(source, output, options.format, taken) as results:
-                for frame, poses in estimate_frames(
-                    model,
-                    source,
-                    find_boxes,
-                    flip_test=options.flip_test,
-                    batch_size=options.batch_size,
-                    on_error=report,
-                ):
-                    results.write(frame, poses)
-                    done += 1
-                    bar.update(1)
-                    if stop.is_set():
-                        break
+        for _, poses in results:
+            writer.write(poses)
+            done += 1
+            bar.update(1)
             if stop.is_set():
                 break
     if stop.is_set():
-        print(f"The {done} images done before the interruption are in {output}", file=sys.stderr)
+        print(f"The {done} images done before the interruption are in {options.output}", file=sys.stderr)
         raise KeyboardInterrupt
-    print(f"{done} of {done + failed} images are in {output}")
+    print(f"{done} of {done + len(failed)} images are in {options.output}")
     if not done:
         raise ValueError("none of the images could be read")
 
 
-def _open(names):
-    """Returns what the names stand for, all files as one source, and the errors of what cannot be opened."""
-    from keras_regpose.inference.sources import Files, Video, open_path
-
-    paths, videos, errors = [], [], []
+def _open(names, on_error):
+    """Returns what the names stand for, all image files as one source."""
+    paths, videos = [], []
     for name in names:
         try:
             camera = name.isdecimal() and not os.path.exists(name)
             source = Video(int(name)) if camera else open_path(name) or Files([name])
         except ValueError as error:
-            errors.append(error)
+            on_error(error)
             continue
         if isinstance(source, Files):
             paths += source.paths
         else:
             videos.append(source)
-    return ([Files(paths)] if paths else []) + videos, errors
+    return ([Files(paths)] if paths else []) + videos
 
 
 @contextlib.contextmanager
@@ -137,110 +131,3 @@ def _stop_between_frames():
         yield stop
     finally:
         restore()
-
-
-class _PictureResults:
-    """NAME.png and NAME.json beside each other, and one coco.json for all."""
-
-    def __init__(self, source, output, formats, taken):
-        self.output, self.formats, self.taken = output, formats, taken
-        self.coco = _JsonList(output / "coco.json") if "coco" in formats else None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.coco:
-            self.coco.close()
-
-    def write(self, frame, poses):
-        from keras_regpose.inference.boxes import image_ids
-
-        name = _free_name(frame.source, self.taken)
-        if "picture" in self.formats:
-            poses.save(_target(self.output / f"{name}.png", frame.source))
-        if "json" in self.formats:
-            poses.save(self.output / f"{name}.json")
-        if self.coco:
-            for result in poses.to_coco(image_ids(frame)[0]):
-                self.coco.append(result)
-
-
-class _VideoResults:
-    """NAME.mp4 of the video's rate and size, NAME.json with the poses of each frame, and NAME.coco.json."""
-
-    def __init__(self, source, output, formats, taken):
-        name = _free_name(source.name, taken)
-        self.rate, self.formats, self.writer = source.rate or 25.0, formats, None
-        self.path = _target(output / f"{name}.mp4", source.name)
-        self.temporary = self.path.with_name(f".{name}.writing.mp4")
-        self.json = _JsonList(output / f"{name}.json") if "json" in formats else None
-        self.coco = _JsonList(output / f"{name}.coco.json") if "coco" in formats else None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.writer is not None:
-            self.writer.release()
-            os.replace(self.temporary, self.path)
-        for results in (self.json, self.coco):
-            if results:
-                results.close()
-
-    def write(self, frame, poses):
-        if "picture" in self.formats:
-            self._write_picture(poses)
-        if self.json:
-            self.json.append(json.loads(poses.to_json()))
-        if self.coco:
-            for result in poses.to_coco(frame.frame):
-                self.coco.append(result)
-
-    def _write_picture(self, poses):
-        import cv2
-        import numpy as np
-
-        picture = np.asarray(poses.plot())
-        if self.writer is None:
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            writer = cv2.VideoWriter(str(self.temporary), code, self.rate, picture.shape[1::-1])
-            if not writer.isOpened():
-                raise OSError(f"OpenCV cannot write the video {self.path}")
-            self.writer = writer
-        self.writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-
-
-class _JsonList:
-    """A JSON file with a list that grows; it is complete when closed, and only then has its name."""
-
-    def __init__(self, path):
-        self.path, self.temporary = path, path.with_name(f".{path.name}.writing")
-        self.file = open(self.temporary, "w", encoding="utf-8")
-        self.start = "["
-
-    def append(self, value):
-        self.file.write(f"{self.start}\n{json.dumps(value, ensure_ascii=False)}")
-        self.start = ","
-
-    def close(self):
-        self.file.write("[]\n" if self.start == "[" else "\n]\n")
-        self.file.close()
-        os.replace(self.temporary, self.path)
-
-
-def _free_name(source, taken):
-    """Returns the name of a source's results, which no other source has."""
-    stem = Path(source.rstrip("/").split("?")[0]).stem.replace(" ", "_") if "://" in source else Path(source).stem
-    name, number = stem, 2
-    while name in taken:
-        name, number = f"{stem}_{number}", number + 1
-    taken.add(name)
-    return name
-
-
-def _target(path, source):
-    """Returns the path of a result, unless that is the source itself."""
-    if path.exists() and os.path.exists(source) and path.samefile(source):
-        raise ValueError(f"The result would replace the image {source} itself: choose another folder with --output")
-    return path

@@ -1,7 +1,19 @@
-"""What several commands share: kinds of arguments, the choice of data, progress, and files written whole."""
+"""What several commands share: options, kinds of arguments, and the choice of data."""
 
 import argparse
-import sys
+import logging
+
+from keras_regpose.datasets import DATASETS, open_dataset
+
+_log = logging.getLogger(__name__)
+
+
+def common_options():
+    """Returns a parser of the options that stand before or behind the command's name."""
+    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--quiet", action="store_true", help="show no progress bars, and of messages warnings only")
+    return parser
 
 
 def add_command(subparsers, name, run, help_text, example):
@@ -12,6 +24,7 @@ def add_command(subparsers, name, run, help_text, example):
         description=help_text,
         epilog=f"example: {example}",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        parents=[common_options()],
     )
     parser.set_defaults(run=run)
     return parser
@@ -41,8 +54,6 @@ def box(text):
 
 
 def add_data_options(sub, dataset_required=True):
-    from keras_regpose.datasets import DATASETS
-
     sub.add_argument("--dataset", choices=DATASETS, required=dataset_required, help="layout of the data")
     sub.add_argument("--data", help="folder of the data")
     sub.add_argument("--count", type=positive, default=1000, help="drawn images (synthetic)")
@@ -51,8 +62,6 @@ def add_data_options(sub, dataset_required=True):
 
 
 def open_samples(options, split, boxes=None):
-    from keras_regpose.datasets import open_dataset
-
     if boxes and options.limit:
         raise ValueError("--limit counts annotated people and cannot be combined with --boxes")
     samples = open_dataset(
@@ -64,12 +73,6 @@ def open_samples(options, split, boxes=None):
 
 def _name_skipped(skipped, most=5):
     for what, why in skipped[:most]:
-        print(f"Left out: {what}: {why}", file=sys.stderr)
+        _log.warning("Left out: %s: %s", what, why)
     if len(skipped) > most:
-        print(f"Left out: {len(skipped)} records in all, those among them", file=sys.stderr)
-
-
-def progress_bar(total, unit):
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit=f" {unit}", delay=2)
+        _log.warning("Left out: %d records in all, those among them", len(skipped))

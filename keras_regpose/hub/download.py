@@ -20,6 +20,7 @@ from pathlib import Path
 
 from keras_regpose.files import disk_full, is_disk_full, sha256, write_whole
 from keras_regpose.hub.preset_files import PRESET_FILES, NewerFormatError, PresetError, PresetFolder
+from keras_regpose.progress import progress_bar, progress_shown
 
 _TIMEOUT = 4  # Seconds without a byte after which a server is taken for dead, or a download for cut.
 ANOTHER_DISK = "set KERAS_REGPOSE_HOME to a folder of another disk"
@@ -169,7 +170,10 @@ def _forget(folder):
 def hub_access(repo_id: str, revision: str | None = None, writing: bool = False):
     """Turns the errors of the Hub's client into one sentence each, which says what to do."""
     from huggingface_hub.errors import HTTPError
+    from huggingface_hub.utils import disable_progress_bars
 
+    if not progress_shown():
+        disable_progress_bars()
     try:
         yield
     except (OSError, HTTPError, RuntimeError) as error:
@@ -274,10 +278,8 @@ def download_file(url: str, target: Path, sha256_prefix: str, label: str) -> Non
 
 
 def _transfer(url, part, label):
-    from tqdm import tqdm
-
     received, failures = False, 0
-    with tqdm(desc=label, unit="B", unit_scale=True, disable=None) as bar:
+    with progress_bar(desc=label, unit="B", unit_scale=True, disable=None) as bar:
         while True:
             before = part.stat().st_size if part.exists() else 0
             try:

@@ -10,8 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from keras_regpose.files import write_whole
 from keras_regpose.skeleton import COCO17, Skeleton
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 LEFT, RIGHT, MIDDLE = (86, 180, 233), (255, 140, 0), (255, 255, 255)
 _RIM, _BOX = (20, 20, 20), (0, 158, 115)
 _SHIFT = 4  # OpenCV takes coordinates in fixed point: this many bits after the point
@@ -65,7 +67,10 @@ def draw_poses(
     ((120, 90, 3), True)
     """
     picture = to_rgb(image)
-    keypoints, scores, sigmas, boxes = _check(keypoints, scores, sigmas, boxes, len(skeleton))
+    scores = np.ones((len(keypoints), len(skeleton))) if scores is None else scores
+    given = {"keypoints": keypoints, "scores": scores, "sigmas": sigmas, "boxes": boxes}
+    arrays = check_people(skeleton, np.float64, **{name: array for name, array in given.items() if array is not None})
+    keypoints, scores, sigmas, boxes = (arrays.get(name) for name in given)
     if not (np.isfinite(scale) and scale > 0):
         raise ValueError(f"scale must be a positive number. Received: {scale}")
     if scale != 1:
@@ -90,14 +95,12 @@ def draw_poses(
 
 def save_picture(path: str | os.PathLike, image: np.ndarray) -> None:
     """Writes an RGB array as a picture file, complete or not at all."""
-    path = Path(path)
-    written, data = cv2.imencode(path.suffix or ".png", np.ascontiguousarray(image[..., ::-1]))
-    if not written:
-        raise ValueError(f"Pictures can be written as .png, .jpg or .webp. Received: {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_bytes(data.tobytes())
-    os.replace(temporary, path)
+    suffix = Path(path).suffix.lower() or ".png"
+    if suffix not in PICTURE_SUFFIXES:
+        raise ValueError(f"Pictures are written as {', '.join(PICTURE_SUFFIXES)}. Received: {path}")
+    quality = [cv2.IMWRITE_WEBP_QUALITY, 95] if suffix == ".webp" else []
+    _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
+    write_whole(path, data.tobytes())
 
 
 def to_rgb(image):
@@ -111,28 +114,37 @@ def to_rgb(image):
     return np.array(image, np.uint8, order="C")
 
 
-def _check(keypoints, scores, sigmas, boxes, count):
-    """Returns the four as float arrays of the right shapes; scores become 1 where there are none."""
-    people = len(keypoints)
-    scores = np.ones((people, count)) if scores is None else scores
-    given = {
-        "keypoints": (keypoints, (people, count, 2)),
-        "scores": (scores, (people, count)),
-        "sigmas": (sigmas, (people, count, 2)),
-        "boxes": (boxes, (people, 4)),
+def check_people(skeleton: Skeleton, dtype, **arrays) -> dict[str, np.ndarray]:
+    """Returns arrays of people, by name, as arrays of a dtype.
+
+    Args:
+        skeleton: `Skeleton` with K keypoints.
+        dtype: NumPy dtype.
+        **arrays: keypoints (N, K, 2), and any of sigmas (N, K, 2), scores (N, K), boxes (N, 4) and box_scores (N,).
+
+    Raises:
+        ValueError: If a shape does not fit.
+    """
+    people, count = len(np.atleast_1d(np.asarray(arrays["keypoints"], dtype))), len(skeleton)
+    shapes = {
+        "keypoints": (people, count, 2),
+        "sigmas": (people, count, 2),
+        "scores": (people, count),
+        "boxes": (people, 4),
+        "box_scores": (people,),
     }
-    arrays = []
-    for name, (values, shape) in given.items():
-        array = None if values is None else np.asarray(values, np.float64)
-        if array is not None and people == 0 and array.size == 0:
-            array = array.reshape(shape)
-        if array is not None and array.shape != shape:
+    checked = {}
+    for name, values in arrays.items():
+        array = np.asarray(values, dtype)
+        if people == 0 and array.size == 0:
+            array = array.reshape(shapes[name])
+        if array.shape != shapes[name]:
             raise ValueError(
-                f"{name} must have the shape {shape} for {people} people with {count} keypoints. "
-                f"Received: {array.shape}"
+                f"{name} must have the shape {shapes[name]} for {people} people with the {count} keypoints of "
+                f"{skeleton.name!r}. Received: {array.shape}"
             )
-        arrays.append(array)
-    return arrays
+        checked[name] = array
+    return checked
 
 
 def _draw_skeletons(picture, keypoints, certain, sigmas, skeleton):

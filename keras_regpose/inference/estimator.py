@@ -1,6 +1,6 @@
 """Source → pictures → boxes → crops → model → keypoints in image pixels."""
 
-import warnings
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from keras_regpose.images import ImageError
 from keras_regpose.inference.boxes import BoxFinder, box_finder
 from keras_regpose.inference.poses import Poses
 from keras_regpose.inference.sources import Files, Frame, Video, open_source, read_ahead, read_picture
+
+_log = logging.getLogger(__name__)
 
 _WAITING_BYTES = 1 << 27  # pictures whose people wait for a full batch
 
@@ -151,7 +153,7 @@ class _People:
 
     def __init__(self, frame, boxes, scores, keep_picture):
         self.image, self.image_size = frame.image if keep_picture else None, frame.image.shape[:2]
-        self.frame = Frame(self.image, frame.source, frame.frame)
+        self.frame = Frame(self.image, frame.source, frame.frame, frame.frame_rate)
         self.boxes, self.scores = boxes, scores
         self.center, self.scale = np.empty((2, len(boxes), 2), np.float32)
         self.outputs = [None] * len(boxes)
@@ -172,6 +174,7 @@ class _People:
             image_size=self.image_size,
             source=self.frame.source,
             frame=self.frame.frame,
+            frame_rate=self.frame.frame_rate,
             image=self.image,
         )
 
@@ -219,7 +222,7 @@ def _raise(error):
 
 
 def _warn(error):
-    warnings.warn(f"Left out: {error}", stacklevel=2)
+    _log.warning("Left out: %s", error)
 
 
 def _named(error, frame):

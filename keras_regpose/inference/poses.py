@@ -1,18 +1,19 @@
 """What an estimate returns: the poses of the people in one image, and the ways to show, keep and hand them on."""
 
+import dataclasses
 import io
 import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_regpose.files import write_whole
 from keras_regpose.images import read_image
-from keras_regpose.inference.draw import draw_poses
+from keras_regpose.inference.draw import PICTURE_SUFFIXES, check_people, draw_poses, save_picture
 from keras_regpose.inference.scores import instance_score
 from keras_regpose.skeleton import Skeleton
 
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
     import PIL.Image
     import supervision
 
-_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _ARRAYS = ("keypoints", "sigmas", "scores", "boxes", "box_scores")
 
 
-@dataclass(eq=False)
+@dataclasses.dataclass(eq=False)
 class Poses:
     """The poses of N people in one image.
 
@@ -41,10 +41,13 @@ class Poses:
         sigmas: (N, K, 2) float32 array or None. The scale σ of each coordinate's error in image pixels, as the model
             predicts it; None for plain regression models, which predict none. See below.
         image_size: (height, width) of the image in pixels, or None if it is not known.
-        source: str or None. Path of the image, from which `plot` and `save` read it when they are not given it.
+        source: str or None. Path of the image, from which `plot` and `save` read it when they are not given it; for
+            frames the path of their video, or such as "camera 0".
         frame: int or None. The frame's number, from 0, if the source is a video or a camera.
         image: (H, W, 3) uint8 RGB array or None. The image, where there is no file to read it from. A video's frame is
             kept until the next one is asked for.
+        frame_rate: float or None. The video's frames per second, where they are known. JSON keeps neither it nor the
+            image.
 
     What σ is: RLE trains with a Laplace density exp(−|e| / σ) / 2σ of the error e of each coordinate, times one that
     its flow has learned of e / σ. σ therefore tells how uncertain one joint is compared with another, while the factor
@@ -76,30 +79,14 @@ class Poses:
     image_size: tuple[int, int] | None = None
     source: str | None = None
     frame: int | None = None
-    image: np.ndarray | None = field(default=None, repr=False)
+    image: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    frame_rate: float | None = None
 
     def __post_init__(self):
         if not isinstance(self.skeleton, Skeleton):
             raise ValueError(f"skeleton must be a keras_regpose.Skeleton. Received: {self.skeleton!r}")
-        people, count = len(np.atleast_1d(np.asarray(self.keypoints, np.float32))), len(self.skeleton)
-        shapes = {
-            "keypoints": (people, count, 2),
-            "sigmas": (people, count, 2),
-            "scores": (people, count),
-            "boxes": (people, 4),
-            "box_scores": (people,),
-        }
-        for name, shape in shapes.items():
-            if name == "sigmas" and self.sigmas is None:
-                continue
-            array = np.asarray(getattr(self, name), np.float32)
-            if people == 0 and array.size == 0:
-                array = array.reshape(shape)
-            if array.shape != shape:
-                raise ValueError(
-                    f"{name} must have the shape {shape} for {people} people with the {count} keypoints of "
-                    f"{self.skeleton.name!r}. Received: {array.shape}"
-                )
+        given = {name: getattr(self, name) for name in _ARRAYS if name != "sigmas" or self.sigmas is not None}
+        for name, array in check_people(self.skeleton, np.float32, **given).items():
             setattr(self, name, array)
         if self.image_size is not None:
             size = tuple(int(side) for side in self.image_size)
@@ -133,18 +120,9 @@ class Poses:
         elif not isinstance(index, slice):
             index = np.asarray(index)
             index = index.astype(int) if index.size == 0 and index.dtype != bool else index
-        return Poses(
-            keypoints=self.keypoints[index],
-            scores=self.scores[index],
-            boxes=self.boxes[index],
-            box_scores=self.box_scores[index],
-            skeleton=self.skeleton,
-            sigmas=None if self.sigmas is None else self.sigmas[index],
-            image_size=self.image_size,
-            source=self.source,
-            frame=self.frame,
-            image=self.image,
-        )
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        chosen = {name: None if array is None else array[index] for name, array in arrays.items()}
+        return dataclasses.replace(self, **chosen)
 
     def _repr_png_(self) -> bytes | None:
         """What notebooks show: the picture, at most 1,600 pixels wide, or nothing if there is nothing to draw on."""
@@ -199,22 +177,15 @@ class Poses:
         Raises:
             ValueError: If the suffix is another one.
         """
-        path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix != ".json" and suffix not in _PICTURE_SUFFIXES:
+        suffix = Path(path).suffix.lower()
+        if suffix == ".json":
+            write_whole(path, self.to_json() + "\n")
+        elif suffix in PICTURE_SUFFIXES:
+            save_picture(path, np.asarray(self.plot(image, **options)))
+        else:
             raise ValueError(
-                f"Poses are saved as .json (numbers) or {', '.join(_PICTURE_SUFFIXES)} (picture). Received: {path}"
+                f"Poses are saved as .json (numbers) or {', '.join(PICTURE_SUFFIXES)} (picture). Received: {path}"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
-        try:
-            if suffix == ".json":
-                temporary.write_text(self.to_json() + "\n", encoding="utf-8")
-            else:
-                self.plot(image, **options).save(temporary, quality=95)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def to_json(self) -> str:
         """Returns all fields as JSON; `from_json` gives back exactly the same numbers. NaN and ±∞ become null.

@@ -4,10 +4,10 @@ A source of one picture is read at once. All others yield their pictures in orde
 is yielded as the `ImageError` that says why, so that the rest still comes.
 """
 
+import collections
+import concurrent.futures
 import glob
 import os
-import queue
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -35,13 +35,15 @@ class Frame:
 
     Args:
         image: (H, W, 3) uint8 array, RGB.
-        source: str or None. The path or URL that it comes from.
+        source: str or None. The path or URL that it comes from, or such as "camera 0".
         frame: int or None. Its number in a video or of a camera, from 0.
+        frame_rate: float or None. The video's frames per second, where they are known.
     """
 
     image: np.ndarray
     source: str | None = None
     frame: int | None = None
+    frame_rate: float | None = None
 
 
 class Files:
@@ -104,14 +106,13 @@ class Video:
     def __iter__(self) -> Iterator[Frame | ImageError]:
         picture, number, broken, in_a_row = self._first, 0, 0, 0
         self._first = None
-        source = None if isinstance(self.source, int) else self.source
         try:
             while picture is not None or (number < (self.total or 0) and in_a_row < _MAX_BROKEN):
                 if picture is None:
                     broken, in_a_row = broken + 1, in_a_row + 1
                 else:
                     in_a_row = 0
-                    yield Frame(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), source, number)
+                    yield Frame(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), self.name, number, self.rate)
                 number += 1
                 picture = self._capture.read()[1]
             missing = broken + max(0, (self.total or 0) - number)
@@ -182,43 +183,17 @@ def read_picture(source: Any) -> Frame:
 
 def read_ahead(items: Iterable, count: int = 4) -> Iterator:
     """Yields the items of an iterable that runs in a thread of its own, at most `count` items ahead."""
-    ready, stop = queue.Queue(count), threading.Event()
-    end = object()
-
-    def hand_over(item, error=None):
-        while not stop.is_set():
-            try:
-                ready.put((item, error), timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work():
-        iterator = iter(items)
+    iterator, end = iter(items), object()
+    with concurrent.futures.ThreadPoolExecutor(1, "read_ahead") as thread:
+        ready = collections.deque(thread.submit(next, iterator, end) for _ in range(count))
         try:
-            for item in iterator:
-                if not hand_over(item):
-                    iterator.close()
-                    return
-        except Exception as error:
-            hand_over(end, error)
-        else:
-            hand_over(end)
-
-    thread = threading.Thread(target=work, name="read_ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if error is not None:
-                raise error
-            if item is end:
-                return
-            yield item
-    finally:
-        stop.set()
-        thread.join()
+            while (item := ready.popleft().result()) is not end:
+                ready.append(thread.submit(next, iterator, end))
+                yield item
+        finally:
+            thread.shutdown(cancel_futures=True)
+            if hasattr(iterator, "close"):
+                iterator.close()
 
 
 def _is_url(text):
@@ -236,10 +211,8 @@ def _download(url):
             data = response.read(_MAX_DOWNLOAD + 1)
     except urllib.error.HTTPError as error:
         raise ImageError(f"The server answers {error.code} ({error.reason}) to {url}") from error
-    except urllib.error.URLError as error:
-        raise ImageError(f"{url} cannot be reached: {error.reason}") from error
     except (OSError, ValueError) as error:
-        raise ImageError(f"{url} cannot be downloaded: {error}") from error
+        raise ImageError(f"{url} cannot be reached: {getattr(error, 'reason', error)}") from error
     if len(data) > _MAX_DOWNLOAD:
         raise ImageError(f"{url} has more than the {_MAX_DOWNLOAD >> 20} megabytes that are downloaded")
     return decode_image(data, f"The download from {url}")

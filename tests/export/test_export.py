@@ -157,9 +157,10 @@ def test_a_model_trained_in_mixed_precision_is_exported_in_float32(tmp_path, sma
     np.testing.assert_allclose(output, small_model.predict_on_batch(crops), rtol=0, atol=1e-4)
 
 
-def test_the_sidecar_says_what_the_numbers_mean(small_model, tmp_path, capsys):
-    deviation = small_model.export(tmp_path / "pose.xml", preset="mine")
-    assert "px (median)" in capsys.readouterr().out
+def test_the_sidecar_says_what_the_numbers_mean(small_model, tmp_path, caplog):
+    with caplog.at_level("INFO", "keras_regpose"):
+        deviation = small_model.export(tmp_path / "pose.xml", preset="mine")
+    assert f"{tmp_path / 'pose.xml'}: {deviation}" in caplog.messages and "px (median)" in str(deviation)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["pose.bin", "pose.xml", "pose.xml.json"]
     sidecar = json.loads((tmp_path / "pose.xml.json").read_text())
     assert sidecar["skeleton"]["keypoints"] == list(rp.COCO17.keypoints)

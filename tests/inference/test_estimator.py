@@ -224,7 +224,7 @@ def test_images_of_extreme_sizes(model, shape):
     assert poses.plot().size == shape[::-1]
 
 
-def test_errors_of_lists_are_raised_and_of_folders_told(model, folder, expected):
+def test_errors_of_lists_are_raised_and_of_folders_told(model, folder, expected, caplog):
     (folder / "0005.jpg").touch()
     (folder / "002.png").write_bytes(b"not a picture")
     with pytest.raises(ImageError, match="0005.jpg is empty"):
@@ -234,9 +234,8 @@ def test_errors_of_lists_are_raised_and_of_folders_told(model, folder, expected)
     assert [os.path.basename(poses.source) for poses in results] == ["000.png", "001.png", "003.png", "004.png"]
     assert_same(results[2], expected[3])
     assert [str(error).split(folder.name)[1][:9] for error in errors] == ["/0005.jpg", "/002.png "]
-    with pytest.warns(UserWarning) as warned:
-        assert len(list(model.estimate(folder, BOXES))) == 4
-    assert len(warned) == 2 and "Left out: The image file" in str(warned[0].message)
+    assert len(list(model.estimate(folder, BOXES))) == 4
+    assert len(caplog.messages) == 2 and "Left out: The image file" in caplog.messages[0]
     with pytest.raises(ImageError, match="no image file at"):
         model.estimate([folder / "nowhere.png"])
 
@@ -286,10 +285,10 @@ def test_video_frames_in_order_with_their_pictures_while_they_are_asked_for(mode
 def test_a_stream_that_is_left_ends_its_thread(model, tmp_path):
     stream = model.estimate(write_video(tmp_path / "v.avi", 300))
     next(stream)
-    assert [thread for thread in threading.enumerate() if thread.name == "read_ahead"]
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("read_ahead")]
     del stream
     gc.collect()
-    assert not [thread for thread in threading.enumerate() if thread.name == "read_ahead"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read_ahead")]
 
 
 def test_live_sources_are_estimated_frame_by_frame(model, pictures):

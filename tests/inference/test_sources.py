@@ -228,7 +228,7 @@ def test_reading_ahead_is_bounded_and_ends_with_its_reader():
     time.sleep(0.3)
     assert len(made) <= 5 + 3 + 1
     reader.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "read_ahead"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read_ahead")]
     assert list(read_ahead(iter(range(50)))) == list(range(50))
 
 
