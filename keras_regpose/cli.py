@@ -10,7 +10,7 @@ import sys
 from keras_regpose.commands import convert, demo, evaluate, export, predict, publish, train
 from keras_regpose.commands import list as list_command
 from keras_regpose.commands.shared import add_command, common_options
-from keras_regpose.progress import progress_shown, set_progress
+from keras_regpose.progress import clear_bars, progress_shown, set_progress
 
 COMMANDS = (demo, list_command, predict, train, evaluate, convert, export, publish)
 
@@ -65,9 +65,8 @@ class _AboveBars(logging.Handler):
     """Writes messages to standard error, each on a line of its own above the progress bars."""
 
     def emit(self, record):
-        from tqdm import tqdm
-
-        tqdm.write(self.format(record), file=sys.stderr)
+        clear_bars()
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -7,61 +7,31 @@ import subprocess
 import sys
 import time
 
-import cv2
-import numpy as np
 import pytest
+from tiny_model import tiny_model
+from video_files import damage_frame, video_facts, write_photo, write_video
 
-from keras_regpose import COCO17, PoseRegressor, Poses
+from keras_regpose import from_preset, write_results
 from keras_regpose.cli import main
 
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("predict") / "preset"
-    PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48)).save_to_preset(folder)
+    tiny_model().save_to_preset(folder)
     return str(folder)
 
 
-def write_video(path, count, size=(96, 64), rate=12.5):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, size)
-    generator = np.random.default_rng(0)
-    frame = cv2.resize(generator.integers(0, 255, (4, 5, 3), np.uint8), size)
-    for number in range(count):
-        writer.write(np.roll(frame, number, axis=1))
-    writer.release()
-    return str(path)
-
-
-def write_photo(path, seed=0):
-    path.parent.mkdir(exist_ok=True)
-    cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 255, (60, 80, 3), np.uint8))
-    return str(path)
-
-
-def video_facts(path):
-    """Returns the number of frames that decode, the rate and the size."""
-    capture = cv2.VideoCapture(str(path))
-    count = 0
-    while capture.read()[0]:
-        count += 1
-    facts = count, capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_WIDTH)
-    return *facts, capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
-
-
-def test_video_keeps_rate_size_and_every_frame(preset, tmp_path, capsys):
+def test_the_command_writes_what_the_library_writes(preset, tmp_path, capsys):
     video, output = write_video(tmp_path / "dance.avi", 40), tmp_path / "poses"
     arguments = ["predict", preset, video, "--box", "10,5,60,60", "--box", "40,5,90,60", "--output", str(output)]
     assert main([*arguments, "--format", "picture", "json", "coco"]) == 0
     assert "40 of 40 images" in capsys.readouterr().out
     assert {path.name for path in output.iterdir()} == {"dance.mp4", "dance.json", "dance.coco.json"}
-    assert video_facts(output / "dance.mp4") == (40, 12.5, 96, 64)
-    frames = json.loads((output / "dance.json").read_text())
-    assert [frame["frame"] for frame in frames] == list(range(40))
-    poses = Poses.from_json(json.dumps(frames[7]))
-    assert len(poses) == 2 and poses.source == video and poses.boxes[0].tolist() == [10, 5, 60, 60]
-    results = json.loads((output / "dance.coco.json").read_text())
-    assert [result["image_id"] for result in results] == [n // 2 for n in range(80)]
-    assert results[14]["keypoints"][:2] == poses.keypoints[0, 0].tolist()
+    results = from_preset(preset).estimate(video, [[10, 5, 60, 60], [40, 5, 90, 60]])
+    write_results(results, tmp_path / "python", ("picture", "json", "coco"))
+    for path in output.iterdir():
+        assert path.read_bytes() == (tmp_path / "python" / path.name).read_bytes()
 
 
 def test_folders_patterns_and_coco_results(preset, tmp_path, capsys):
@@ -118,19 +88,12 @@ def test_box_and_boxes_exclude_each_other(preset, capsys):
 
 
 def test_a_broken_frame_is_told_and_the_rest_is_there(preset, tmp_path, capsys):
-    path = write_video(tmp_path / "v.avi", 30)
-    with open(path, "rb") as file:
-        data = bytearray(file.read())
-    starts = [i for i in range(len(data) - 2) if data[i : i + 3] == b"\xff\xd8\xff"]
-    data[starts[12] : starts[12] + 300] = bytes(300)
-    (tmp_path / "broken.avi").write_bytes(data)
+    broken = damage_frame(write_video(tmp_path / "v.avi", 30), 12, tmp_path / "broken.avi")
     output = tmp_path / "poses"
-    assert main(["predict", preset, str(tmp_path / "broken.avi"), "--output", str(output)]) == 0
+    assert main(["predict", preset, broken, "--output", str(output)]) == 0
     captured = capsys.readouterr()
-    assert "1 of the 30 frames" in captured.err
-    frames = json.loads((output / "broken.json").read_text())
-    assert [frame["frame"] for frame in frames] == [n for n in range(30) if n != 12]
-    assert video_facts(output / "broken.mp4")[0] == 29
+    assert "1 of the 30 frames" in captured.err and "29 of 30 images" in captured.out
+    assert video_facts(output / "broken.mp4")[0] == len(json.loads((output / "broken.json").read_text())) == 29
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,14 @@
 import csv
 import io
 import os
+import sys
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
+
+from keras_regpose.progress import progress_bar, progress_shown
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -32,12 +35,10 @@ class ProgressBar(keras.callbacks.Callback):
         self.bar = None
 
     def on_train_begin(self, logs=None):
-        from tqdm import tqdm
-
         if self.bar is None:
             done = self.state.step * self.batch_size
             total = self.epochs * self.steps_per_epoch * self.batch_size
-            self.bar = tqdm(total=total, initial=done, unit=" images", mininterval=1, smoothing=0.05)
+            self.bar = progress_bar(total=total, initial=done, unit=" images", mininterval=1, smoothing=0.05)
             self.then = time.time()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -62,7 +63,8 @@ class ProgressBar(keras.callbacks.Callback):
         self.then = now
 
     def on_epoch_end(self, epoch, logs=None):
-        self.bar.write(f"epoch {epoch + 1}/{self.epochs}: {_figures(logs)}")
+        if progress_shown():
+            self.bar.write(f"epoch {epoch + 1}/{self.epochs}: {_figures(logs)}", file=sys.stderr)
 
     def close(self):
         """Leaves the bar as it stands."""

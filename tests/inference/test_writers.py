@@ -1,0 +1,223 @@
+"""Results as files: what is written, under which name, whole or not at all, whatever happens on the way."""
+
+import json
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+from video_files import damage_frame, video_facts, write_photo, write_video
+
+from keras_regpose import COCO17, Poses, ResultsWriter, write_results
+from keras_regpose.inference.estimator import estimate
+
+BOXES = [[10, 5, 60, 60], [40, 5, 90, 60]]
+ALL = ("picture", "json", "coco")
+
+
+class Model:
+    """Stands for a network whose keypoints follow from the crop's mean colour."""
+
+    skeleton, input_size = COCO17, (64, 48)
+
+    def predict_on_batch(self, crops):
+        means = crops.mean((1, 2))[:, :1, None] / 255
+        return np.broadcast_to(means * np.linspace(0.2, 1, 17)[:, None] * [1, 0.9, 0.1, 0.2], (len(crops), 17, 4))
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def made_up(frame=None, source=None, **fields):
+    """Poses of nobody in a grey image."""
+    image = np.full((64, 96, 3), 100, np.uint8)
+    return Poses([], [], [], [], COCO17, frame=frame, source=source, image=image, image_size=(64, 96), **fields)
+
+
+def test_pictures_json_and_coco_results_of_photographs(tmp_path):
+    folder, output = tmp_path / "photos", tmp_path / "poses"
+    for number in (785, 1000):
+        write_photo(folder / f"{number:012}.jpg", number)
+    write_photo(folder / "street.jpg")
+    results = list(estimate(Model(), folder, BOXES))
+    write_results(results, output, ALL)
+    stems = ["000000000785", "000000001000", "street"]
+    assert names(output) == {"coco.json"} | {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "json")}
+    expected = []
+    for poses, stem, image_id in zip(results, stems, [785, 1000, "street"], strict=True):
+        assert (output / f"{stem}.json").read_text() == poses.to_json() + "\n"
+        picture = np.asarray(PIL.Image.open(output / f"{stem}.png"))
+        np.testing.assert_array_equal(picture, np.asarray(poses.plot()))
+        assert picture.shape == (80, 100, 3) and len(poses) == 2
+        expected += poses.to_coco(image_id)
+    assert read(output / "coco.json") == expected and len(expected) == 6
+
+
+def test_a_video_keeps_rate_size_and_every_frame(tmp_path):
+    video, output = write_video(tmp_path / "dance.avi", 40), tmp_path / "poses"
+    kept = []
+    with ResultsWriter(output, ALL) as writer:
+        for poses in estimate(Model(), video, BOXES):
+            writer.write(poses)
+            kept.append(poses)
+            assert names(output).isdisjoint({"dance.mp4", "dance.json", "dance.coco.json"})
+    assert names(output) == {"dance.mp4", "dance.json", "dance.coco.json"}
+    assert video_facts(output / "dance.mp4") == (40, 12.5, 96, 64)
+    assert read(output / "dance.json") == [json.loads(poses.to_json()) for poses in kept]
+    assert [poses.frame for poses in kept] == list(range(40)) and kept[0].frame_rate == 12.5
+    seventh = Poses.from_json(json.dumps(read(output / "dance.json")[7]))
+    assert len(seventh) == 2 and seventh.source == video and seventh.boxes[0].tolist() == BOXES[0]
+    assert read(output / "dance.coco.json")[14]["keypoints"][:2] == seventh.keypoints[0, 0].tolist()
+    assert read(output / "dance.coco.json") == [result for poses in kept for result in poses.to_coco(poses.frame)]
+    assert [result["image_id"] for result in read(output / "dance.coco.json")] == [n // 2 for n in range(80)]
+
+
+def test_pictures_show_the_poses_with_the_options_of_plot(tmp_path):
+    video, output = write_video(tmp_path / "dance.avi", 3), tmp_path / "poses"
+    write_results(estimate(Model(), video, BOXES), output, "picture", scale=2.0, boxes=True)
+    shown = cv2.VideoCapture(str(output / "dance.mp4")).read()[1][..., ::-1]
+    poses = next(estimate(Model(), video, BOXES))
+    expected = np.asarray(poses.plot(scale=2.0, boxes=True))
+    assert shown.shape == expected.shape == (128, 192, 3)
+    plain = np.asarray(poses.plot(scale=2.0, ellipses=False))
+    assert np.abs(shown.astype(int) - expected).mean() < 6
+    assert np.abs(shown.astype(int) - expected).mean() < 0.9 * np.abs(shown.astype(int) - plain).mean()
+    assert names(output) == {"dance.mp4"}
+
+
+def test_one_result_a_list_and_an_array(tmp_path):
+    array = np.full((64, 96, 3), 90, np.uint8)
+    write_results(estimate(Model(), array), tmp_path / "one")
+    write_results(estimate(Model(), [array, array]), tmp_path / "two")
+    assert names(tmp_path / "one") == {"image.png", "image.json"}
+    assert names(tmp_path / "two") == {"image.png", "image.json", "image_2.png", "image_2.json"}
+    with pytest.raises(ValueError, match="COCO results need the image's name"):
+        write_results(estimate(Model(), array), tmp_path / "three", ALL)
+    assert names(tmp_path / "three") == set()
+
+
+def test_sources_of_the_same_name_get_numbers(tmp_path):
+    videos = [write_video(tmp_path / f"{folder}.avi", 2) for folder in ("dance", "coco")]
+    (tmp_path / "other").mkdir()
+    videos.append(write_video(tmp_path / "other" / "dance.avi", 3))
+    photos = [write_photo(tmp_path / folder / "dance.jpg") for folder in ("a", "b")]
+    output = tmp_path / "poses"
+    with ResultsWriter(output, "json") as writer:
+        for video in [*videos, videos[-1]]:
+            for poses in estimate(Model(), video):
+                writer.write(poses)
+        for poses in estimate(Model(), photos):
+            writer.write(poses)
+    assert names(output) == {"coco_2.json", "dance.json", *(f"dance_{number}.json" for number in range(2, 6))}
+    assert [len(read(output / f"{name}.json")) for name in ("dance", "coco_2", "dance_2", "dance_3")] == [2, 2, 3, 3]
+    assert [read(output / f"dance_{number}.json")["source"] for number in (4, 5)] == photos
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("https://example.org/a/street view.jpg?size=large", "street_view"),
+        ("https://example.org/gallery/", "gallery"),
+        ("holiday/street view.jpg", "street view"),
+        (None, "image"),
+    ],
+)
+def test_names_of_results(tmp_path, source, name):
+    write_results(made_up(source=source), tmp_path, "json")
+    assert names(tmp_path) == {f"{name}.json"}
+
+
+def test_cameras_have_a_name_and_a_rate(tmp_path):
+    write_results([made_up(frame, "camera 0") for frame in range(5)], tmp_path)
+    assert names(tmp_path) == {"camera 0.mp4", "camera 0.json"}
+    assert video_facts(tmp_path / "camera 0.mp4") == (5, 25.0, 96, 64)
+
+
+def test_a_source_is_never_replaced(tmp_path):
+    photo, video = write_photo(tmp_path / "photo.png"), tmp_path / "dance.mp4"
+    write_results([made_up(frame, "dance.avi") for frame in range(3)], tmp_path, "picture")
+    before = [(tmp_path / name).read_bytes() for name in ("photo.png", "dance.mp4")]
+    for source in (photo, video):
+        for folder in (tmp_path, tmp_path / "." / ""):
+            with pytest.raises(ValueError, match=f"would replace the image {source} itself"):
+                write_results(estimate(Model(), [photo]) if source == photo else estimate(Model(), video), folder)
+    assert [(tmp_path / name).read_bytes() for name in ("photo.png", "dance.mp4")] == before
+    assert names(tmp_path) == {"photo.png", "dance.mp4"}
+    write_results(estimate(Model(), photo), tmp_path, "json")
+    assert names(tmp_path) == {"photo.png", "dance.mp4", "photo.json"}
+
+
+def test_a_broken_frame_is_left_out(tmp_path):
+    broken = damage_frame(write_video(tmp_path / "v.avi", 30), 12, tmp_path / "broken.avi")
+    errors, output = [], tmp_path / "poses"
+    write_results(estimate(Model(), broken, on_error=errors.append), output)
+    assert "1 of the 30 frames" in str(errors[0]) and len(errors) == 1
+    assert [frame["frame"] for frame in read(output / "broken.json")] == [n for n in range(30) if n != 12]
+    assert video_facts(output / "broken.mp4")[0] == 29
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_what_came_before_an_error_is_there(tmp_path, error):
+    video, photo, output = write_video(tmp_path / "v.avi", 30), write_photo(tmp_path / "p.jpg"), tmp_path / "poses"
+    with pytest.raises(error), ResultsWriter(output, ALL) as writer:
+        writer.write(estimate(Model(), photo))
+        for poses in estimate(Model(), video):
+            if poses.frame == 11:
+                raise error
+            writer.write(poses)
+    assert names(output) == {"p.png", "p.json", "coco.json", "v.mp4", "v.json", "v.coco.json"}
+    assert video_facts(output / "v.mp4")[0] == len(read(output / "v.json")) == len(read(output / "v.coco.json")) == 11
+    assert len(read(output / "coco.json")) == 1
+
+
+def test_frames_that_cannot_be_drawn_leave_all_files_alike(tmp_path):
+    with ResultsWriter(tmp_path, ALL) as writer:
+        for number, poses in enumerate(estimate(Model(), write_video(tmp_path / "v.avi", 6))):
+            poses.image = None if number in (0, 3) else poses.image
+            if poses.image is None:
+                with pytest.raises(ValueError, match=f"Frame {number} is no longer in memory"):
+                    writer.write(poses)
+            else:
+                writer.write(poses)
+    assert [frame["frame"] for frame in read(tmp_path / "v.json")] == [1, 2, 4, 5]
+    assert [result["image_id"] for result in read(tmp_path / "v.coco.json")] == [1, 2, 4, 5]
+    assert video_facts(tmp_path / "v.mp4")[0] == 4
+
+
+def test_videos_in_turn_need_a_writer_each(tmp_path):
+    with ResultsWriter(tmp_path, "json") as writer:
+        for frame, source in ((0, "a.avi"), (1, "a.avi"), (0, "b.avi")):
+            writer.write(made_up(frame, source))
+        assert names(tmp_path) >= {"a.json"} and "b.json" not in names(tmp_path)
+        with pytest.raises(ValueError, match="Frame 2 of a.avi comes after another video began"):
+            writer.write(made_up(2, "a.avi"))
+    assert [len(read(tmp_path / name)) for name in ("a.json", "b.json")] == [2, 1]
+
+
+@pytest.mark.parametrize("formats", ["video", (), ("json", "csv")])
+def test_unknown_formats(tmp_path, formats):
+    with pytest.raises(ValueError, match="formats must be some of picture, json, coco. Received"):
+        ResultsWriter(tmp_path, formats)
+
+
+@pytest.mark.parametrize("formats", ["picture", "json"])
+def test_a_file_that_finds_no_room_is_not_there(tmp_path, formats):
+    resource = pytest.importorskip("resource")
+    generator = np.random.default_rng(0)
+    frames = [made_up(frame, "v.avi") for frame in range(60)]
+    for poses in frames:
+        poses.image = generator.integers(0, 255, poses.image.shape, np.uint8)
+    (tmp_path / "v.json").write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            write_results(frames, tmp_path, formats)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert names(tmp_path) == {"v.json"} and (tmp_path / "v.json").read_text() == "old"
