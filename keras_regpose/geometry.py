@@ -104,11 +104,6 @@ def box_to_center_scale(boxes: np.ndarray, padding: float = BOX_PADDING) -> tupl
     return center, scale
 
 
-def center_scale_to_box(center: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Returns the (..., 4) xyxy box that has this centre and width and height."""
-    return np.concatenate([center - scale / 2, center + scale / 2], axis=-1)
-
-
 def fix_aspect_ratio(scale: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
     """Grows the shorter side so that width / height is that of the model's input.
 

@@ -107,13 +107,6 @@ def test_mirrored_matrix_is_mirroring_first():
     )
 
 
-def test_box_round_trip():
-    boxes = np.array([[10, 20, 50, 120], [0, 0, 3, 7]], np.float32)
-    np.testing.assert_allclose(
-        geometry.center_scale_to_box(*geometry.box_to_center_scale(boxes, padding=1.0)), boxes, atol=1e-5
-    )
-
-
 @pytest.mark.parametrize("rotation", [0, 25])
 def test_crops_of_huge_images(rotation):
     """Positions of more than 16 bits: the part that is shown gives the same, up to the rounding to 1/32 pixel."""

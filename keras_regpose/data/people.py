@@ -129,7 +129,7 @@ class Subset(People):
     def __init__(self, people: People, positions: Iterable[int]):
         self.whole = people
         self.positions = np.array(list(positions), int)
-        super().__init__([], people.skeleton, skipped=people.skipped, detected=people.detected)
+        super().__init__(self.positions, people.skeleton, skipped=people.skipped, detected=people.detected)
 
     @cached_property
     def annotations(self) -> Mapping | None:
@@ -154,9 +154,6 @@ class Subset(People):
     def field(self, name: str) -> Sequence:
         values = self.whole.field(name)
         return [values[position] for position in self.positions]
-
-    def __len__(self) -> int:
-        return len(self.positions)
 
     def _sample(self, position):
         return self.whole[int(self.positions[position])]

@@ -75,20 +75,12 @@ class Synthetic(People):
         unknown = [name for name in skeleton.keypoints if name not in known]
         if unknown:
             raise ValueError(f"Synthetic cannot draw the keypoints {', '.join(unknown)}. It knows: {', '.join(known)}")
-        super().__init__([], skeleton)
+        super().__init__(range(count), skeleton)
         self.seed, self.image_size = seed, tuple(image_size)
-        self._count = count
         group_sizes = np.random.default_rng(seed).integers(1, people_per_image + 1, size=count)
         self._group_ends = np.cumsum(group_sizes)
         self._group_sizes = group_sizes
         self._last = None
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def photographs(self) -> np.ndarray:
-        return np.arange(len(self))  # everybody has a copy of the picture
 
     def field(self, name: str) -> Sequence:
         return super().field(name) if name == "image" else self._undrawn.field(name)

@@ -183,12 +183,6 @@ def require_matplotlib() -> type:
 
 
 def _rank_correlation(first, second):
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
-    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+    from scipy.stats import spearmanr
 
-
-def _ranks(values):
-    """Returns the ranks of values, the mean rank for equal ones."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return float("nan") if np.ptp(first) == 0 or np.ptp(second) == 0 else float(spearmanr(first, second).statistic)

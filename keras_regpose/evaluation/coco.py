@@ -7,14 +7,13 @@ out. Source: `CocoMetric` of MMPose 1.3.2 and `xtcocotools` 1.14.
 
 import contextlib
 import io
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from keras_regpose.data.records import read_json
 from keras_regpose.evaluation.oks import check_sigmas, oks_nms, soft_oks_nms
 from keras_regpose.inference.scores import SCORE_MODES, floats, instance_score
 from keras_regpose.skeleton import SKELETONS
@@ -74,7 +73,7 @@ def coco_results(
 
 
 def coco_keypoints(
-    predictions: Sequence[Mapping],
+    predictions: "Sequence[Mapping] | Persons",
     annotations: str | os.PathLike | Mapping,
     score_mode: str = "bbox_rle",
     nms: str | None = "oks",
@@ -118,10 +117,35 @@ def coco_keypoints(
     >>> round(coco_keypoints([found], {"images": [{"id": 7}], "annotations": [truth]})["AP"], 6)
     1.0
     """
-    persons = Persons.from_dicts(predictions)
-    return average_precision(
-        persons, annotations, score_mode, nms, nms_threshold, keypoint_threshold, sigmas, verbose=verbose
-    )
+    persons = predictions if isinstance(predictions, Persons) else Persons.from_dicts(predictions)
+    truth, keypoint_names = _load_truth(annotations)
+    keypoint_count = len(truth["annotations"][0]["keypoints"]) // 3
+    if sigmas is None and keypoint_names is not None:
+        known = {skeleton.keypoints: skeleton.sigmas for skeleton in SKELETONS.values()}
+        if keypoint_names not in known:
+            raise ValueError(
+                f"OKS needs one sigma per keypoint: pass sigmas=skeleton.sigmas, because no built-in skeleton has the "
+                f"{keypoint_count} keypoints that the annotations name"
+            )
+        sigmas = known[keypoint_names]
+    sigmas = check_sigmas(sigmas, keypoint_count)
+    for field, given, known in (
+        ("image_id", persons.image_ids, truth["images"]),
+        ("category_id", persons.category_ids, truth["categories"]),
+    ):
+        unknown = set(given) - {entry["id"] for entry in known}
+        if unknown:
+            examples = ", ".join(repr(value) for value in list(unknown)[:3])
+            raise ValueError(f"Predictions must be for the annotated images. Received {field} {examples} unknown there")
+    if len(persons) and persons.keypoints.shape[1] != keypoint_count:
+        raise ValueError(
+            f"Predictions need as many keypoints as the annotations, {keypoint_count}. "
+            f"Received: {persons.keypoints.shape[1]}"
+        )
+    results = _score_and_suppress(persons, score_mode, nms, nms_threshold, keypoint_threshold, sigmas)
+    with contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO()):
+        stats = _evaluate(truth, results, sigmas)
+    return dict(zip(RESULT_NAMES, stats.tolist(), strict=True))
 
 
 @dataclass
@@ -185,7 +209,7 @@ class Persons:
         keypoints = _stacked(predictions, "keypoints", (count, 2))
         extents = np.ptp(keypoints, axis=1).prod(-1) if predictions else np.zeros(0)
         areas = [
-            entry if entry.get("area") is not None else {**entry, "area": extent}
+            {"area": extent, **{key: value for key, value in entry.items() if value is not None}}
             for entry, extent in zip(predictions, extents, strict=True)
         ]
         return cls(
@@ -213,47 +237,6 @@ def _stacked(predictions, key, shape):
             raise ValueError(f"{where} must have {key!r} of shape {shape}. Received shape: {array.shape}")
         arrays.append(array)
     return np.stack(arrays) if arrays else np.zeros((0, *shape))
-
-
-def average_precision(
-    persons: Persons,
-    annotations: str | os.PathLike | Mapping,
-    score_mode: str,
-    nms: str | None,
-    nms_threshold: float = 0.9,
-    keypoint_threshold: float = 0.2,
-    sigmas: Sequence[float] | None = None,
-    verbose: bool = False,
-) -> dict[str, float]:
-    """Returns the figures of COCO's evaluation; see `coco_keypoints`."""
-    truth, keypoint_names = _load_truth(annotations)
-    keypoint_count = len(truth["annotations"][0]["keypoints"]) // 3
-    if sigmas is None and keypoint_names is not None:
-        known = {skeleton.keypoints: skeleton.sigmas for skeleton in SKELETONS.values()}
-        if keypoint_names not in known:
-            raise ValueError(
-                f"OKS needs one sigma per keypoint: pass sigmas=skeleton.sigmas, because no built-in skeleton has the "
-                f"{keypoint_count} keypoints that the annotations name"
-            )
-        sigmas = known[keypoint_names]
-    sigmas = check_sigmas(sigmas, keypoint_count)
-    for field, given, known in (
-        ("image_id", persons.image_ids, truth["images"]),
-        ("category_id", persons.category_ids, truth["categories"]),
-    ):
-        unknown = set(given) - {entry["id"] for entry in known}
-        if unknown:
-            examples = ", ".join(repr(value) for value in list(unknown)[:3])
-            raise ValueError(f"Predictions must be for the annotated images. Received {field} {examples} unknown there")
-    if len(persons) and persons.keypoints.shape[1] != keypoint_count:
-        raise ValueError(
-            f"Predictions need as many keypoints as the annotations, {keypoint_count}. "
-            f"Received: {persons.keypoints.shape[1]}"
-        )
-    results = _score_and_suppress(persons, score_mode, nms, nms_threshold, keypoint_threshold, sigmas)
-    with contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO()):
-        stats = _evaluate(truth, results, sigmas)
-    return dict(zip(RESULT_NAMES, stats.tolist(), strict=True))
 
 
 def _score_and_suppress(persons, score_mode, nms, nms_threshold, keypoint_threshold, sigmas):
@@ -298,14 +281,7 @@ def _load_truth(annotations):
     """Returns what the evaluation needs of a COCO file, and the keypoint names if the file lists them."""
     where = "the annotations"
     if not isinstance(annotations, Mapping):
-        path = Path(annotations)
-        where = str(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no annotation file at {path}: pass the path of a COCO keypoint file")
-        try:
-            annotations = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON ({error}): pass the path of a COCO keypoint file") from error
+        where, annotations = os.fspath(annotations), read_json(annotations)
     if not isinstance(annotations, Mapping) or not annotations.get("annotations") or not annotations.get("images"):
         raise ValueError(
             f"Evaluation needs ground truth: {where} must have 'images' and 'annotations' that are not empty"

@@ -8,7 +8,7 @@ import numpy as np
 from keras_regpose import geometry
 from keras_regpose.data.people import People
 from keras_regpose.data.sample import Sample
-from keras_regpose.evaluation.coco import Persons, average_precision
+from keras_regpose.evaluation.coco import Persons, coco_keypoints
 from keras_regpose.evaluation.pck import pck, torso_size
 from keras_regpose.evaluation.pckh import pckh
 from keras_regpose.images import ImageError
@@ -53,7 +53,7 @@ def predict_samples(
     ends = np.cumsum([len(group) for group in groups], dtype=int)
     boxes: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of the photographs that wait for the network
     photographs = read_ahead(_photographs(people, groups, boxes, max_unreadable_share))
-    parts, positions, done = [], [np.zeros(0, int)], 0
+    parts, positions, done = [], [], 0
     for frame, poses in estimate_frames(
         model,
         photographs,
@@ -69,9 +69,16 @@ def predict_samples(
             done = int(ends[frame.frame])
     if progress and done < len(people):
         progress(len(people) - done)
+    if not parts:
+        return Poses([], [], [], [], model.skeleton), np.zeros(0, int)
     positions = np.concatenate(positions)
     order = np.argsort(positions)
-    return _joined(parts, model.skeleton)[order], positions[order]
+    joined = {
+        name: np.concatenate([getattr(one, name) for one in parts])[order]
+        for name in ("keypoints", "scores", "boxes", "box_scores", "sigmas")
+        if getattr(parts[0], name) is not None
+    }
+    return Poses(skeleton=model.skeleton, **joined), positions[order]
 
 
 def _photographs(people, groups, boxes, max_unreadable_share) -> Iterator[Frame]:
@@ -94,16 +101,6 @@ def _photographs(people, groups, boxes, max_unreadable_share) -> Iterator[Frame]
             continue
         boxes[number] = np.stack([one.box for one in chosen]), np.array([one.box_score for one in chosen], np.float32)
         yield Frame(frame.image, frame.source, number)
-
-
-def _joined(parts, skeleton):
-    """Returns the people of several images as one `Poses`, which knows none of the images."""
-    if not parts:
-        return Poses([], [], [], [], skeleton)
-    fields = ("keypoints", "scores", "boxes", "box_scores", "sigmas")
-    if parts[0].sigmas is None:
-        fields = fields[:-1]
-    return Poses(skeleton=skeleton, **{name: np.concatenate([getattr(one, name) for one in parts]) for name in fields})
 
 
 def score_predictions(
@@ -146,7 +143,7 @@ def score_predictions(
     )
     if score_mode is None:
         score_mode = "bbox_keypoint" if poses.sigmas is None else "bbox_rle"
-    return average_precision(persons, people.annotations, score_mode, nms, sigmas=poses.skeleton.sigmas)
+    return coco_keypoints(persons, people.annotations, score_mode, nms, sigmas=poses.skeleton.sigmas)
 
 
 def correct_keypoints(poses: Poses, positions: np.ndarray, samples: Sequence[Sample]) -> dict[str, float]:

@@ -3,7 +3,6 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -179,16 +178,12 @@ class _People:
         )
 
 
-@dataclass(eq=False)
 class _Batch:
     """Crops that wait for the network to run, cut straight into the array that it takes."""
 
-    model: Any
-    size: int
-    flip_test: bool
-
-    def __post_init__(self):
-        self.crops = np.empty((self.size, *self.model.input_size, 3), np.uint8)
+    def __init__(self, model, size, flip_test):
+        self.model, self.size, self.flip_test = model, size, flip_test
+        self.crops = np.empty((size, *model.input_size, 3), np.uint8)
         self.owners = []
 
     def add(self, people, number, image):

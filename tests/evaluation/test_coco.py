@@ -273,7 +273,7 @@ def test_unknown_keypoint_names_never_get_the_sigmas_of_coco(truth, predictions)
 
 
 def test_errors_about_the_ground_truth(predictions, truth, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no annotation file at .*missing.json"):
+    with pytest.raises(FileNotFoundError, match="There is no file .*missing.json"):
         coco_keypoints(predictions, tmp_path / "missing.json")
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(ValueError, match="broken.json is not valid JSON"):
