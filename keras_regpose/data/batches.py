@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_regpose.data.augment import Augmentation
+from keras_regpose.data.cache import PhotographCache
 from keras_regpose.data.crops import CropLoader
 from keras_regpose.data.sample import Sample
 
@@ -169,9 +170,7 @@ def make_dataset(
         model.input_size,
         augmentation=augmentation if training else None,
         seed=seed,
-        cache_bytes=cache_bytes,
-        cache_folder=cache_folder,
-        cache_folder_bytes=cache_folder_bytes,
+        cache=PhotographCache(cache_bytes, cache_folder, cache_folder_bytes),
         max_unreadable_share=max_unreadable_share,
         targets_outside=targets_outside,
     )

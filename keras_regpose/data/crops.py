@@ -5,7 +5,6 @@ Also the order of the samples in an epoch, since it decides which photographs ar
 """
 
 import logging
-import os
 import threading
 from collections.abc import Sequence
 
@@ -38,9 +37,7 @@ class CropLoader:
         input_size: (height, width) of the crops in pixels.
         augmentation: `Augmentation` or None for plain crops.
         seed: int. Seeds augmentation and order.
-        cache_bytes: int. Decoded photographs are kept in memory up to this size in all.
-        cache_folder: str, path or None. Folder in which decoded photographs are kept as well.
-        cache_folder_bytes: int. They are kept there up to this size.
+        cache: `PhotographCache` or None. What reads the photographs; None keeps a gibibyte of them in memory.
         max_unreadable_share: float. A larger share of unreadable images than this is an error.
         targets_outside: bool. Whether keypoints outside the crop have a weight, as heatmaps want it.
     """
@@ -52,9 +49,7 @@ class CropLoader:
         input_size: tuple[int, int],
         augmentation: Augmentation | None = None,
         seed: int = 0,
-        cache_bytes: int = 1 << 30,
-        cache_folder: str | os.PathLike | None = None,
-        cache_folder_bytes: int = 64 << 30,
+        cache: PhotographCache | None = None,
         max_unreadable_share: float = 0.1,
         targets_outside: bool = False,
     ):
@@ -68,7 +63,7 @@ class CropLoader:
         self.max_unreadable_share = max_unreadable_share
         self.targets_outside = targets_outside
         self.unreadable: dict[str, str] = {}
-        self._cache = PhotographCache(cache_bytes, cache_folder, cache_folder_bytes)
+        self._cache = PhotographCache(1 << 30) if cache is None else cache
         self._photographs = self.samples.photographs
         self._last_order = (None, None)
         self._lock = threading.Lock()

@@ -50,10 +50,9 @@ def predict_samples(
     numbers = people.photographs
     order = np.argsort(numbers, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(people) else []
-    ends = np.cumsum([len(group) for group in groups], dtype=int)
     boxes: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of the photographs that wait for the network
     photographs = read_ahead(_photographs(people, groups, boxes, max_unreadable_share))
-    parts, positions, done = [], [], 0
+    parts, positions = [], []
     for frame, poses in estimate_frames(
         model,
         photographs,
@@ -65,10 +64,9 @@ def predict_samples(
         parts.append(poses)
         positions.append(groups[frame.frame])
         if progress:
-            progress(int(ends[frame.frame]) - done)
-            done = int(ends[frame.frame])
-    if progress and done < len(people):
-        progress(len(people) - done)
+            progress(len(poses))
+    if progress:
+        progress(len(people) - sum(map(len, parts)))  # the unreadable ones
     if not parts:
         return Poses([], [], [], [], model.skeleton), np.zeros(0, int)
     positions = np.concatenate(positions)

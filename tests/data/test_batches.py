@@ -6,8 +6,9 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from tiny_model import tiny_model
 
-from keras_regpose import COCO17, PoseRegressor, codec, geometry
+from keras_regpose import COCO17, codec, geometry
 from keras_regpose.data import Augmentation, make_dataset
 from keras_regpose.data.batches import PoseBatches
 from keras_regpose.data.crops import CropLoader
@@ -17,7 +18,7 @@ SIZE = (64, 48)
 
 @pytest.fixture(scope="module")
 def model():
-    return PoseRegressor("mobilenetv2_0.25", COCO17, SIZE)
+    return tiny_model()
 
 
 def arrays(dataset, batches=None):

@@ -237,17 +237,17 @@ def test_crops_are_the_same_bit_for_bit_with_every_cache(tmp_path):
         people.append(Sample(path, person.box, person.keypoints, person.visible, number // 2, number))
     one = read_image(people[0].image).nbytes
 
-    def epochs(**options):
-        loader = CropLoader(people, COCO17, (64, 48), Augmentation.coco(), seed=1, **options)
+    def epochs(*limits):
+        loader = CropLoader(people, COCO17, (64, 48), Augmentation.coco(), seed=1, cache=PhotographCache(*limits))
         return [array for epoch in range(3) for array in loader.load_batch(epoch, loader.order(epoch, True))]
 
-    expected = epochs(cache_bytes=0)
-    for options in (
-        {"cache_bytes": 1 << 30},
-        {"cache_bytes": 3 * one},
-        {"cache_bytes": 0, "cache_folder": tmp_path / "cache"},
-        {"cache_bytes": 3 * one, "cache_folder": tmp_path / "cache"},  # which holds them all by now
-        {"cache_bytes": 0, "cache_folder": tmp_path / "small", "cache_folder_bytes": 2 * one + 500},
+    expected = epochs(0)
+    for limits in (
+        (1 << 30,),
+        (3 * one,),
+        (0, tmp_path / "cache"),
+        (3 * one, tmp_path / "cache"),  # which holds them all by now
+        (0, tmp_path / "small", 2 * one + 500),
     ):
-        for array, same in zip(epochs(**options), expected, strict=True):
+        for array, same in zip(epochs(*limits), expected, strict=True):
             np.testing.assert_array_equal(array, same)

@@ -50,7 +50,7 @@ def test_pictures_are_decoded_once_while_they_fit(files, monkeypatch):
     # A cache of six keeps three for good; the other three are gone before the next epoch comes to them.
     for cache_bytes, expected in ((1 << 30, 12), (0, 24), (6 * one_picture, 12 + 9)):
         reads.clear()
-        loader = CropLoader(files, COCO17, SIZE, cache_bytes=cache_bytes)
+        loader = CropLoader(files, COCO17, SIZE, cache=cache.PhotographCache(cache_bytes))
         for epoch in range(2):
             for index in range(12):
                 loader.load(epoch, index)
@@ -112,7 +112,7 @@ def test_a_decoded_photograph_serves_all_its_people_beyond_what_memory_holds(tmp
         cv2.imwrite(person.image, np.zeros((20, 20, 3), np.uint8))
     reads = []
     monkeypatch.setattr(cache, "read_image", lambda path: reads.append(path) or read_image(path))
-    loader = CropLoader(people, COCO17, SIZE, Augmentation.coco(), cache_bytes=30 * 20 * 20 * 3)
+    loader = CropLoader(people, COCO17, SIZE, Augmentation.coco(), cache=cache.PhotographCache(30 * 20 * 20 * 3))
     loader.load_batch(0, loader.order(0, True))
     assert len(reads) == len(set(reads)) == 60
     reads.clear()

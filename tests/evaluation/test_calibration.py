@@ -3,8 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+from tiny_model import tiny_model
 
-from keras_regpose import COCO17, PoseRegressor, Poses, Skeleton, from_preset
+from keras_regpose import Poses, Skeleton, from_preset
 from keras_regpose.data import Sample
 from keras_regpose.evaluation.calibration import calibrate, calibrate_predictions, plot_calibration
 
@@ -92,12 +93,15 @@ def trained():
 
 def test_the_density_has_the_mass_one_and_lies_around_the_joints(trained):
     model, people = trained
+    joint = Skeleton("joint", ("joint",))
+    people = Poses(
+        people.keypoints[:1, 3:4], people.scores[:1, 3:4], people.boxes[:1], [1], joint, people.sigmas[:1, 3:4]
+    )
     density = model.density(people)
-    mean, sigma = people.keypoints[0, 3], people.sigmas[0, 3]
+    mean, sigma = people.keypoints[0, 0], people.sigmas[0, 0]
     steps = np.linspace(-16, 16, 201)
-    points = np.tile(people.keypoints, (201, 201, 1, 1, 1))
-    points[:, :, 0, 3] = mean + np.stack(np.meshgrid(steps, steps), -1) * sigma
-    values = np.exp(density.log_prob(points)[..., 0, 3])
+    points = (mean + np.stack(np.meshgrid(steps, steps), -1) * sigma)[:, :, None, None]
+    values = np.exp(density.log_prob(points)[..., 0, 0])
     cell = np.prod(sigma) * (steps[1] - steps[0]) ** 2
     assert values.sum() * cell == pytest.approx(1, abs=0.02)
     peak = np.unravel_index(values.argmax(), values.shape)
@@ -125,7 +129,7 @@ def test_samples_follow_the_density(trained):
 
 def test_models_and_poses_without_a_density(trained):
     model, people = trained
-    plain = PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48), method="deeppose")
+    plain = tiny_model("deeppose")
     poses = plain.estimate(np.zeros((50, 40, 3), np.uint8))
     with pytest.raises(ValueError, match="trained by RLE.*Received: a model without a flow"):
         plain.density(poses)

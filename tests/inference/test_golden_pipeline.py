@@ -47,10 +47,10 @@ def test_recorded_crops_give_the_same_keypoints(models, golden, golden_crops):
     crops = json.loads((golden / "crops.json").read_text())
     compared = 0
     for record in records:
-        model = build(models, golden, record["preset"])
         for number, crop in enumerate(crops):
             if crop["image"] != record["image"] or crop["bbox_xywh"] != record["bbox_xywh"] or crop["rotation_deg"]:
                 continue
+            model = build(models, golden, record["preset"])
             if tuple(crop["size_wh"]) != model.input_size[::-1]:
                 continue
             picture = golden_crops[golden_crops.files[number]][..., ::-1]
