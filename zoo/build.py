@@ -18,7 +18,6 @@ from pathlib import Path
 import keras
 import numpy as np
 from cards import to_json
-from tqdm import tqdm
 
 from keras_regpose.datasets import open_dataset
 from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
@@ -27,6 +26,7 @@ from keras_regpose.hub.card import zoo_card
 from keras_regpose.hub.preset_files import PresetError
 from keras_regpose.hub.publish import publish_preset
 from keras_regpose.presets import BUNDLED, build_from_checkpoint, load_preset
+from keras_regpose.progress import progress_bar
 from keras_regpose.zoo import (
     CARD,
     ORGANISATION,
@@ -168,7 +168,7 @@ def _evaluate(model, info, boxes, samples, results, folder):
     if any(entry.items() <= known.items() for known in evaluations):
         return
     environment = _environment()  # before the hours of evaluation: what fails should fail now
-    with tqdm(total=len(samples), unit=" people", delay=2) as bar:
+    with progress_bar(total=len(samples), unit=" people", delay=2) as bar:
         poses, positions = predict_samples(model, samples, flip_test=True, progress=bar.update)
     if len(poses) < len(samples):
         raise ValueError(f"{len(samples) - len(poses)} people of {entry['data']} have no readable image")

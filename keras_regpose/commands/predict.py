@@ -1,18 +1,16 @@
 """`keras-regpose predict`."""
 
-import contextlib
 import itertools
 import logging
 import os
-import signal
 import sys
-import threading
 
 from keras_regpose.commands.shared import box, positive
 from keras_regpose.inference.boxes import box_finder
 from keras_regpose.inference.estimator import estimate_frames
 from keras_regpose.inference.sources import Files, Video, open_path
 from keras_regpose.inference.writers import FORMATS, ResultsWriter
+from keras_regpose.interrupt import noted_signals
 from keras_regpose.progress import progress_bar
 
 _log = logging.getLogger(__name__)
@@ -75,7 +73,7 @@ def run(options):
     )
     done = 0
     with (
-        _stop_between_frames() as stop,
+        noted_signals() as interrupted,
         progress_bar(total=None if None in totals else sum(totals), unit=" images", delay=2) as bar,
         ResultsWriter(options.output, options.format) as writer,
     ):
@@ -83,9 +81,9 @@ def run(options):
             writer.write(poses)
             done += 1
             bar.update(1)
-            if stop.is_set():
+            if interrupted:
                 break
-    if stop.is_set():
+    if interrupted:
         print(f"The {done} images done before the interruption are in {options.output}", file=sys.stderr)
         raise KeyboardInterrupt
     print(f"{done} of {done + len(failed)} images are in {options.output}")
@@ -108,26 +106,3 @@ def _open(names, on_error):
         else:
             videos.append(source)
     return ([Files(paths)] if paths else []) + videos
-
-
-@contextlib.contextmanager
-def _stop_between_frames():
-    """Sets an event at the first interruption, so that no file is left half written; the second one stops at once."""
-    stop = threading.Event()
-    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.getsignal(number) for number in signals}
-
-    def restore():
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def handle(number, frame):
-        stop.set()
-        restore()
-
-    for number in signals:
-        signal.signal(number, handle)
-    try:
-        yield stop
-    finally:
-        restore()

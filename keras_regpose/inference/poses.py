@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -317,14 +316,4 @@ class Poses:
 
 def _to_lists(array):
     """Returns an array as nested lists of JSON numbers."""
-    if array is None:
-        return None
-    if np.isfinite(array).all():
-        return array.tolist()
-
-    def replace(value):
-        if isinstance(value, list):
-            return [replace(item) for item in value]
-        return value if math.isfinite(value) else None
-
-    return replace(array.tolist())
+    return None if array is None else np.where(np.isfinite(array), array.astype(object), None).tolist()

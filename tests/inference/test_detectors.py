@@ -4,8 +4,8 @@ import types
 
 import numpy as np
 import pytest
+from tiny_model import tiny_model
 
-from keras_regpose import COCO17, PoseRegressor
 from keras_regpose.inference.boxes import check_boxes
 from keras_regpose.inference.detectors import boxes_from_supervision, keras_cv_detector
 
@@ -48,7 +48,7 @@ def test_keras_cv_boxes_come_back_into_the_image(box_format):
     found = find(image)
     np.testing.assert_allclose(found, np.c_[PERSON, [0.9, 0.5]], atol=1e-3)
     assert (detector.seen[:, :85] == 100).all() and not detector.seen[:, 85:].any()
-    model = PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48)) if box_format == "xyxy" else None
+    model = tiny_model() if box_format == "xyxy" else None
     if model:
         poses = model.estimate(image, find)
         np.testing.assert_allclose(poses.boxes, PERSON, atol=1e-3)
@@ -93,7 +93,7 @@ def test_supervision_detections():
 
 def test_poses_become_real_supervision_keypoints_and_tables():
     supervision, pandas = pytest.importorskip("supervision"), pytest.importorskip("pandas")
-    model = PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48))
+    model = tiny_model()
     image = np.random.default_rng(0).integers(0, 255, (150, 200, 3), np.uint8)
     detections = supervision.Detections(xyxy=PERSON, confidence=np.array([0.9, 0.5]), class_id=np.array([0, 0]))
     poses = model.estimate(image, lambda picture: detections)
