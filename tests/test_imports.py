@@ -17,7 +17,7 @@ HEAVY = "tensorflow keras cv2 keras_cv tensorflow_probability tf_keras pycocotoo
 FLOORS = [
     ("files", "skeleton", "geometry", "codec", "images", "interrupt", "progress", "schedules"),
     ("zoo", "data", "losses", "models"),
-    ("drawn",),
+    ("drawn", "recipe"),
     ("datasets", "inference"),
     ("evaluation", "export", "hub"),
     ("metrics",),

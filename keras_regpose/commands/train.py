@@ -1,34 +1,26 @@
 """`keras-regpose train`."""
 
 import contextlib
+import dataclasses
+import inspect
+import re
 import sys
 import time
+import types
+import typing
+from pathlib import Path
 
-from keras_regpose.commands.shared import add_data_options, open_samples, positive, size
+from keras_regpose.commands.shared import add_data_options, open_samples, size
 
-# Options that change a setting of the recipe of the same name, with their types.
-SETTINGS = {
-    "epochs": (positive, "passes over the training people"),
-    "batch_size": (positive, "people per step, over all devices and hosts; the learning rate follows it"),
-    "learning_rate": (float, "Adam's, after the warm-up"),
-    "warmup": (int, "steps of linear warm-up"),
-    "clip_norm": (float, "largest norm of all gradients together"),
-    "accumulate": (positive, "steps whose gradients are averaged before the weights move"),
-    "average_decay": (float, "decay of the moving average of the weights, such as 0.999"),
-    "frozen_stages": (int, "stages of the backbone that stay as they are"),
-    "backbone_rate": (float, "the backbone's learning rate as a multiple of the head's"),
-    "delay_flow": (int, "epochs before RLE's flow takes part; for random starting weights"),
-    "validate_every": (positive, "epochs between validations"),
-}
-AUGMENTATION = {
-    "rotation": "largest random rotation in degrees",
-    "half_body_probability": "probability of a half-body crop",
-    "shift_probability": "probability of a random shift",
-}
+# Settings of a recipe that have options of their own: where the data and the starting weights are.
+_OTHER_OPTIONS = ("dataset", "seed", "start", "augmentation")
 
 
 def add(command):
     """Adds the command to the parser."""
+    from keras_regpose.data.augment import Augmentation
+    from keras_regpose.recipe import Recipe
+
     sub = command(
         "train",
         run,
@@ -37,21 +29,16 @@ def add(command):
     )
     sub.add_argument("--recipe", help="a row of the zoo, a pretraining recipe, or a TOML file; see zoo/*/recipe.toml")
     add_data_options(sub, dataset_required=False)
-    start = sub.add_mutually_exclusive_group()
-    start.add_argument("--backbone", help="resnet50, mobilenetv2, mobilenetv2_0.5 … (default: the recipe's)")
-    start.add_argument("--preset", help="fine-tune a preset (name or directory)")
+    sub.add_argument("--preset", help="fine-tune a preset (name or directory)")
     start = sub.add_mutually_exclusive_group()
     start.add_argument("--start", help="weights for the backbone: torchvision's .pth file, or a preset directory")
     start.add_argument("--from-random", action="store_true", help="start from random weights, whatever the recipe says")
-    sub.add_argument("--method", choices=("rle", "deeppose", "heatmap"), help="loss (default: the recipe's, or rle)")
-    sub.add_argument("--input-size", type=size, help="HEIGHTxWIDTH (default: the recipe's, or 256x192)")
-    sub.add_argument("--schedule", choices=("steps", "cosine"), help="of the learning rate")
-    sub.add_argument("--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"))
-    for name, (kind, text) in SETTINGS.items():
-        sub.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
-    for name, text in AUGMENTATION.items():
-        sub.add_argument(f"--{name.replace('_', '-')}", type=float, help=text)
-    sub.add_argument("--scale-range", type=float, nargs=2, help="limits of the random scaling")
+    for kind in (Recipe, Augmentation):
+        described = _described(kind)
+        for field in dataclasses.fields(kind):
+            if field.name not in _OTHER_OPTIONS:
+                flag = f"--{field.name.replace('_', '-')}"
+                sub.add_argument(flag, help=described[field.name], **_argument(field))
     sub.add_argument("--no-augmentation", action="store_true", help="learn from plain crops")
     sub.add_argument("--cache-gb", type=float, default=1.0, help="memory for decoded photographs")
     sub.add_argument("--cache-folder", help="folder for decoded photographs, which later epochs and runs find again")
@@ -62,12 +49,36 @@ def add(command):
     sub.add_argument("--output", required=True, help="folder for best/, checkpoints/, history.csv and validation/")
 
 
+def _described(kind):
+    """Returns what the docstring of a class says of each of its arguments."""
+    arguments = inspect.getdoc(kind).split("Args:\n")[1].split("\n\n")[0]
+    entries = re.findall(r"^ {4}(\w+): (.*?)(?=^ {4}\w|\Z)", arguments, re.M | re.S)
+    return {name: " ".join(text.split()).replace("%", "%%") for name, text in entries}
+
+
+def _argument(field):
+    """Returns how an option is read that has the name of a setting; None says that it was not given."""
+    from keras_regpose.recipe import CHOICES
+
+    kind = field.type
+    if isinstance(kind, types.UnionType):
+        kind = typing.get_args(kind)[0]  # the other is None
+    if field.name == "input_size":
+        return {"type": size, "metavar": "HEIGHTxWIDTH"}
+    if typing.get_origin(kind) is tuple:
+        items = typing.get_args(kind)
+        return {"type": items[0], "nargs": "+" if items[-1] is Ellipsis else len(items)}
+    if kind is bool:
+        return {"action": "store_true", "default": None}
+    return {"choices": CHOICES[field.name]} if field.name in CHOICES else {"type": kind}
+
+
 def run(options):
     import keras
 
     from keras_regpose.models.rewrite import unfreeze
     from keras_regpose.presets import from_preset
-    from keras_regpose.training import device_scope, join_hosts, starting_model, this_host, train
+    from keras_regpose.training import device_scope, join_hosts, pretrain, starting_model, this_host, train
 
     recipe = _recipe(options)
     if options.preset:
@@ -80,6 +91,14 @@ def run(options):
     first = this_host()[0] == 0
     if first:
         print(f"{len(samples)} people to learn from, {len(validation)} to validate on", flush=True)
+    settings = {
+        "output": options.output,
+        "recipe": recipe,
+        "resume": options.resume,
+        "cache_bytes": int(options.cache_gb * 2**30),
+        "cache_folder": options.cache_folder,
+        "checkpoint_minutes": options.checkpoint_minutes,
+    }
     with device_scope(), _told_how_to_go_on(first):
         if options.preset:
             model = from_preset(options.preset, skeleton=samples.skeleton, dtype=recipe.precision)
@@ -87,17 +106,10 @@ def run(options):
         else:
             model = starting_model(recipe, samples.skeleton, options.start)
         began = time.monotonic()
-        history = train(
-            model,
-            samples,
-            validation,
-            options.output,
-            recipe,
-            resume=options.resume,
-            cache_bytes=int(options.cache_gb * 2**30),
-            cache_folder=options.cache_folder,
-            checkpoint_minutes=options.checkpoint_minutes,
-        )
+        if recipe.pretrain:
+            history = pretrain(model, samples, **settings)
+        else:
+            history = train(model, samples, validation, **settings)
     if first:
         _summarize(history, options.output, time.monotonic() - began)
 
@@ -115,11 +127,8 @@ def _told_how_to_go_on(first):
 
 
 def _recipe(options):
-    import dataclasses
-    from pathlib import Path
-
     from keras_regpose.data.augment import Augmentation
-    from keras_regpose.training.recipe import Recipe
+    from keras_regpose.recipe import Recipe
 
     if options.recipe is None:
         if options.dataset is None:
@@ -129,29 +138,25 @@ def _recipe(options):
         recipe = Recipe.read(options.recipe)
     else:
         recipe = Recipe.of(options.recipe)
-    names = [*SETTINGS, "dataset", "backbone", "method", "input_size", "schedule", "precision", "seed"]
+    fields = (*dataclasses.fields(Recipe), *dataclasses.fields(Augmentation))
+    names = [field.name for field in fields if field.name not in ("start", "augmentation")]
     changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.recipe is None:
         changes.setdefault("learning_rate", recipe.learning_rate)  # there is no published pair to keep in proportion
     if options.from_random:
         changes["start"] = "random"
-    augmentation = Augmentation.none() if options.no_augmentation else recipe.augmentation
-    changed = {name: getattr(options, name) for name in AUGMENTATION if getattr(options, name) is not None}
-    if options.scale_range is not None:
-        changed["scale_range"] = tuple(options.scale_range)
-    return recipe.changed(**changes, augmentation=dataclasses.replace(augmentation, **changed))
+    if options.no_augmentation:
+        changes["augmentation"] = Augmentation.none()
+    return recipe.changed(**changes)
 
 
 def _refuse_settings_of_the_model(options):
     """A preset brings its network and weights along; what would choose others must not be passed over in silence."""
-    given = {
-        "--start": options.start,
-        "--from-random": options.from_random,
-        "--input-size": options.input_size,
-        "--method": options.method if options.method != "heatmap" else None,
-    }
-    if names := [name for name, value in given.items() if value]:
-        raise ValueError(f"{names[0]} does not go with --preset, whose model is as it is. Leave one of them out")
+    for name in ("start", "from_random", "backbone", "input_size", "method"):
+        if getattr(options, name):
+            raise ValueError(
+                f"--{name.replace('_', '-')} does not go with --preset, whose model is as it is. Leave one of them out"
+            )
 
 
 def _summarize(history, output, seconds):

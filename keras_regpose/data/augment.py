@@ -29,11 +29,11 @@ class Augmentation:
         half_body_probability: float. Share of the people with at least 9 labelled keypoints of whom the upper or
             lower half is cut out. Skeletons without halves are left alone.
         shift_factor: float. Largest shift of the centre in each direction, as a fraction of the padded box.
-        shift_probability: float.
+        shift_probability: float. Share of samples that are shifted.
         scale_range: (low, high). The region's size is multiplied by a number between these.
-        scale_probability: float.
+        scale_probability: float. Share of samples whose size is changed.
         rotation: float. Largest rotation in degrees.
-        rotation_probability: float.
+        rotation_probability: float. Share of samples that are rotated.
 
     Raises:
         ValueError: If a number is out of range.
@@ -54,6 +54,7 @@ class Augmentation:
     rotation_probability: float = 0.6
 
     def __post_init__(self):
+        object.__setattr__(self, "scale_range", tuple(self.scale_range))
         for name in ("flip", "half_body", "shift", "scale", "rotation"):
             value = getattr(self, f"{name}_probability")
             if not 0 <= value <= 1:

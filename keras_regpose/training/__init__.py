@@ -1,9 +1,10 @@
 """Training runs: recipes, callbacks, checkpoints, devices."""
 
+from keras_regpose.recipe import Recipe, list_recipes
 from keras_regpose.schedules import WarmupCosine, WarmupSteps
 from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
 from keras_regpose.training.devices import device_scope, join_hosts, synchronize_batch_norm, this_host
-from keras_regpose.training.recipe import Recipe, list_recipes
+from keras_regpose.training.pretrain import pretrain
 from keras_regpose.training.start import starting_model
 from keras_regpose.training.train import train
 
@@ -17,6 +18,7 @@ __all__ = [
     "device_scope",
     "join_hosts",
     "list_recipes",
+    "pretrain",
     "starting_model",
     "synchronize_batch_norm",
     "this_host",

@@ -22,7 +22,7 @@ class MovingAverage(keras.callbacks.Callback):
     def __init__(self, model: keras.Model, decay: float | None):
         super().__init__()
         self.decay = decay
-        self.averaged, self.variables = [], []
+        self.averaged, self.saved_variables = [], []  # checkpoints keep those that are saved
         if decay is None:
             return
         statistics = (v for v in model.non_trainable_variables if v.path.endswith(("moving_mean", "moving_variance")))
@@ -32,7 +32,7 @@ class MovingAverage(keras.callbacks.Callback):
             keras.Variable(np.array(variable), dtype=variable.dtype, trainable=False, name="average")
             for variable in self.averaged
         ]
-        self.variables = [self.steps, *averages]
+        self.saved_variables = [self.steps, *averages]
         self.update = _compiled(
             lambda averages, values, rate: [
                 average + (value - average) * rate for average, value in zip(averages, values, strict=True)
@@ -46,7 +46,7 @@ class MovingAverage(keras.callbacks.Callback):
             self.model.jax_state_sync()
         step = int(self.steps.value)
         rate = np.float32(1 - min(self.decay, (1 + step) / (10 + step)))
-        averages = self.variables[1:]
+        averages = self.saved_variables[1:]
         updated = self.update(
             [variable.value for variable in averages], [variable.value for variable in self.averaged], rate
         )
@@ -67,7 +67,7 @@ class MovingAverage(keras.callbacks.Callback):
 
     def apply(self) -> None:
         """Puts the averages in place of the model's weights and batch statistics."""
-        for variable, average in zip(self.averaged, self.variables[1:], strict=True):
+        for variable, average in zip(self.averaged, self.saved_variables[1:], strict=True):
             variable.assign(np.array(average))  # JAX would share the memory, and a step of training gives it away
 
 

@@ -32,8 +32,7 @@ class KeypointMetrics(keras.callbacks.Callback):
         flip_test: bool. Whether to average with the mirrored crop.
         batch_size: int.
         pictures: path or None. Folder for a sheet of predictions at each validation.
-        state: `RunState` or None. Remembers the last figures for a resumed run.
-        average: `MovingAverage` or None. Whose averages are scored in place of the weights.
+        average: `MovingAverage` or None. If given, the averages are scored instead of the weights.
 
     Example:
 
@@ -56,7 +55,6 @@ class KeypointMetrics(keras.callbacks.Callback):
         batch_size: int = 64,
         pictures: str | Path | None = None,
         epochs: int | None = None,
-        state=None,
         average: MovingAverage | None = None,
     ):
         super().__init__()
@@ -67,14 +65,19 @@ class KeypointMetrics(keras.callbacks.Callback):
         self.pictures = None if pictures is None else Path(pictures)
         self.epochs = epochs
         self.latest = {}
-        self.state = state
         self.average = average
         self.copy = None
 
     def on_train_begin(self, logs=None):
         self.samples = People.of(self.samples, self.model.skeleton)
-        if self.state is not None:
-            self.latest = self.state.latest
+
+    def get_state(self) -> dict:
+        """Returns what a checkpoint keeps."""
+        return {"latest": self.latest}
+
+    def set_state(self, state: dict) -> None:
+        """Takes over what a checkpoint has kept."""
+        self.latest = state["latest"]
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every == 0 or epoch + 1 == (self.epochs or self.params.get("epochs")) or not self.latest:
@@ -82,8 +85,6 @@ class KeypointMetrics(keras.callbacks.Callback):
                 self._validate(epoch)
         if logs is not None:
             logs.update(self.latest)
-        if self.state is not None:
-            self.state.latest = self.latest
 
     def _validate(self, epoch):
         model = self._local_model()
@@ -151,8 +152,7 @@ class SaveBestPreset(keras.callbacks.Callback):
         monitor: str or None. Name in the logs; None takes the first of `val_AP`, `val_PCKh` and `val_PCK`.
         model: `PoseRegressor` or None. What to save; None is the model that is trained.
         latest: bool. Whether to save after every epoch, whatever the logs say.
-        state: `RunState` or None. Remembers the best value for a resumed run.
-        average: `MovingAverage` or None. Whose averages are saved in place of the weights.
+        average: `MovingAverage` or None. If given, the averages are saved instead of the weights.
     """
 
     def __init__(
@@ -161,7 +161,6 @@ class SaveBestPreset(keras.callbacks.Callback):
         monitor: str | None = None,
         model=None,
         latest: bool = False,
-        state=None,
         average: MovingAverage | None = None,
     ):
         super().__init__()
@@ -169,13 +168,16 @@ class SaveBestPreset(keras.callbacks.Callback):
         self.monitor = monitor
         self.saved_model = model
         self.latest = latest
-        self.state = state
         self.average = average
         self.best = float("-inf")
 
-    def on_train_begin(self, logs=None):
-        if self.state is not None and self.state.best is not None:
-            self.best = self.state.best
+    def get_state(self) -> dict:
+        """Returns what a checkpoint keeps."""
+        return {"best": self.best}
+
+    def set_state(self, state: dict) -> None:
+        """Takes over what a checkpoint has kept."""
+        self.best = state["best"]
 
     def on_epoch_end(self, epoch, logs=None):
         names = (self.monitor,) if self.monitor else METRICS
@@ -186,8 +188,6 @@ class SaveBestPreset(keras.callbacks.Callback):
             )
         if self.latest or value > self.best:
             self.best = value
-            if self.state is not None:
-                self.state.best = value
             with self.average.applied() if self.average else contextlib.nullcontext(), on_this_host_alone():
                 if this_host()[0] == 0:
                     save_preset(self.saved_model or self.model, self.directory)

@@ -1,14 +1,16 @@
 """Checkpoints: all that a run needs to go on as if it had never stopped.
 
-A checkpoint is one file: every variable of the model, its flow, its optimizer and its running means, and the state of
-the run as JSON. It is written beside its place, flushed to the disk and renamed; the one before is kept, so that a torn
-file costs one interval, never the run.
+A checkpoint is one file: every variable of the model, its flow, its optimizer and its callbacks, the running means of
+the epoch, and what callbacks remember as JSON. It is written beside its place, flushed to the disk and renamed; the one
+before is kept, so that a torn file costs one interval, never the run.
 """
 
 import contextlib
 import json
 import logging
 import os
+import re
+import shutil
 import signal
 import threading
 import time
@@ -19,6 +21,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_regpose.files import draft
 from keras_regpose.training.devices import any_host, this_host
 
 _log = logging.getLogger(__name__)
@@ -29,46 +32,38 @@ class Stopped(SystemExit):
     """The run was asked to stop by a signal, and its state is saved. The exit status is the shell's for that signal."""
 
 
-def save_checkpoint(folder: Path, model: keras.Model, state: dict, further: Sequence[keras.Variable] = ()) -> Path:
+def save_checkpoint(folder: Path, variables: Sequence[keras.Variable], state: dict) -> Path:
     """Writes a checkpoint and removes all but the last two.
 
     Args:
         folder: Path. Made if it is not there.
-        model: A compiled model whose optimizer is built.
+        variables: sequence of variables, as `variables_of` returns them.
         state: JSON-ready dict with the int `step`, by which checkpoints are ordered.
-        further: Variables that are kept as well.
 
     Raises:
         OSError: If it cannot be written; what was there is unchanged.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for abandoned in folder.glob(".*.writing"):
-        abandoned.unlink(missing_ok=True)
     target = folder / f"step-{state['step']:09d}.npz"
-    temporary = folder / f".{target.name}.writing"
-    arrays = {
-        f"{number:05d} {path}": np.asarray(variable)
-        for number, (path, variable) in enumerate(_variables(model, further))
-    }
+    arrays = {f"{number:05d} {variable.path}": np.asarray(variable) for number, variable in enumerate(variables)}
     arrays = {
         name: value.astype(np.float32) if value.dtype.name == "bfloat16" else value for name, value in arrays.items()
     }
     try:
-        with open(temporary, "wb") as file:
+        for abandoned in folder.glob(".step-*"):  # of a run that was killed
+            shutil.rmtree(abandoned, ignore_errors=True)
+        with draft(target) as written, open(written, "wb") as file:
             np.savez(file, state=np.frombuffer(json.dumps(state).encode(), np.uint8), **arrays)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, f"The checkpoint {target} cannot be written ({error.strerror})") from error
+        raise OSError(error.errno, f"The checkpoint {target} cannot be written ({error})") from error
     for old in sorted(folder.glob("step-*.npz"))[:-KEPT]:
         old.unlink(missing_ok=True)
     return target
 
 
-def load_checkpoint(folder: Path, model: keras.Model, further: Sequence[keras.Variable] = ()) -> dict | None:
-    """Loads the newest undamaged checkpoint into a model and returns its state, or None if there is no checkpoint.
+def load_checkpoint(folder: Path, variables: Sequence[keras.Variable]) -> dict | None:
+    """Loads the newest undamaged checkpoint into variables and returns its state, or None if there is no checkpoint.
 
     Raises:
         ValueError: If all checkpoints are damaged, or they belong to another model.
@@ -82,10 +77,7 @@ def load_checkpoint(folder: Path, model: keras.Model, further: Sequence[keras.Va
             _log.warning("The checkpoint %s is damaged (%s); going on from the one before", file, error)
             continue
         state = json.loads(arrays.pop("state").tobytes())
-        variables = [variable for _, variable in _variables(model, further)]
-        shapes = [tuple(variable.shape) for variable in variables]
-        if [array.shape for array in arrays.values()] != shapes:
-            raise ValueError(f"The checkpoint {file} belongs to another model. Use another --output folder")
+        _check_fit(file, arrays, variables)
         for variable, array in zip(variables, arrays.values(), strict=True):
             variable.assign(array)
         return state
@@ -94,38 +86,161 @@ def load_checkpoint(folder: Path, model: keras.Model, further: Sequence[keras.Va
     return None
 
 
-class Checkpoints(keras.callbacks.Callback):
-    """Counts the steps; saves a checkpoint after every epoch, every few minutes, and when the run is asked to stop.
+def _check_fit(file, arrays, variables):
+    theirs = _stable_names(name.partition(" ")[2] for name in arrays)
+    ours = _stable_names(variable.path for variable in variables)
+    theirs = list(zip(theirs, (array.shape for array in arrays.values()), strict=True))
+    ours = list(zip(ours, (tuple(variable.shape) for variable in variables), strict=True))
+    if theirs == ours:
+        return
+    different = next((pair for pair in zip(theirs, ours, strict=False) if pair[0] != pair[1]), None)
+    what = (
+        f"it has {different[0][0]} {different[0][1]} where this one has {different[1][0]} {different[1][1]}"
+        if different
+        else f"it has {len(theirs)} variables, this one {len(ours)}"
+    )
+    raise ValueError(f"The checkpoint {file} belongs to another model: {what}. Use another --output folder")
 
-    Put it last: the state that it saves then holds what the callbacks before it have done in this epoch.
+
+def _stable_names(paths):
+    """Returns the paths of variables without what depends on how many layers a process has made before.
+
+    Keras numbers layers without a name (`conv2d_3`), and puts their names into those of an optimizer's variables. Here
+    they are numbered in the order of the paths, and of an optimizer's variables only their kind is kept.
+    """
+    numbers, names = {}, []
+    for path in paths:
+        owner, _, rest = path.partition("/")
+        base = re.sub(r"_\d+$", "", owner)
+        if re.search(r"_(momentum|velocity|gradient_accumulator)$", rest):
+            names.append(f"{base} {rest.rpartition('_')[2]}")
+            continue
+        known = numbers.setdefault(base, {})
+        names.append(f"{base} {known.setdefault(owner, len(known))}/{rest}")
+    return names
+
+
+def variables_of(model: keras.Model, further: Sequence[keras.Variable] = ()) -> list[keras.Variable]:
+    """Returns everything that changes in training, in a fixed order, once each.
+
+    Args:
+        model: A compiled model whose optimizer is built.
+        further: sequence of variables that belong to neither.
+    """
+    variables = [*model.variables, *model.optimizer.variables, *further]
+    return list({id(variable): variable for variable in variables}.values())
+
+
+class Position(keras.callbacks.Callback):
+    """Where a run is: epoch, batch and step, counted after each step; others read it.
+
+    Args:
+        dataset: What `make_dataset` returned. At the beginning of each epoch it is told where to begin.
+        steps_per_epoch: int.
+
+    Attributes:
+        epoch: int. The epoch, from 0.
+        batch: int. Batches of it that are done.
+        step: int. Batches that are done in all.
+    """
+
+    def __init__(self, dataset, steps_per_epoch: int):
+        super().__init__()
+        self.dataset = dataset
+        self.steps_per_epoch = steps_per_epoch
+        self.epoch = self.batch = self.step = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        self.dataset.seek(epoch, self.batch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batch += 1
+        self.step += 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch, self.batch = epoch + 1, 0
+
+    def get_state(self) -> dict:
+        """Returns what a checkpoint keeps."""
+        return {"epoch": self.epoch, "batch": self.batch, "step": self.step}
+
+    def set_state(self, state: dict) -> None:
+        """Takes over what a checkpoint has kept."""
+        self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves a checkpoint after every epoch, every few minutes, and when the run is asked to stop. It runs last.
 
     Args:
         folder: Path of the checkpoints, or None to save none.
-        state: `RunState`.
-        dataset: What `make_dataset` returned.
-        steps_per_epoch: int.
+        position: `Position`.
+        callbacks: sequence of callbacks. Those that have `get_state` and `set_state` are asked for what they remember,
+            and their `saved_variables` are kept.
+        facts: dict of JSON-ready values that a run to resume must have in common with this one: `recipe`, `people`.
         minutes: float. Longest time without a checkpoint.
-        further: Variables that are kept as well as the model's and the optimizer's.
     """
 
     def __init__(
         self,
         folder: Path | None,
-        state: "RunState",
-        dataset,
-        steps_per_epoch: int,
+        position: Position,
+        callbacks: Sequence[keras.callbacks.Callback],
+        facts: dict,
         minutes: float,
-        further: Sequence[keras.Variable] = (),
     ):
         super().__init__()
-        self.further = further
         self.folder = folder
-        self.state = state
-        self.dataset = dataset
-        self.steps_per_epoch = steps_per_epoch
+        self.position = position
+        self.facts = json.loads(json.dumps(facts))
         self.minutes = minutes
         self.saved_at = time.monotonic()
         self.signal_number = None
+        self.means = None
+        self.variables = [variable for callback in callbacks for variable in getattr(callback, "saved_variables", ())]
+        self.states = {}
+        for callback in callbacks:
+            if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
+                kind = type(callback).__name__
+                number = sum(name.startswith(f"{kind} ") for name in self.states)
+                self.states[f"{kind} {number}"] = callback
+
+    def restore(self, model: keras.Model) -> None:
+        """Loads the newest checkpoint, if there is one: variables, and the states of the callbacks.
+
+        Raises:
+            ValueError: If it belongs to another model, or to a run with other settings, data or callbacks.
+        """
+        stored = load_checkpoint(self.folder, variables_of(model, self.variables))
+        if stored is None:
+            return
+        if "callbacks" not in stored:
+            raise ValueError(
+                f"The run in {self.folder.parent} was begun by an earlier version of keras-regpose. Fine-tune its "
+                "`best` preset into another output folder"
+            )
+        self._check_facts(stored)
+        for name, state in stored["callbacks"].items():
+            if name in self.states:
+                self.states[name].set_state(state)
+            else:
+                _log.warning("The run to resume had a callback %s, of which nothing is known here", name)
+        self.means = stored["means"]
+
+    def _check_facts(self, stored):
+        settings, theirs = self.facts["recipe"], stored["recipe"]
+        for name in settings:
+            if settings[name] != theirs.get(name):
+                raise ValueError(
+                    f"The run to resume has {name} = {theirs.get(name)!r}, this one {settings[name]!r}. Use the "
+                    "same settings, or another output folder"
+                )
+        if stored["people"] != self.facts["people"]:
+            raise ValueError(
+                f"The run to resume learns from {stored['people']} people, this one from {self.facts['people']}. Use "
+                "the same data, or another output folder"
+            )
 
     @contextlib.contextmanager
     def signals(self):
@@ -155,28 +270,23 @@ class Checkpoints(keras.callbacks.Callback):
             restore()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.state.epoch = epoch
-        self.dataset.seek(epoch, self.state.batch)
-        if self.state.means is not None:
+        if self.means is not None:
             # The running means of an epoch that goes on; Keras has just reset them.
-            for variable, value in zip(self.model.metrics_variables, self.state.means, strict=True):
+            for variable, value in zip(self.model.metrics_variables, self.means, strict=True):
                 variable.assign(value)
-            self.state.means = None
+            self.means = None
 
     def on_train_batch_end(self, batch, logs=None):
-        self.state.batch += 1
-        self.state.step += 1
-        if self.state.batch == self.steps_per_epoch:
+        if self.position.batch == self.position.steps_per_epoch:
             return  # the epoch's end follows
         # Hosts have to stop after the same step, or the others would wait for ever. Asking them costs a round trip.
-        ask = this_host()[1] == 1 or self.state.step % 10 == 0
+        ask = this_host()[1] == 1 or self.position.step % 10 == 0
         stop = ask and any_host(self.signal_number is not None)
         if stop or time.monotonic() - self.saved_at > 60 * self.minutes:
             self._save()
         self._stop(stop)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.state.epoch, self.state.batch = epoch + 1, 0
         self._save()
         self._stop(any_host(self.signal_number is not None))
 
@@ -191,55 +301,10 @@ class Checkpoints(keras.callbacks.Callback):
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()
         means = [np.asarray(variable).tolist() for variable in self.model.metrics_variables]
-        state = self.state.to_dict() | {"means": means if self.state.batch else None}
-        save_checkpoint(self.folder, self.model, state, self.further)
+        state = self.facts | {
+            "step": self.position.step,
+            "callbacks": {name: callback.get_state() for name, callback in self.states.items()},
+            "means": means if self.position.batch else None,
+        }
+        save_checkpoint(self.folder, variables_of(self.model, self.variables), state)
         self.saved_at = time.monotonic()
-
-
-class RunState:
-    """Where a run is, and what its callbacks remember.
-
-    Args:
-        recipe: dict of the recipe's settings.
-        people: int. Samples that are trained on.
-    """
-
-    def __init__(self, recipe: dict, people: int):
-        self.recipe = recipe
-        self.people = people
-        self.epoch = self.batch = self.step = 0
-        self.best = None
-        self.latest = {}
-        self.history = []
-        self.means = None
-
-    def to_dict(self) -> dict:
-        """Returns the state as JSON-ready values."""
-        return dict(vars(self))
-
-    def restore(self, stored: dict) -> None:
-        """Takes over the state of a checkpoint.
-
-        Raises:
-            ValueError: If the checkpoint belongs to a run with other settings or other data.
-        """
-        settings = json.loads(json.dumps(self.recipe))
-        changed = [name for name in settings if settings[name] != stored["recipe"].get(name)]
-        if changed:
-            name = changed[0]
-            raise ValueError(
-                f"The run to resume has {name} = {stored['recipe'].get(name)!r}, this one {settings[name]!r}. Use the "
-                "same settings, or another output folder"
-            )
-        if stored["people"] != self.people:
-            raise ValueError(
-                f"The run to resume learns from {stored['people']} people, this one from {self.people}. Use the same "
-                "data, or another output folder"
-            )
-        vars(self).update(stored)
-
-
-def _variables(model, further):
-    """Everything that changes in training, in a fixed order, once each."""
-    variables = [*model.variables, *model.optimizer.variables, *further]
-    return [(variable.path, variable) for variable in {id(variable): variable for variable in variables}.values()]

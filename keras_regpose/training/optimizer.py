@@ -5,8 +5,8 @@ import re
 
 import keras
 
+from keras_regpose.recipe import Recipe
 from keras_regpose.schedules import EveryFewSteps, WarmupCosine, WarmupSteps
-from keras_regpose.training.recipe import Recipe
 
 # Layers behind the backbone, by the first part of their variables' paths.
 _HEAD = ("coordinates", "sigma", "flow", "heatmaps", "deconvolution")

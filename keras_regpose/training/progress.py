@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_regpose.files import write_whole
 from keras_regpose.progress import progress_bar, progress_shown
 
 
@@ -18,25 +18,25 @@ class ProgressBar(keras.callbacks.Callback):
 
     Args:
         batch_size: int.
-        state: `RunState`. Says where the run starts.
+        position: `Position` of the run.
         epochs: int.
         steps_per_epoch: int.
         schedule: callable from the step to the learning rate.
     """
 
-    def __init__(self, batch_size: int, state, epochs: int, steps_per_epoch: int, schedule):
+    def __init__(self, batch_size: int, position, epochs: int, steps_per_epoch: int, schedule):
         super().__init__()
         self.schedule = schedule
         self.shown = 0.0
         self.batch_size = batch_size
-        self.state = state
+        self.position = position
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
         self.bar = None
 
     def on_train_begin(self, logs=None):
         if self.bar is None:
-            done = self.state.step * self.batch_size
+            done = self.position.step * self.batch_size
             total = self.epochs * self.steps_per_epoch * self.batch_size
             self.bar = progress_bar(total=total, initial=done, unit=" images", mininterval=1, smoothing=0.05)
             self.then = time.time()
@@ -50,7 +50,7 @@ class ProgressBar(keras.callbacks.Callback):
             self._leave_out_time_since_then()  # the first step compiles
         if time.monotonic() - self.shown > 1:
             self.shown = time.monotonic()
-            rate = float(self.schedule(self.state.step))
+            rate = float(self.schedule(self.position.step))
             self.bar.set_postfix_str(f"{_figures(logs)} learning_rate {rate:.3g}", refresh=False)
         self.bar.update(self.batch_size)
         self.then = time.time()
@@ -77,31 +77,41 @@ class Curves(keras.callbacks.Callback):
 
     Args:
         folder: Path of the run, or None to write nothing.
-        state: `RunState`. Keeps the rows, so that a resumed run's file has each epoch once.
     """
 
-    def __init__(self, folder: Path | None, state):
+    def __init__(self, folder: Path | None):
         super().__init__()
         self.folder = folder
-        self.state = state
+        self.rows = []
         self.writer = None
+
+    def get_state(self) -> dict:
+        """Returns what a checkpoint keeps, so that the file of a resumed run has each epoch once."""
+        return {"rows": self.rows}
+
+    def set_state(self, state: dict) -> None:
+        """Takes over what a checkpoint has kept."""
+        self.rows = state["rows"]
+
+    def history(self) -> dict[str, list]:
+        """Returns the figures by their names, a value for each epoch that has one."""
+        names = dict.fromkeys(name for row in self.rows for name in row if name != "epoch")
+        return {name: [row[name] for row in self.rows if name in row] for name in names}
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
-        self.state.history.append(row)
+        self.rows.append(row)
         if self.folder is not None:
             self._write_table()
             self._write_for_tensorboard(row)
 
     def _write_table(self):
-        names = list(dict.fromkeys(name for row in self.state.history for name in row))
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
         text = io.StringIO()
         table = csv.DictWriter(text, names, lineterminator="\n")
         table.writeheader()
-        table.writerows(self.state.history)
-        temporary = self.folder / ".history.csv.writing"
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-        os.replace(temporary, self.folder / "history.csv")
+        table.writerows(self.rows)
+        write_whole(self.folder / "history.csv", text.getvalue())
 
     def _write_for_tensorboard(self, row):
         from tensorboard.summary import Writer
@@ -120,21 +130,21 @@ class Curves(keras.callbacks.Callback):
 
 
 class LogLearningRate(keras.callbacks.Callback):
-    """Adds the learning rate of the last step to the logs of each epoch. Put it before callbacks that write them.
+    """Adds the learning rate of the last step to the logs of each epoch.
 
     Args:
         schedule: callable from the step to the learning rate.
-        state: `RunState`. Counts the steps.
+        position: `Position` of the run.
     """
 
-    def __init__(self, schedule, state):
+    def __init__(self, schedule, position):
         super().__init__()
         self.schedule = schedule
-        self.state = state
+        self.position = position
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            logs["learning_rate"] = float(self.schedule(self.state.step - 1))
+            logs["learning_rate"] = float(self.schedule(self.position.step - 1))
 
 
 class NonFiniteLoss(ValueError):
@@ -147,27 +157,27 @@ class StopAtNonFiniteLoss(keras.callbacks.Callback):
     Args:
         loader: `CropLoader` of the training data.
         batch_size: int.
-        state: `RunState`.
+        position: `Position` of the run.
     """
 
-    def __init__(self, loader, batch_size: int, state):
+    def __init__(self, loader, batch_size: int, position):
         super().__init__()
         self.loader = loader
         self.batch_size = batch_size
-        self.state = state
+        self.position = position
 
     def on_train_batch_end(self, batch, logs=None):
         if np.isfinite(float(logs["loss"])):
             return
-        first = self.state.batch * self.batch_size
-        order = self.loader.order(self.state.epoch, shuffle=True)[first : first + self.batch_size]
+        first = self.position.batch * self.batch_size
+        order = self.loader.order(self.position.epoch, shuffle=True)[first : first + self.batch_size]
         images = [self.loader.samples[index].image for index in order]
         names = [
             image if isinstance(image, str) else f"picture {index}" for image, index in zip(images, order, strict=True)
         ]
         raise NonFiniteLoss(
-            f"The loss is {float(logs['loss'])} in epoch {self.state.epoch + 1}, batch {self.state.batch + 1}. Look at "
-            f"the labels of its images, or lower the learning rate. The images: {', '.join(names[:16])}"
+            f"The loss is {float(logs['loss'])} in epoch {self.position.epoch + 1}, batch {self.position.batch + 1}. "
+            f"Look at the labels of its images, or lower the learning rate. The images: {', '.join(names[:16])}"
             + (f" and {len(names) - 16} more" if len(names) > 16 else "")
         )
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from keras_regpose.convert.torchvision import load_torchvision_backbone
 from keras_regpose.presets import load_preset
+from keras_regpose.recipe import Recipe
 from keras_regpose.regressor import PoseRegressor
 from keras_regpose.skeleton import Skeleton
-from keras_regpose.training.recipe import Recipe
 
 
 def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike | None = None) -> PoseRegressor:
@@ -27,7 +27,7 @@ def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike 
         ValueError: If the recipe needs starting weights and none are given, or they do not fit.
         FileNotFoundError: If there are none at that place.
     """
-    method = "deeppose" if recipe.method == "heatmap" else recipe.method
+    method = "deeppose" if recipe.pretrain else recipe.method  # the head is not used
     model = PoseRegressor(recipe.backbone, skeleton, recipe.input_size, method=method)
     head = model.get_layer("coordinates")
     head.bias.assign(head.bias * 0 + recipe.head_bias)

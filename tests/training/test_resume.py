@@ -1,5 +1,6 @@
 """A run that is stopped, killed, or loses its newest checkpoint ends with the weights of one that never stopped."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from tiny_model import tiny_model
 from keras_regpose import COCO17, PoseRegressor
 from keras_regpose.data import Synthetic
 from keras_regpose.training import train
-from keras_regpose.training.checkpoint import load_checkpoint
+from keras_regpose.training.checkpoint import load_checkpoint, variables_of
 
 PEOPLE, VALIDATION = Synthetic(12, seed=0), Synthetic(4, seed=1)
 # Everything that has a state: schedule, moving average, accumulated gradients, best metric, running means.
@@ -147,7 +148,7 @@ def test_a_torn_checkpoint_costs_one_interval(tmp_path, uninterrupted, caplog):
         model.compile("adam")
         model.optimizer.build(model.trainable_variables)
         with pytest.raises(ValueError, match="belongs to another model"):
-            load_checkpoint(newest.parent, model)
+            load_checkpoint(newest.parent, variables_of(model))
         assert f"{newest} is damaged" in caplog.text
     assert_same(resume(tmp_path), uninterrupted)
 
@@ -164,7 +165,10 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, uninterrupted):
     ballast = tmp_path / "ballast"
     try:
         fill = AfterSteps(4, lambda: fill_disk(ballast))
-        with pytest.raises(OSError, match="The checkpoint .*step-000000004.npz cannot be written .No space left"):
+        with pytest.raises(
+            OSError,
+            match="The checkpoint .*step-000000004.npz cannot be written .The disk of .* is full. Free some space",
+        ):
             train(tiny_model(), PEOPLE, VALIDATION, tmp_path, callbacks=[fill], **SETTINGS)
         assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())][-1] == "step-000000003.npz"
         ballast.unlink()
@@ -215,3 +219,55 @@ def test_killed_runs_end_the_same(tmp_path, uninterrupted):
         process.kill()
         assert process.wait() in (-signal.SIGKILL, 0)
     assert_same(resume(tmp_path), uninterrupted)
+
+
+class Remembers(keras.callbacks.Callback):
+    """A user's own callback, which counts the steps of the whole run."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.count += 1
+
+    def get_state(self):
+        return {"count": self.count}
+
+    def set_state(self, state):
+        self.count = state["count"]
+
+
+def test_callbacks_of_ones_own_are_resumed(tmp_path):
+    with pytest.raises(PowerCut):
+        train(tiny_model(), PEOPLE, None, tmp_path, callbacks=[AfterSteps(5, cut_the_power), Remembers()], **SETTINGS)
+    counting = Remembers()
+    train(tiny_model(), PEOPLE, None, tmp_path, resume=True, callbacks=[counting], **SETTINGS)
+    assert counting.count == 9
+
+
+def test_checkpoints_know_layers_by_name(tmp_path):
+    def model(name, others_before=0):
+        for _ in range(others_before):
+            keras.layers.Conv2D(1, 1)  # Keras numbers layers without a name through all of a process
+        inputs = keras.layers.Input((64, 48, 3))
+        x = keras.layers.Conv2D(4, 3, strides=2)(inputs)
+        x = keras.layers.Conv2D(4, 3, strides=2, name=name)(x)
+        return PoseRegressor(keras.Model(inputs, x), COCO17, (64, 48))
+
+    settings = SETTINGS | {"epochs": 1, "average_decay": None}
+    train(model("second"), PEOPLE, None, tmp_path, **settings)
+    train(model("second", others_before=3), PEOPLE, None, tmp_path, resume=True, **settings)
+    with pytest.raises(ValueError, match=r"it has second 0/kernel \(3, 3, 4, 4\) where this one has other 0/kernel"):
+        train(model("other"), PEOPLE, None, tmp_path, resume=True, **settings)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_named(tmp_path):
+    train(tiny_model(), PEOPLE, None, tmp_path, **SETTINGS | {"epochs": 1})
+    (file,) = sorted((tmp_path / "checkpoints").glob("step-*3.npz"))
+    with np.load(file) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    old = {"step": 3, "epoch": 1, "batch": 0, "best": None, "latest": {}, "history": []}
+    np.savez(file, **arrays | {"state": np.frombuffer(json.dumps(old).encode(), np.uint8)})
+    with pytest.raises(ValueError, match="was begun by an earlier version of keras-regpose. Fine-tune its `best`"):
+        resume(tmp_path, epochs=1)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from tiny_model import tiny_model
 
 from keras_regpose import COCO17, PoseRegressor, from_preset
 from keras_regpose.data import Augmentation, Synthetic
@@ -14,8 +15,9 @@ from keras_regpose.data.sample import Sample
 from keras_regpose.evaluation.evaluate import evaluate
 from keras_regpose.images import ImageError
 from keras_regpose.inference.draw import save_picture
-from keras_regpose.training import SaveBestPreset, train
+from keras_regpose.training import KeypointMetrics, SaveBestPreset, train
 from keras_regpose.training.progress import ProgressBar
+from keras_regpose.training.run import in_order
 
 PEOPLE, VALIDATION = Synthetic(8, seed=0), Synthetic(4, seed=1)
 SIZE = (64, 48)
@@ -149,8 +151,8 @@ def test_mistakes_are_explained():
 
 
 def test_the_bar_counts_the_time_of_steps_alone():
-    state = SimpleNamespace(step=0)
-    bar = ProgressBar(4, state, epochs=2, steps_per_epoch=3, schedule=lambda step: 1e-3)
+    position = SimpleNamespace(step=0)
+    bar = ProgressBar(4, position, epochs=2, steps_per_epoch=3, schedule=lambda step: 1e-3)
     bar.on_train_begin()
     for epoch in range(2):
         bar.on_epoch_begin(epoch)
@@ -165,3 +167,18 @@ def test_the_bar_counts_the_time_of_steps_alone():
     bar.close()
     assert bar.bar.n == 24
     assert 0.5 <= spent < 0.5 + 0.5  # five steps of 0.1 s; compiling and validating took 1.5 s
+
+
+def test_the_order_of_callbacks_does_not_matter(tmp_path):
+    class SeesFigures(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(sorted(name for name in logs if name.startswith("val_") or name == "learning_rate"))
+
+    seen = []
+    given = [SaveBestPreset(tmp_path / "best"), SeesFigures(), KeypointMetrics(VALIDATION)]
+    for callbacks in (given, given[::-1]):
+        train(tiny_model(), PEOPLE, epochs=1, batch_size=4, verbose=0, callbacks=callbacks)
+    assert seen == [["learning_rate", "val_AP", "val_AR"]] * 2
+    kinds = [type(callback).__name__ for callback in in_order(given)]
+    assert kinds == ["KeypointMetrics", "SeesFigures", "SaveBestPreset"]
+    assert (tmp_path / "best" / "preset.json").is_file()

@@ -11,13 +11,16 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
+from keras_regpose.codec import METHODS
 from keras_regpose.data.augment import Augmentation
 from keras_regpose.zoo import zoo_folder
 
-METHODS = ("rle", "deeppose", "heatmap")
-STARTS = ("random", "torchvision", "heatmap")
-SCHEDULES = ("steps", "cosine")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+CHOICES = {
+    "method": METHODS,
+    "start": ("random", "torchvision", "heatmap"),
+    "schedule": ("steps", "cosine"),
+    "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
+}
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Recipe:
     Args:
         backbone: str. A name that `PoseRegressor` knows.
         input_size: (height, width) of the crops in pixels.
-        method: "rle", "deeppose", or "heatmap" to pretrain a backbone with a deconvolution head.
+        method: "rle" or "deeppose".
+        pretrain: bool. Whether a backbone is pretrained with heatmaps instead, which `pretrain` does; see there.
         dataset: str. Layout of the data: "coco", "mpii", "lsp" or "synthetic".
-        start: "random"; "torchvision": ImageNet weights; "heatmap": the backbone of a `method="heatmap"` run.
+        start: "random"; "torchvision": ImageNet weights; "heatmap": the backbone of a run that has
+            pretrained it.
         head_bias: float. Where predictions start, in crop units: 0.5 is the crop's centre, 0 its corner as in MMPose.
-        epochs: int.
-        batch_size: int. People per step, over all devices and hosts.
+        epochs: int. Passes over the training people.
+        batch_size: int. People per step, over all devices and hosts; the learning rate follows it.
         learning_rate: float. Adam's, at this `batch_size` times `accumulate`, after the warm-up.
         schedule: "steps" (divided by ten at each of `drops`) or "cosine".
         drops: sequence of int or None. Epochs of the "steps"; None is 170/210 and 200/210 of the epochs.
@@ -65,6 +70,7 @@ class Recipe:
     backbone: str = "resnet50"
     input_size: tuple[int, int] = (256, 192)
     method: str = "rle"
+    pretrain: bool = False
     dataset: str = "coco"
     start: str = "random"
     head_bias: float = 0.5
@@ -92,12 +98,7 @@ class Recipe:
                 object.__setattr__(self, name, tuple(value))
         for field in dataclasses.fields(self):
             _check_kind(field.name, getattr(self, field.name), field.type)
-        for name, choices in (
-            ("method", METHODS),
-            ("start", STARTS),
-            ("schedule", SCHEDULES),
-            ("precision", PRECISIONS),
-        ):
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}. Received: {getattr(self, name)!r}")
         for name in ("epochs", "batch_size", "accumulate", "validate_every"):
@@ -145,9 +146,18 @@ class Recipe:
             known = {field.name for field in dataclasses.fields(kind)}
             if unknown := sorted(set(given) - known):
                 raise ValueError(f"{source} has {unknown[0]!r}, which is none of {', '.join(sorted(known))}")
-        if "scale_range" in augmentation:
-            augmentation = augmentation | {"scale_range": tuple(augmentation["scale_range"])}
         return cls(**settings, augmentation=Augmentation(**augmentation))
+
+    @classmethod
+    def with_settings(cls, **settings) -> "Recipe":
+        """Returns a recipe of the default settings but those given; settings of the augmentation stand beside others.
+
+        Example:
+
+        >>> Recipe.with_settings(epochs=3, rotation=40.0).augmentation.rotation
+        40.0
+        """
+        return cls(**_gathered(settings, settings.pop("augmentation", Augmentation())))
 
     def to_dict(self) -> dict:
         """Returns the settings as JSON-ready values, from which `from_dict` builds the recipe again."""
@@ -158,8 +168,10 @@ class Recipe:
 
         The learning rate follows the people for each move of the weights (`batch_size` times `accumulate`), the drops
         and the delay of the flow follow the epochs, in proportion, unless they are changed themselves. Source: Goyal
-        et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
+        et al. 2017, "Accurate, Large Minibatch SGD", section 2.1. Settings of the augmentation stand beside the others:
+        `recipe.changed(epochs=20, rotation=40.0)`.
         """
+        changes = _gathered(changes, changes.pop("augmentation", self.augmentation))
         kinds = {field.name: field.type for field in dataclasses.fields(self)}
         for name in changes.keys() & kinds.keys():
             _check_kind(name, changes[name], kinds[name])
@@ -180,6 +192,16 @@ class Recipe:
         return tuple(round(self.epochs * share) for share in (170 / 210, 200 / 210))
 
 
+def _gathered(settings, augmentation):
+    """Returns settings of a recipe, with those of its augmentation gathered into it."""
+    names = {field.name for field in dataclasses.fields(Augmentation)} & settings.keys()
+    known = {field.name for field in dataclasses.fields(Recipe)} | names
+    if unknown := sorted(settings.keys() - known):
+        raise ValueError(f"There is no setting {unknown[0]!r}. There are: {', '.join(sorted(known))}")
+    changed = dataclasses.replace(augmentation, **{name: settings[name] for name in names})
+    return {name: value for name, value in settings.items() if name not in names} | {"augmentation": changed}
+
+
 def _check_kind(name, value, kind):
     """Raises a ValueError if a setting is of another kind than its annotation says."""
     if typing.get_origin(kind) is tuple:
@@ -189,6 +211,8 @@ def _check_kind(name, value, kind):
         if value is None:
             return
         return _check_kind(name, value, typing.get_args(kind)[0])
+    elif kind is bool:
+        wanted, right = "true or false", isinstance(value, bool)
     elif kind is float:
         wanted, right = "a number", isinstance(value, int | float) and not isinstance(value, bool)
     elif kind is int:

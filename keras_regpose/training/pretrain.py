@@ -3,14 +3,85 @@
 The deconvolution head is used here alone: what goes on from this is the backbone.
 """
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_regpose.data.sample import Sample
 from keras_regpose.models.batch_norm import BatchNormalization
+from keras_regpose.recipe import Recipe
+from keras_regpose.training.average import MovingAverage
+from keras_regpose.training.callbacks import SaveBestPreset
+from keras_regpose.training.optimizer import frozen_stages
+from keras_regpose.training.run import check_precision, run_epochs
 
 SIGMA = 2.0  # pixels of the heatmap
 RADIUS = 3 * SIGMA
+
+
+def pretrain(
+    model,
+    samples: Sequence[Sample],
+    output: str | os.PathLike | None = None,
+    recipe: Recipe | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    resume: bool = False,
+    cache_bytes: int = 1 << 30,
+    cache_folder: str | os.PathLike | None = None,
+    checkpoint_minutes: float = 10.0,
+    verbose: int | str = "auto",
+    **changes,
+) -> dict[str, list]:
+    """Trains the backbone of a model to draw heatmaps of the keypoints, through a head that is thrown away.
+
+    Args:
+        model: `PoseRegressor`. Its backbone is trained in place; its own head stays as it is.
+        samples: sequence of `Sample` to learn from.
+        output: str, path or None. Folder for `best/` (a preset with the last epoch's backbone, since there are no
+            keypoints to score), `checkpoints/`, `history.csv` and `tensorboard/`.
+        recipe: `Recipe` or None for `Recipe()`.
+        callbacks, resume, cache_bytes, cache_folder, checkpoint_minutes, verbose, **changes: See `train`.
+
+    Returns:
+        dict of lists, one value per epoch: loss and learning rate.
+
+    Example:
+
+    >>> import keras_regpose as rp
+    >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+    >>> history = pretrain(model, rp.data.Synthetic(8, seed=0), epochs=1, batch_size=4, verbose=0)
+    >>> sorted(history)
+    ['learning_rate', 'loss']
+    """
+    recipe = Recipe.with_settings(**changes) if recipe is None else recipe.changed(**changes)
+    check_precision(model, recipe)
+    network = heatmap_model(model)
+    with frozen_stages(network, recipe.frozen_stages):
+        average = MovingAverage(network, recipe.average_decay)
+        chain = [average, *callbacks]
+        if output is not None:
+            chain.append(SaveBestPreset(Path(output) / "best", model=model, latest=True, average=average))
+        history = run_epochs(
+            network,
+            HeatmapLoss(),
+            samples,
+            model,
+            recipe,
+            chain,
+            output,
+            resume=resume,
+            cache_bytes=cache_bytes,
+            cache_folder=cache_folder,
+            checkpoint_minutes=checkpoint_minutes,
+            verbose=verbose,
+            targets_outside=True,
+        )
+        average.apply()
+    return history
 
 
 def heatmap_model(model: keras.Model) -> keras.Model:

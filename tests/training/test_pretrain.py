@@ -1,20 +1,18 @@
 """Heatmap pretraining: the targets of MMPose, and a backbone that an RLE run starts from."""
 
 import dataclasses
-import importlib
 
 import keras
 import numpy as np
 import pytest
+from tiny_model import tiny_model
 
 from keras_regpose import COCO17, PoseRegressor, from_preset
 from keras_regpose.cli import main
 from keras_regpose.data import Synthetic
 from keras_regpose.data.crops import CropLoader
-from keras_regpose.training import Recipe, starting_model, train
-from keras_regpose.training.heatmap import HeatmapLoss, draw_heatmaps, heatmap_model
-
-train_module = importlib.import_module("keras_regpose.training.train")  # the package has a function of that name
+from keras_regpose.training import Recipe, pretrain, run, starting_model, train
+from keras_regpose.training.pretrain import HeatmapLoss, draw_heatmaps, heatmap_model
 
 # MSRAHeatmap(input_size=(192, 256), heatmap_size=(48, 64), sigma=2) of MMPose 1.3.2:
 # keypoint in crop pixels → sum of its heatmap, highest pixel (row, column), highest value, pixels above 0
@@ -61,13 +59,10 @@ def test_keypoints_outside_the_crop_reach_into_it():
 
 def test_heatmap_training_uses_them(monkeypatch):
     asked = []
-    original = train_module.make_dataset
-    monkeypatch.setattr(
-        train_module, "make_dataset", lambda *a, **o: asked.append(o["targets_outside"]) or original(*a, **o)
-    )
-    for method in ("heatmap", "rle"):
-        model = PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48))
-        train(model, Synthetic(4, seed=0), epochs=1, batch_size=4, method=method, verbose=0)
+    original = run.make_dataset
+    monkeypatch.setattr(run, "make_dataset", lambda *a, **o: asked.append(o["targets_outside"]) or original(*a, **o))
+    for function in (pretrain, train):
+        function(tiny_model(), Synthetic(4, seed=0), epochs=1, batch_size=4, verbose=0)
     assert asked == [True, False]
 
 

@@ -25,8 +25,8 @@ PUBLISHED = {
     "resnet152_mpii": ("resnet152", (256, 256), "deeppose", 5e-4, "mpii", "torchvision"),
     "resnet50_rle_pretrained_coco": ("resnet50", (256, 192), "rle", 1e-3, "coco", "heatmap"),
     "resnet152_rle_coco_384x288": ("resnet152", (384, 288), "rle", 5e-4, "coco", "torchvision"),
-    "resnet50_heatmap_coco": ("resnet50", (256, 192), "heatmap", 5e-4, "coco", "torchvision"),
-    "mobilenetv2_heatmap_coco": ("mobilenetv2", (256, 192), "heatmap", 5e-4, "coco", "torchvision"),
+    "resnet50_heatmap_coco": ("resnet50", (256, 192), "pretrain", 5e-4, "coco", "torchvision"),
+    "mobilenetv2_heatmap_coco": ("mobilenetv2", (256, 192), "pretrain", 5e-4, "coco", "torchvision"),
 }
 COCO = Augmentation(0.5, 0.3, 0.16, 0.3, (0.5, 1.5), 1.0, 80.0, 0.6)
 MPII = Augmentation(0.5, 0.0, 0.16, 0.0, (0.5, 1.5), 1.0, 80.0, 0.6)
@@ -38,10 +38,11 @@ def test_a_recipe_is_the_published_one(name):
     assert Recipe.of(name) == Recipe(
         backbone=backbone,
         input_size=input_size,
-        method=method,
+        method="rle" if method == "pretrain" else method,
+        pretrain=method == "pretrain",
         dataset=dataset,
         start=start,
-        head_bias=0.5 if method == "heatmap" else 0.0,
+        head_bias=0.5 if method == "pretrain" else 0.0,
         epochs=210,
         batch_size=512,
         learning_rate=learning_rate,
@@ -150,7 +151,10 @@ def test_the_delay_of_the_flow_follows_the_epochs():
 
 def test_what_a_preset_brings_along_is_not_passed_over(tmp_path, capsys):
     train = ["train", "--preset", "mobilenetv2_rle_lspet", "--dataset", "synthetic", "--output", str(tmp_path / "run")]
-    for given in (["--start", "weights.pth"], ["--from-random"], ["--input-size", "64x48"], ["--method", "deeppose"]):
+    for given in (
+        *(["--start", "weights.pth"], ["--from-random"], ["--input-size", "64x48"]),
+        *(["--method", "deeppose"], ["--backbone", "resnet50"]),
+    ):
         assert main([*train, *given]) == 2
         assert f"{given[0]} does not go with --preset" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
