@@ -215,10 +215,8 @@ def _as_tensorflow_dataset(batches, repeat):
     # There is nothing to tune, and the end of fit would wait for its thread, which sleeps for up to a minute.
     options.autotune.enabled = False
     dataset = dataset.with_options(options).prefetch(2)
-    dataset.loader, dataset.seek = (
-        batches.loader,
-        batches.seek,
-    )  # whoever trains names the images of a batch, and resumes
+    # Whoever trains names the images of a batch, and resumes.
+    dataset.loader, dataset.seek = batches.loader, batches.seek
     return dataset
 
 

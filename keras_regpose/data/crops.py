@@ -7,6 +7,7 @@ Also the order of the samples in an epoch, since it decides which photographs ar
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,6 +26,7 @@ _log = logging.getLogger(__name__)
 SPREAD = 1000
 
 
+@dataclass(eq=False)
 class CropLoader:
     """Cuts the crop of a sample and encodes its target; keeps decoded photographs while they fit.
 
@@ -42,28 +44,21 @@ class CropLoader:
         targets_outside: bool. Whether keypoints outside the crop have a weight, as heatmaps want it.
     """
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        skeleton: Skeleton,
-        input_size: tuple[int, int],
-        augmentation: Augmentation | None = None,
-        seed: int = 0,
-        cache: PhotographCache | None = None,
-        max_unreadable_share: float = 0.1,
-        targets_outside: bool = False,
-    ):
-        if len(samples) == 0:
+    samples: Sequence[Sample]
+    skeleton: Skeleton
+    input_size: tuple[int, int]
+    augmentation: Augmentation | None = None
+    seed: int = 0
+    cache: PhotographCache | None = None
+    max_unreadable_share: float = 0.1
+    targets_outside: bool = False
+
+    def __post_init__(self):
+        if len(self.samples) == 0:
             raise ValueError("The data set is empty: there is nothing to load")
-        self.samples = People.of(samples, skeleton)
-        self.skeleton = skeleton
-        self.input_size = input_size
-        self.augmentation = augmentation
-        self.seed = seed
-        self.max_unreadable_share = max_unreadable_share
-        self.targets_outside = targets_outside
+        self.samples = People.of(self.samples, self.skeleton)
+        self.cache = self.cache or PhotographCache(1 << 30)
         self.unreadable: dict[str, str] = {}
-        self._cache = PhotographCache(1 << 30) if cache is None else cache
         self._photographs = self.samples.photographs
         self._last_order = (None, None)
         self._lock = threading.Lock()
@@ -122,7 +117,7 @@ class CropLoader:
         return cut.crop, codec.encode(keypoints, visible, self.input_size, self.targets_outside)
 
     def _read(self, sample):
-        return self._cache.read(sample.image) if isinstance(sample.image, str) else sample.image
+        return self.cache.read(sample.image) if isinstance(sample.image, str) else sample.image
 
     def _count_unreadable(self, sample, error):
         with self._lock:

@@ -1,4 +1,4 @@
-"""A random person as a 3-D body of spheres: proportions, pose, clothes. `data/synthetic.py` draws it.
+"""A random person as a 3-D body of spheres: proportions, pose, clothes. `drawn.people` draws it.
 
 Every part of the body is the convex hull of a few spheres: two for a limb, more for a chest. Coordinates are in
 statures (the person is about 1 tall): x to the person's left, y up, z out of the chest, origin between the hips.

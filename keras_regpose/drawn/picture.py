@@ -1,4 +1,4 @@
-"""Everything of a drawn picture but its people: background, things in front, camera. Used by `data/synthetic.py`."""
+"""Everything of a drawn picture but its people: background, things in front, camera. Used by `drawn.people`."""
 
 from functools import lru_cache
 
