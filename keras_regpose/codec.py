@@ -5,13 +5,17 @@ Source: `RegressionLabel` and `flip_coordinates` of MMPose 1.3.2.
 """
 
 import numpy as np
+from jaxtyping import Float, Float32, Int, Real, Shaped
 
 METHODS = ("rle", "deeppose")
 
 
 def encode(
-    keypoints: np.ndarray, visible: np.ndarray, input_size: tuple[int, int], outside: bool = False
-) -> np.ndarray:
+    keypoints: Real[np.ndarray, "*batch keypoints 2"],
+    visible: Shaped[np.ndarray, "*batch keypoints"],
+    input_size: tuple[int, int],
+    outside: bool = False,
+) -> Float32[np.ndarray, "*batch keypoints 3"]:
     """Turns keypoints in crop pixels into the regression target.
 
     Args:
@@ -37,14 +41,19 @@ def encode(
     return np.concatenate([keypoints / np.array([width, height], np.float32), weight[..., None]], -1, dtype=np.float32)
 
 
-def keypoint_scores(output: np.ndarray) -> np.ndarray:
+def keypoint_scores(output: Float[np.ndarray, "*batch keypoints numbers"]) -> Float[np.ndarray, "*batch keypoints"]:
     """Returns (..., K) scores of (..., K, 4) or (..., K, 2) outputs: 1 − mean(σx, σy), or 1 where there is no σ."""
     if output.shape[-1] == 2:
         return np.ones(output.shape[:-1], output.dtype)
     return (1 - output[..., 2:]).mean(-1)
 
 
-def mirror_output(output: np.ndarray, flip_permutation: np.ndarray, input_width: int, shift: bool = True) -> np.ndarray:
+def mirror_output(
+    output: Float[np.ndarray, "*batch keypoints numbers"],
+    flip_permutation: Int[np.ndarray, " keypoints"],
+    input_width: int,
+    shift: bool = True,
+) -> Float[np.ndarray, "*batch keypoints numbers"]:
     """Turns the output for a mirrored crop into that of the crop itself.
 
     Args:
@@ -68,7 +77,11 @@ def mirror_output(output: np.ndarray, flip_permutation: np.ndarray, input_width:
 
 
 def merge_flipped(
-    output: np.ndarray, mirrored: np.ndarray, flip_permutation: np.ndarray, input_width: int, shift: bool = True
-) -> np.ndarray:
+    output: Float[np.ndarray, "*batch keypoints numbers"],
+    mirrored: Float[np.ndarray, "*batch keypoints numbers"],
+    flip_permutation: Int[np.ndarray, " keypoints"],
+    input_width: int,
+    shift: bool = True,
+) -> Float[np.ndarray, "*batch keypoints numbers"]:
     """Averages the output for a crop with that for its mirror image (flip test)."""
     return (output + mirror_output(mirrored, flip_permutation, input_width, shift)) / 2

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from jaxtyping import Float32, Float64, Real, UInt8
 
 BOX_PADDING = 1.25
 _LARGEST_SIDE = 32_000  # pixels: `remap` takes positions of 16 bits
@@ -25,13 +26,18 @@ class Cut(NamedTuple):
         scale: (2,) float32 array. The region's width and height in image pixels.
     """
 
-    crop: np.ndarray
-    matrix: np.ndarray
-    center: np.ndarray
-    scale: np.ndarray
+    crop: UInt8[np.ndarray, "height width 3"]
+    matrix: Float64[np.ndarray, "2 3"]
+    center: Real[np.ndarray, "2"]
+    scale: Float32[np.ndarray, "2"]
 
 
-def cut(image: np.ndarray, box: np.ndarray, input_size: tuple[int, int], padding: float = BOX_PADDING) -> Cut:
+def cut(
+    image: UInt8[np.ndarray, "height width 3"],
+    box: Real[np.ndarray, "4"],
+    input_size: tuple[int, int],
+    padding: float = BOX_PADDING,
+) -> Cut:
     """Cuts the region around a person's box out of an image, as the network sees it.
 
     Args:
@@ -55,9 +61,9 @@ def cut(image: np.ndarray, box: np.ndarray, input_size: tuple[int, int], padding
 
 
 def cut_region(
-    image: np.ndarray,
-    center: np.ndarray,
-    scale: np.ndarray,
+    image: UInt8[np.ndarray, "height width 3"],
+    center: Real[np.ndarray, "2"],
+    scale: Real[np.ndarray, "2"],
     input_size: tuple[int, int],
     rotation: float = 0.0,
     mirrored: bool = False,
@@ -82,7 +88,9 @@ def cut_region(
     return Cut(crop_image(image, shown, input_size), matrix, center, scale)
 
 
-def box_to_center_scale(boxes: np.ndarray, padding: float = BOX_PADDING) -> tuple[np.ndarray, np.ndarray]:
+def box_to_center_scale(
+    boxes: Real[np.ndarray, "*batch 4"], padding: float = BOX_PADDING
+) -> tuple[Float32[np.ndarray, "*batch 2"], Float32[np.ndarray, "*batch 2"]]:
     """Returns centres and padded sizes of boxes.
 
     Args:
@@ -104,7 +112,9 @@ def box_to_center_scale(boxes: np.ndarray, padding: float = BOX_PADDING) -> tupl
     return center, scale
 
 
-def fix_aspect_ratio(scale: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
+def fix_aspect_ratio(
+    scale: Real[np.ndarray, "*batch 2"], input_size: tuple[int, int]
+) -> Float32[np.ndarray, "*batch 2"]:
     """Grows the shorter side so that width / height is that of the model's input.
 
     Args:
@@ -130,7 +140,9 @@ def fix_aspect_ratio(scale: np.ndarray, input_size: tuple[int, int]) -> np.ndarr
     ).astype(np.float32)
 
 
-def crop_matrix(center: np.ndarray, scale: np.ndarray, rotation: float, input_size: tuple[int, int]) -> np.ndarray:
+def crop_matrix(
+    center: Real[np.ndarray, "2"], scale: Real[np.ndarray, "2"], rotation: float, input_size: tuple[int, int]
+) -> Float64[np.ndarray, "2 3"]:
     """Returns the affine map from image pixels to crop pixels.
 
     With s = W / scale_width and the rotation θ:
@@ -171,14 +183,16 @@ def _right_angle(first, second):
     return second + np.array([-y, x])
 
 
-def mirror_matrix(matrix: np.ndarray, image_width: int) -> np.ndarray:
+def mirror_matrix(matrix: Real[np.ndarray, "2 3"], image_width: int) -> Real[np.ndarray, "2 3"]:
     """Returns the (2, 3) map that mirrors the image left-right (x ↦ width − 1 − x) before applying `matrix`."""
     linear = matrix[:, :2] * np.array([-1, 1])
     offset = matrix[:, 2] + matrix[:, 0] * (image_width - 1)
     return np.concatenate([linear, offset[:, None]], axis=1)
 
 
-def crop_image(image: np.ndarray, matrix: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
+def crop_image(
+    image: UInt8[np.ndarray, "height width 3"], matrix: Real[np.ndarray, "2 3"], input_size: tuple[int, int]
+) -> UInt8[np.ndarray, "{input_size[0]} {input_size[1]} 3"]:
     """Cuts the model's input out of an image: bilinear, black outside the image.
 
     The published weights were trained and evaluated with `warpAffine` of OpenCV 4, which rounds positions to 1/32
@@ -196,7 +210,8 @@ def crop_image(image: np.ndarray, matrix: np.ndarray, input_size: tuple[int, int
     height, width = input_size
     if max(image.shape[:2]) > _LARGEST_SIDE:
         image, matrix = _part_shown(image, matrix, input_size)
-    return cv2.remap(image, *_rounded_positions(matrix, height, width), cv2.INTER_LINEAR)
+    whole_pixels, fractions = _rounded_positions(matrix, height, width)
+    return cv2.remap(image, whole_pixels, fractions, cv2.INTER_LINEAR)
 
 
 def _part_shown(image, matrix, input_size):
@@ -240,12 +255,18 @@ def _thirty_seconds(rows, columns):
     return (np.add.outer(rows + 16, columns) >> 5).astype(np.float32) / np.float32(32)
 
 
-def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def transform_points(
+    points: Real[np.ndarray, "*batch 2"], matrix: Real[np.ndarray, "2 3"]
+) -> Real[np.ndarray, "*batch 2"]:
     """Maps (..., 2) points through a (2, 3) affine matrix."""
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def crop_to_image(points: np.ndarray, center: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def crop_to_image(
+    points: Real[np.ndarray, "*batch keypoints 2"],
+    center: Real[np.ndarray, "*batch 2"],
+    scale: Real[np.ndarray, "*batch 2"],
+) -> Real[np.ndarray, "*batch keypoints 2"]:
     """Maps points from crop units back to image pixels (upright crops).
 
     Args:

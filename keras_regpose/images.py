@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -19,7 +20,7 @@ class ImageError(ValueError):
     """An image cannot be read. The message names it and says why."""
 
 
-def read_image(image: "str | os.PathLike | np.ndarray | PIL.Image.Image") -> np.ndarray:
+def read_image(image: "str | os.PathLike | np.ndarray | PIL.Image.Image") -> UInt8[np.ndarray, "height width 3"]:
     """Reads an image file, or brings an array or a PIL image into the same form.
 
     Files are decoded by OpenCV as in the reference: turned as their EXIF orientation says, alpha dropped, grey repeated
@@ -46,16 +47,12 @@ def read_image(image: "str | os.PathLike | np.ndarray | PIL.Image.Image") -> np.
         return _from_array(image)
     if hasattr(image, "getbands"):  # PIL's images, recognised without importing PIL
         return _from_pil(image)
-    try:
-        path = os.fsdecode(image)
-    except TypeError:
-        raise ImageError(
-            f"An image must be a path, a NumPy array or a PIL image. Received: {type(image).__name__}"
-        ) from None
-    return _from_file(path)
+    if isinstance(image, str | bytes | os.PathLike):
+        return _from_file(os.fsdecode(image))
+    raise ImageError(f"An image must be a path, a NumPy array or a PIL image. Received: {type(image).__name__}")
 
 
-def decode_image(data: bytes, name: str) -> np.ndarray:
+def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
     """Decodes the contents of an image file, as `read_image` does.
 
     Args:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class Skeleton:
         keypoints: tuple of str. One unique name per keypoint; the order is the order of the model's outputs.
         edges: tuple of (str, str). The limbs to draw.
         flip_pairs: tuple of (str, str). Keypoints that trade places when the image is mirrored.
-        sigmas: tuple of float, one per keypoint, or None. The per-keypoint constants of Object Keypoint Similarity
-            (COCO). None means 0.05 for each, a value between COCO's eyes (0.025) and hips (0.107).
+        sigmas: tuple of float, one per keypoint. The per-keypoint constants of Object Keypoint Similarity (COCO).
+            Where they are left out, each is 0.05, a value between COCO's eyes (0.025) and hips (0.107).
         upper_body: tuple of str. Keypoints of the upper half, used by the half-body augmentation.
         lower_body: tuple of str. Keypoints of the lower half. Leave both halves empty to switch it off.
 
@@ -35,7 +36,7 @@ class Skeleton:
     keypoints: tuple[str, ...]
     edges: tuple[tuple[str, str], ...] = ()
     flip_pairs: tuple[tuple[str, str], ...] = ()
-    sigmas: tuple[float, ...] | None = None
+    sigmas: tuple[float, ...] = ()
     upper_body: tuple[str, ...] = ()
     lower_body: tuple[str, ...] = ()
 
@@ -72,7 +73,7 @@ class Skeleton:
         if set(self.upper_body) & set(self.lower_body):
             raise ValueError("A keypoint cannot belong to both the upper and the lower body")
 
-        sigmas = (0.05,) * len(self.keypoints) if self.sigmas is None else tuple(float(s) for s in self.sigmas)
+        sigmas = tuple(float(s) for s in self.sigmas or (0.05,) * len(self))
         if len(sigmas) != len(self.keypoints) or not all(np.isfinite(s) and s > 0 for s in sigmas):
             raise ValueError(
                 f"Skeleton {self.name!r} needs {len(self)} positive sigmas, one per keypoint. Received: {sigmas}"
@@ -87,7 +88,7 @@ class Skeleton:
         return self.keypoints.index(keypoint)
 
     @property
-    def flip_permutation(self) -> np.ndarray:
+    def flip_permutation(self) -> Int[np.ndarray, " keypoints"]:
         """(K,) int array: entry k is the keypoint that stands at k after mirroring."""
         permutation = np.arange(len(self))
         for first, second in self.flip_pairs:
@@ -101,11 +102,11 @@ class Skeleton:
         return tuple((self.index(first), self.index(second)) for first, second in self.edges)
 
     @property
-    def upper_body_indices(self) -> np.ndarray:
+    def upper_body_indices(self) -> Int[np.ndarray, " half"]:
         return np.array([self.index(name) for name in self.upper_body], dtype=int)
 
     @property
-    def lower_body_indices(self) -> np.ndarray:
+    def lower_body_indices(self) -> Int[np.ndarray, " half"]:
         return np.array([self.index(name) for name in self.lower_body], dtype=int)
 
     def to_dict(self) -> dict:

@@ -2,16 +2,26 @@
 
 import ctypes
 import gc
+import importlib.util
 import os
 import sys
 from pathlib import Path
 
-# Before TensorFlow is imported. Two workers share two cores: more threads would only wait for each other.
+# Before TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
+import jaxtyping
 import numpy as np
 import pytest
+
+# The array shapes that functions declare are checked while tests run. The files that declare some are named one by one:
+# Keras looks into the constructors of its layers, and does not find its way through such a check.
+PACKAGE = Path(importlib.util.find_spec("keras_regpose").origin).parent
+DECLARING = [path for path in PACKAGE.rglob("*.py") if "from jaxtyping import" in path.read_text("utf-8")]
+jaxtyping.install_import_hook(
+    [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in DECLARING], "array_shapes.check"
+)
 
 pytest_plugins = ["hub_fixtures"]
 GOLDEN = Path(__file__).resolve().parent / "golden"

@@ -76,7 +76,8 @@ class Synthetic(People):
         if unknown:
             raise ValueError(f"Synthetic cannot draw the keypoints {', '.join(unknown)}. It knows: {', '.join(known)}")
         super().__init__(range(count), skeleton)
-        self.seed, self.image_size = seed, tuple(image_size)
+        height, width = image_size
+        self.seed, self.image_size = seed, (height, width)
         group_sizes = np.random.default_rng(seed).integers(1, people_per_image + 1, size=count)
         self._group_ends = np.cumsum(group_sizes)
         self._group_sizes = group_sizes
@@ -270,7 +271,7 @@ def _place_person(generator, image_size, skeleton, light, slot, count):
     head_size = 0.6 * 1.25 * float(np.linalg.norm(positions["head_top"] - positions["upper_neck"]))
     return _Figure(
         keypoints=keypoints,
-        inside=((keypoints >= 0) & (keypoints <= [width - 1, height - 1])).all(-1),
+        inside=np.all((keypoints >= 0) & (keypoints <= [width - 1, height - 1]), axis=-1),
         box=box.astype(np.float32),
         head_size=head_size,
         scale=scale,
@@ -285,8 +286,9 @@ def _draw_order(parts, camera, centers, radii, depths, joints, light):
         [(centers + shift * (1 - size))[:, None] + radii[:, None, None] * size * _CIRCLE for size in _SIZES]
     )
     circles = _fixed(circles)
-    ends = np.cumsum([len(part.radii) for part in parts])
-    starts = ends - [len(part.radii) for part in parts]
+    counts = np.array([len(part.radii) for part in parts])
+    ends = np.cumsum(counts)
+    starts = ends - counts
     part_depths = (np.add.reduceat(depths[: ends[-1]], starts) / (ends - starts)).tolist()
     joint_depths = dict(zip(joints, depths[ends[-1] :].tolist(), strict=True))
 

@@ -175,7 +175,7 @@ def _dress(generator, joints, frames, size):
     parts = _trunk(generator, joints, frames["chest"], size, skin, top, bottom)
     for name in ("left", "right"):
 
-        def limb(first, second, radii, bare, cloth=None, cover=0, girth=size["girth"], name=name):
+        def limb(first, second, radii, bare, cloth=skin, cover=0.0, girth=size["girth"], name=name):
             """Adds a limb, the first share of which is covered by cloth."""
             ends = np.array([joints[f"{name}_{first}"], joints[f"{name}_{second}"]])
             radii = np.array(radii) * girth

@@ -71,7 +71,7 @@ class RealNVP(keras.layers.Layer):
     def sample(self, count: int, seed: int | None = None):
         """Draws (count, 2) points from the density."""
         if keras.backend.backend() == "jax":
-            import jax
+            import jax  # pyright: ignore[reportMissingImports]
 
             return self.distribution().sample(count, seed=jax.random.key(seed or 0))
         return self.distribution().sample(count, seed=seed)
