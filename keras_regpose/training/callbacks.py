@@ -47,6 +47,8 @@ class KeypointMetrics(keras.callbacks.Callback):
     ['val_AP', 'val_AR']
     """
 
+    saved = ("latest",)  # by checkpoints
+
     def __init__(
         self,
         samples: Sequence[Sample],
@@ -70,14 +72,6 @@ class KeypointMetrics(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.samples = People.of(self.samples, self.model.skeleton)
-
-    def get_state(self) -> dict:
-        """Returns what a checkpoint keeps."""
-        return {"latest": self.latest}
-
-    def set_state(self, state: dict) -> None:
-        """Takes over what a checkpoint has kept."""
-        self.latest = state["latest"]
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every == 0 or epoch + 1 == (self.epochs or self.params.get("epochs")) or not self.latest:
@@ -155,6 +149,8 @@ class SaveBestPreset(keras.callbacks.Callback):
         average: `MovingAverage` or None. If given, the averages are saved instead of the weights.
     """
 
+    saved = ("best",)  # by checkpoints
+
     def __init__(
         self,
         directory: str | Path,
@@ -170,14 +166,6 @@ class SaveBestPreset(keras.callbacks.Callback):
         self.latest = latest
         self.average = average
         self.best = float("-inf")
-
-    def get_state(self) -> dict:
-        """Returns what a checkpoint keeps."""
-        return {"best": self.best}
-
-    def set_state(self, state: dict) -> None:
-        """Takes over what a checkpoint has kept."""
-        self.best = state["best"]
 
     def on_epoch_end(self, epoch, logs=None):
         names = (self.monitor,) if self.monitor else METRICS

@@ -144,6 +144,8 @@ class Position(keras.callbacks.Callback):
         step: int. Batches that are done in all.
     """
 
+    saved = ("epoch", "batch", "step")
+
     def __init__(self, dataset, steps_per_epoch: int):
         super().__init__()
         self.dataset = dataset
@@ -161,14 +163,6 @@ class Position(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.epoch, self.batch = epoch + 1, 0
 
-    def get_state(self) -> dict:
-        """Returns what a checkpoint keeps."""
-        return {"epoch": self.epoch, "batch": self.batch, "step": self.step}
-
-    def set_state(self, state: dict) -> None:
-        """Takes over what a checkpoint has kept."""
-        self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
-
 
 class Checkpoints(keras.callbacks.Callback):
     """Saves a checkpoint after every epoch, every few minutes, and when the run is asked to stop. It runs last.
@@ -176,8 +170,8 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         folder: Path of the checkpoints, or None to save none.
         position: `Position`.
-        callbacks: sequence of callbacks. Those that have `get_state` and `set_state` are asked for what they remember,
-            and their `saved_variables` are kept.
+        callbacks: sequence of callbacks. Of each, the attributes are kept that it names in `saved`, JSON-ready values,
+            and its `saved_variables`.
         facts: dict of JSON-ready values that a run to resume must have in common with this one: `recipe`, `people`.
         minutes: float. Longest time without a checkpoint.
     """
@@ -201,7 +195,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.variables = [variable for callback in callbacks for variable in getattr(callback, "saved_variables", ())]
         self.states = {}
         for callback in callbacks:
-            if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
+            if hasattr(callback, "saved"):
                 kind = type(callback).__name__
                 number = sum(name.startswith(f"{kind} ") for name in self.states)
                 self.states[f"{kind} {number}"] = callback
@@ -223,7 +217,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._check_facts(stored)
         for name, state in stored["callbacks"].items():
             if name in self.states:
-                self.states[name].set_state(state)
+                vars(self.states[name]).update(state)
             else:
                 _log.warning("The run to resume had a callback %s, of which nothing is known here", name)
         self.means = stored["means"]
@@ -303,7 +297,10 @@ class Checkpoints(keras.callbacks.Callback):
         means = [np.asarray(variable).tolist() for variable in self.model.metrics_variables]
         state = self.facts | {
             "step": self.position.step,
-            "callbacks": {name: callback.get_state() for name, callback in self.states.items()},
+            "callbacks": {
+                name: {attribute: getattr(callback, attribute) for attribute in callback.saved}
+                for name, callback in self.states.items()
+            },
             "means": means if self.position.batch else None,
         }
         save_checkpoint(self.folder, variables_of(self.model, self.variables), state)

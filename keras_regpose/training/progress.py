@@ -79,19 +79,13 @@ class Curves(keras.callbacks.Callback):
         folder: Path of the run, or None to write nothing.
     """
 
+    saved = ("rows",)  # by checkpoints, so that the file of a resumed run has each epoch once
+
     def __init__(self, folder: Path | None):
         super().__init__()
         self.folder = folder
         self.rows = []
         self.writer = None
-
-    def get_state(self) -> dict:
-        """Returns what a checkpoint keeps, so that the file of a resumed run has each epoch once."""
-        return {"rows": self.rows}
-
-    def set_state(self, state: dict) -> None:
-        """Takes over what a checkpoint has kept."""
-        self.rows = state["rows"]
 
     def history(self) -> dict[str, list]:
         """Returns the figures by their names, a value for each epoch that has one."""

@@ -68,8 +68,8 @@ def run_epochs(
         samples: sequence of `Sample` to learn from.
         model: `PoseRegressor` whose skeleton and input size the crops have.
         recipe: `Recipe`.
-        callbacks: sequence of callbacks, in any order. What they remember is kept in checkpoints if they have
-            `get_state` and `set_state`, and their `saved_variables` are kept, too.
+        callbacks: sequence of callbacks, in any order. What they remember is kept in checkpoints: the attributes
+            that they name in `saved`, and their `saved_variables`.
         output, resume, cache_bytes, cache_folder, checkpoint_minutes, verbose: See `train`.
         targets_outside: bool. Whether keypoints outside the crop have a weight, as heatmaps want it.
 

@@ -46,8 +46,8 @@ def train(
         cache_folder: str, path or None. Folder in which they are kept as well, for later epochs and runs.
         checkpoint_minutes: float. Longest time without a checkpoint; there is one after each epoch in any case.
         verbose: 0 shows nothing, anything else a progress bar.
-        callbacks: Further callbacks. They run after validation, so that they find its figures in the logs. One that has
-            `get_state`, which returns JSON-ready values, and `set_state` is resumed as well.
+        callbacks: Further callbacks. They run after validation, so that they find its figures in the logs. One that
+            names attributes in `saved`, such as `saved = ("count",)`, has their values again when the run is resumed.
         **changes: Settings of the recipe or of its augmentation to change, such as `epochs=20` or `rotation=40`; see
             `Recipe.changed`.
 

@@ -224,18 +224,14 @@ def test_killed_runs_end_the_same(tmp_path, uninterrupted):
 class Remembers(keras.callbacks.Callback):
     """A user's own callback, which counts the steps of the whole run."""
 
+    saved = ("count",)
+
     def __init__(self):
         super().__init__()
         self.count = 0
 
     def on_train_batch_end(self, batch, logs=None):
         self.count += 1
-
-    def get_state(self):
-        return {"count": self.count}
-
-    def set_state(self, state):
-        self.count = state["count"]
 
 
 def test_callbacks_of_ones_own_are_resumed(tmp_path):
