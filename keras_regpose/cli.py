@@ -2,14 +2,12 @@
 
 import argparse
 import contextlib
-import functools
 import logging
 import os
 import sys
 
 from keras_regpose.commands import convert, demo, evaluate, export, predict, publish, train
 from keras_regpose.commands import list as list_command
-from keras_regpose.commands.shared import add_command, common_options
 from keras_regpose.progress import clear_bars, progress_shown, set_progress
 
 COMMANDS = (demo, list_command, predict, train, evaluate, convert, export, publish)
@@ -33,15 +31,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser():
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common.add_argument("--quiet", action="store_true", help="show no progress bars, and of messages warnings only")
     parser = argparse.ArgumentParser(
         prog="keras-regpose",
         description="Top-down regression-based pose estimation in plain Keras.",
-        parents=[common_options()],
+        parents=[common],
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
     for module in COMMANDS:
-        module.add(functools.partial(add_command, subparsers))
+        sub = subparsers.add_parser(
+            module.__name__.rpartition(".")[2],
+            help=module.__doc__,
+            description=module.__doc__,
+            epilog=f"example: {module.EXAMPLE}",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            parents=[common],
+        )
+        sub.set_defaults(run=module.run)
+        module.add_options(sub)
     return parser
 
 

@@ -186,6 +186,9 @@ def test_bad_input_gets_one_sentence_and_status_2(preset, photo, tmp_path, capsy
             *("train", "--dataset", "synthetic", "--count", "4", "--backbone", "mobilenetv2_0.25"),
             *("--input-size", "64x48", "--output", str(tmp_path / "t")),
         ],
+        "epochs must be at least 1. Received: 0": [
+            *("train", "--dataset", "synthetic", "--count", "4", "--epochs", "0", "--output", str(tmp_path / "t"))
+        ],
         "Unknown backbone": [
             *("train", "--dataset", "synthetic", "--count", "4", "--backbone", "vgg", "--output", str(tmp_path / "t"))
         ],
@@ -204,7 +207,7 @@ def test_bad_input_gets_one_sentence_and_status_2(preset, photo, tmp_path, capsy
     [
         ["predict", "preset", "a.jpg", "--box", "1,2,3"],
         ["train", "--dataset", "coco", "--output", "x", "--input-size", "large"],
-        ["train", "--dataset", "coco", "--output", "x", "--epochs", "0"],
+        ["predict", "preset", "a.jpg", "--batch-size", "0"],
         ["train", "--dataset", "imagenet", "--output", "x"],
         ["nothing"],
     ],

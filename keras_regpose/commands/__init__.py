@@ -1,1 +1,5 @@
-"""The subcommands of `keras-regpose`, one file each: `add` declares its arguments, `run` carries it out."""
+"""The subcommands of `keras-regpose`, one file each.
+
+The file's docstring is the command's help, `EXAMPLE` is shown below it, `add_options` declares its arguments, and `run`
+carries it out.
+"""

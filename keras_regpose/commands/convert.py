@@ -1,14 +1,9 @@
-"""`keras-regpose convert`."""
+"""Convert an official MMPose checkpoint (.pth) to a preset; PyTorch is not needed."""
+
+EXAMPLE = "keras-regpose convert mmpose checkpoint.pth --preset resnet50_rle_coco --out resnet50_rle_coco"
 
 
-def add(command):
-    """Adds the command to the parser."""
-    sub = command(
-        "convert",
-        run,
-        "Convert an official MMPose checkpoint (.pth) to a preset; PyTorch is not needed.",
-        "keras-regpose convert mmpose checkpoint.pth --preset resnet50_rle_coco --out resnet50_rle_coco",
-    )
+def add_options(sub):
     sub.add_argument("source", choices=("mmpose",))
     sub.add_argument("checkpoint", help=".pth file")
     sub.add_argument("--preset", required=True, help="name of the published row")

@@ -1,19 +1,14 @@
-"""`keras-regpose demo`."""
+"""Fine-tune the bundled preset on drawn people, or show it on your photograph; offline."""
 
 import time
 from pathlib import Path
 
 from keras_regpose.commands.shared import box, positive
 
+EXAMPLE = "keras-regpose demo --image photo.jpg"
 
-def add(command):
-    """Adds the command to the parser."""
-    sub = command(
-        "demo",
-        run,
-        "Fine-tune the bundled preset on drawn people, or show it on your photograph; offline.",
-        "keras-regpose demo --image photo.jpg",
-    )
+
+def add_options(sub):
     sub.add_argument("--image", help="a photograph to estimate instead; without --box it is taken as one person")
     sub.add_argument("--box", type=box, action="append", help="x1,y1,x2,y2 of a person in the photograph; repeatable")
     sub.add_argument("--output", default="demo_output", help="folder for the pictures and the model")

@@ -1,28 +1,22 @@
-"""`keras-regpose evaluate`."""
+"""Print a preset's accuracy on a data set."""
 
 import json
 
 from keras_regpose.commands.shared import add_data_options, open_samples, positive
 from keras_regpose.files import write_whole
+from keras_regpose.inference.scores import SCORE_MODES
 from keras_regpose.progress import progress_bar
 
+EXAMPLE = "keras-regpose evaluate runs/coco/best --dataset coco --data ~/coco --flip-test"
 
-def add(command):
-    """Adds the command to the parser."""
-    sub = command(
-        "evaluate",
-        run,
-        "Print a preset's accuracy on a data set.",
-        "keras-regpose evaluate runs/coco/best --dataset coco --data ~/coco --flip-test",
-    )
+
+def add_options(sub):
     sub.add_argument("preset", help="name or directory of a preset")
     add_data_options(sub)
     sub.add_argument("--split", choices=("train", "val", "test"), default="val")
     sub.add_argument("--boxes", help="COCO detections file to take boxes from (default: annotated boxes)")
     sub.add_argument("--flip-test", action="store_true", help="average with the mirrored crop, as published figures do")
-    sub.add_argument(
-        "--score-mode", choices=("bbox", "keypoint", "bbox_keypoint", "bbox_rle"), help="COCO instance score"
-    )
+    sub.add_argument("--score-mode", choices=SCORE_MODES, help="COCO instance score")
     sub.add_argument("--nms", choices=("oks", "soft_oks", "none"), default="oks", help="suppression of doubled poses")
     sub.add_argument("--batch-size", type=positive, default=32)
     sub.add_argument("--json", help="also write the figures to this file")

@@ -1,18 +1,12 @@
-"""`keras-regpose export`."""
+"""Write a model as a file that runs without Keras, several times faster, and compare the two."""
 
 from keras_regpose.commands.shared import positive
+from keras_regpose.datasets import DATASETS, open_dataset
+
+EXAMPLE = "keras-regpose export my_preset pose.xml --precision int8 --dataset coco --data ~/coco"
 
 
-def add(command):
-    """Adds the command to the parser."""
-    from keras_regpose.datasets import DATASETS
-
-    sub = command(
-        "export",
-        run,
-        "Write a model as a file that runs without Keras, several times faster, and compare the two.",
-        "keras-regpose export my_preset pose.xml --precision int8 --dataset coco --data ~/coco",
-    )
+def add_options(sub):
     sub.add_argument("preset", help="name or directory of a preset")
     sub.add_argument(
         "output", help="pose.onnx, pose.xml (OpenVINO), pose.tflite (LiteRT), or pose (folder of a TF SavedModel)"
@@ -29,7 +23,6 @@ def add(command):
 
 
 def run(options):
-    from keras_regpose.datasets import open_dataset
     from keras_regpose.export import calibration_crops
     from keras_regpose.presets import from_preset
 

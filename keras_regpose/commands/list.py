@@ -1,9 +1,9 @@
-"""`keras-regpose list`."""
+"""Show the zoo as a table."""
+
+EXAMPLE = "keras-regpose list --markdown"
 
 
-def add(command):
-    """Adds the command to the parser."""
-    sub = command("list", run, "Show the zoo as a table.", "keras-regpose list --markdown")
+def add_options(sub):
     sub.add_argument("--markdown", action="store_true", help="as a Markdown table")
 
 

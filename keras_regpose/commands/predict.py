@@ -1,4 +1,4 @@
-"""`keras-regpose predict`."""
+"""Estimate poses in images and videos; write annotated pictures and videos, JSON, COCO results."""
 
 import itertools
 import logging
@@ -16,14 +16,10 @@ from keras_regpose.progress import progress_bar
 _log = logging.getLogger(__name__)
 
 
-def add(command):
-    """Adds the command to the parser."""
-    sub = command(
-        "predict",
-        run,
-        "Estimate poses in images and videos; write annotated pictures and videos, JSON, COCO results.",
-        "keras-regpose predict my_preset photo.jpg holiday/ dance.mp4 --boxes detections.json --output poses",
-    )
+EXAMPLE = "keras-regpose predict my_preset photo.jpg holiday/ dance.mp4 --boxes detections.json --output poses"
+
+
+def add_options(sub):
     sub.add_argument("preset", help="name or directory of a preset")
     sub.add_argument(
         "sources", nargs="+", metavar="SOURCE", help="image or video file, folder, 'pattern*.jpg', URL, camera number"

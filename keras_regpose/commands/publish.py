@@ -1,16 +1,11 @@
-"""`keras-regpose publish`."""
+"""Publish a preset on the Hugging Face Hub, with a model card: one commit, with a tag."""
 
 from pathlib import Path
 
+EXAMPLE = "keras-regpose publish runs/coco/best me/my_pose_model --dry-run"
 
-def add(command):
-    """Adds the command to the parser."""
-    sub = command(
-        "publish",
-        run,
-        "Publish a preset on the Hugging Face Hub, with a model card: one commit, with a tag.",
-        "keras-regpose publish runs/coco/best me/my_pose_model --dry-run",
-    )
+
+def add_options(sub):
     sub.add_argument("preset", help="preset directory, as train, convert and save_to_preset write it")
     sub.add_argument("repository", metavar="org/name", help="made where there is none")
     sub.add_argument("--private", action="store_true", help="make a new repository visible to its owners only")

@@ -1,4 +1,4 @@
-"""What several commands share: options, kinds of arguments, and the choice of data."""
+"""What several commands share: kinds of arguments, and the choice of data."""
 
 import argparse
 import logging
@@ -6,28 +6,6 @@ import logging
 from keras_regpose.datasets import DATASETS, open_dataset
 
 _log = logging.getLogger(__name__)
-
-
-def common_options():
-    """Returns a parser of the options that stand before or behind the command's name."""
-    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument("--quiet", action="store_true", help="show no progress bars, and of messages warnings only")
-    return parser
-
-
-def add_command(subparsers, name, run, help_text, example):
-    """Adds a command, or an action of one, whose help shows an example; returns its parser."""
-    parser = subparsers.add_parser(
-        name,
-        help=help_text,
-        description=help_text,
-        epilog=f"example: {example}",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        parents=[common_options()],
-    )
-    parser.set_defaults(run=run)
-    return parser
 
 
 def positive(text):

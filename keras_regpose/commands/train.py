@@ -1,4 +1,4 @@
-"""`keras-regpose train`."""
+"""Train a model by a recipe, or fine-tune a preset."""
 
 import contextlib
 import dataclasses
@@ -11,22 +11,18 @@ import typing
 from pathlib import Path
 
 from keras_regpose.commands.shared import add_data_options, open_samples, size
+from keras_regpose.data.augment import Augmentation
+from keras_regpose.recipe import CHOICES, Recipe
 
 # Settings of a recipe that have options of their own: where the data and the starting weights are.
 _OTHER_OPTIONS = ("dataset", "seed", "start", "augmentation")
 
+EXAMPLE = (
+    "keras-regpose train --recipe resnet50_rle_coco --data ~/coco --start resnet50-0676ba61.pth --output runs/coco"
+)
 
-def add(command):
-    """Adds the command to the parser."""
-    from keras_regpose.data.augment import Augmentation
-    from keras_regpose.recipe import Recipe
 
-    sub = command(
-        "train",
-        run,
-        "Train a model by a recipe, or fine-tune a preset.",
-        "keras-regpose train --recipe resnet50_rle_coco --data ~/coco --start resnet50-0676ba61.pth --output runs/coco",
-    )
+def add_options(sub):
     sub.add_argument("--recipe", help="a row of the zoo, a pretraining recipe, or a TOML file; see zoo/*/recipe.toml")
     add_data_options(sub, dataset_required=False)
     sub.add_argument("--preset", help="fine-tune a preset (name or directory)")
@@ -58,8 +54,6 @@ def _described(kind):
 
 def _argument(field):
     """Returns how an option is read that has the name of a setting; None says that it was not given."""
-    from keras_regpose.recipe import CHOICES
-
     kind = field.type
     if isinstance(kind, types.UnionType):
         kind = typing.get_args(kind)[0]  # the other is None
@@ -127,9 +121,6 @@ def _told_how_to_go_on(first):
 
 
 def _recipe(options):
-    from keras_regpose.data.augment import Augmentation
-    from keras_regpose.recipe import Recipe
-
     if options.recipe is None:
         if options.dataset is None:
             raise ValueError("Say what to learn from: --recipe NAME, or --dataset LAYOUT")

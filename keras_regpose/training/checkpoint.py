@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import threading
 import time
 import zipfile
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import keras
 import numpy as np
 
 from keras_regpose.files import draft
+from keras_regpose.interrupt import noted_signals
 from keras_regpose.training.devices import any_host, this_host
 
 _log = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.facts = json.loads(json.dumps(facts))
         self.minutes = minutes
         self.saved_at = time.monotonic()
-        self.signal_number = None
+        self.noted = []  # the signal that asked to stop
         self.means = None
         self.variables = [variable for callback in callbacks for variable in getattr(callback, "saved_variables", ())]
         self.states = {}
@@ -242,26 +242,11 @@ class Checkpoints(keras.callbacks.Callback):
 
         A second one acts as it would without this.
         """
-        if self.folder is None or threading.current_thread() is not threading.main_thread():
+        if self.folder is None:
             yield
             return
-
-        def restore():
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-        def ask_to_stop(number, frame):
-            self.signal_number = number
-            restore()
-
-        # All are known before the first is replaced: a signal may come between.
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        for number in before:
-            signal.signal(number, ask_to_stop)
-        try:
+        with noted_signals() as self.noted:
             yield
-        finally:
-            restore()
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.means is not None:
@@ -275,18 +260,18 @@ class Checkpoints(keras.callbacks.Callback):
             return  # the epoch's end follows
         # Hosts have to stop after the same step, or the others would wait for ever. Asking them costs a round trip.
         ask = this_host()[1] == 1 or self.position.step % 10 == 0
-        stop = ask and any_host(self.signal_number is not None)
+        stop = ask and any_host(bool(self.noted))
         if stop or time.monotonic() - self.saved_at > 60 * self.minutes:
             self._save()
         self._stop(stop)
 
     def on_epoch_end(self, epoch, logs=None):
         self._save()
-        self._stop(any_host(self.signal_number is not None))
+        self._stop(any_host(bool(self.noted)))
 
     def _stop(self, stop):
         if stop:
-            raise Stopped(128 + (self.signal_number or signal.SIGTERM))
+            raise Stopped(128 + (self.noted or [signal.SIGTERM])[0])
 
     def _save(self):
         self.saved_at = time.monotonic()
