@@ -24,6 +24,12 @@ jaxtyping.install_import_hook(
 )
 
 pytest_plugins = ["hub_fixtures"]
+# Files that take more than about a minute. They begin first, so that no worker is left alone with one at the end.
+LONGEST = """
+    export/test_export presets/test_presets_published test_regressor training/test_resume training/test_optimizer
+    convert/test_mmpose_convert inference/test_golden_pipeline test_docs test_cli training/test_train training/test_pretrain
+    training/test_average hub/test_publish zoo/test_build zoo/test_cards
+""".split()
 GOLDEN = Path(__file__).resolve().parent / "golden"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -33,6 +39,14 @@ def _beside_the_checkout(name):
     if not path.exists():
         pytest.skip(f"needs ../shared/{name} beside the checkout (photographs and annotations are not part of it)")
     return path
+
+
+def pytest_collection_modifyitems(items):
+    def turn(item):
+        name = item.path.relative_to(GOLDEN.parent).with_suffix("").as_posix()
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session")

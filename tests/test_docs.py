@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import tensorflow
 
 import keras_regpose
 from keras_regpose.data import Synthetic
@@ -20,7 +21,12 @@ README = Path(__file__).parents[1] / "README.md"
 def test_docstring_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)
-    results = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    # To compile a step of training takes longer than to run the few steps of an example.
+    tensorflow.config.run_functions_eagerly(name.startswith("keras_regpose.training"))
+    try:
+        results = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    finally:
+        tensorflow.config.run_functions_eagerly(False)
     assert results.failed == 0
 
 
