@@ -7,7 +7,7 @@ import keras
 
 import keras_regpose.schedules  # noqa: F401 — registers the schedules that a saved optimizer may use
 from keras_regpose.codec import METHODS
-from keras_regpose.export.formats import export_model
+from keras_regpose.export.exporter import export_model
 from keras_regpose.hub.preset_files import save_preset
 from keras_regpose.hub.publish import push_model
 from keras_regpose.inference.density import PoseDensity

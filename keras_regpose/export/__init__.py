@@ -9,7 +9,7 @@ __all__ = ["Deviation", "ExportedPoseRegressor", "calibration_crops", "export_mo
 def __getattr__(name):
     # Running an export needs no Keras, making one does.
     if name in ("calibration_crops", "export_model"):
-        from keras_regpose.export import formats
+        from keras_regpose.export import exporter
 
-        return getattr(formats, name)
+        return getattr(exporter, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

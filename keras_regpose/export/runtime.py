@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_regpose.export.sidecar import import_optional, read_sidecar
+from keras_regpose.export.formats import FORMATS
+from keras_regpose.export.sidecar import read_sidecar
 from keras_regpose.inference.estimator import estimate
 from keras_regpose.skeleton import Skeleton
-
-_OPENVINO_PRECISION = {"float32": "f32", "int8": "f32", "bfloat16": "bf16"}
 
 
 def load_exported(path: str | os.PathLike, threads: int | None = None) -> "ExportedPoseRegressor":
@@ -40,9 +39,11 @@ def load_exported(path: str | os.PathLike, threads: int | None = None) -> "Expor
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, or None for one per core. Received: {threads}")
     description = read_sidecar(path)
-    if description.format not in _OPENERS:
+    if description.format not in FORMATS:
         raise ValueError(f"{path} is in a format that is not known here: {description.format!r}. Upgrade keras-regpose")
-    run = _OPENERS[description.format](Path(path), description.precision, threads or _cores())
+    if FORMATS[description.format].SUFFIX != Path(path).suffix:
+        raise ValueError(f"{path} is said to be in the format {description.format}, which its name does not fit")
+    run = FORMATS[description.format].open_export(Path(path), description.precision, threads or _cores())
     return ExportedPoseRegressor(description, run)
 
 
@@ -113,58 +114,5 @@ class ExportedPoseRegressor:
         return estimate(self, source, boxes, **options)
 
 
-def _open_onnx(path, precision, threads):
-    onnxruntime = import_optional("onnxruntime", "An ONNX export")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda crops: session.run(None, {"image": crops})
-
-
-def _open_openvino(path, precision, threads):
-    openvino = import_optional("openvino", "An OpenVINO export")
-    settings = {
-        "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISION[precision],
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-    }
-    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-    return lambda crops: list(request.infer([crops], share_inputs=True).values())
-
-
-def _open_litert(path, precision, threads):
-    interpreter_module = import_optional("ai_edge_litert.interpreter", "A LiteRT export")
-    runner = interpreter_module.Interpreter(str(path), num_threads=threads).get_signature_runner()
-    names = [name for name in ("keypoints", "sigmas") if name in runner.get_output_details()]
-
-    def run(crops):
-        outputs = runner(image=crops)
-        return [outputs[name] for name in names]
-
-    return run
-
-
-def _open_saved_model(path, precision, threads):
-    tensorflow = import_optional("tensorflow", "A TF SavedModel")
-    # TensorFlow has one pool of threads per process, which its own settings size.
-    loaded = tensorflow.saved_model.load(str(path))
-    function = loaded.signatures["serving_default"]
-
-    def run(crops):
-        outputs = function(image=tensorflow.constant(crops))
-        return [outputs[name].numpy() for name in ("keypoints", "sigmas") if name in outputs]
-
-    run.loaded = loaded  # the signature does not keep alive what it belongs to
-    return run
-
-
 def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_OPENERS = {
-    "onnx": _open_onnx,
-    "openvino": _open_openvino,
-    "litert": _open_litert,
-    "tf_saved_model": _open_saved_model,
-}

@@ -6,7 +6,6 @@ truncated download or a file of another model is noticed.
 """
 
 import dataclasses
-import hashlib
 import importlib
 import json
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_regpose.files import sha256
 from keras_regpose.skeleton import Skeleton
 
 VERSION = 1
@@ -100,7 +100,7 @@ def write_sidecar(path: Path, description: Description, deviation: Deviation, fi
         "deviation": dataclasses.asdict(deviation),
         **facts,
         "files": {
-            file.relative_to(path.parent if path.suffix else path).as_posix(): [file.stat().st_size, _sha256(file)]
+            file.relative_to(path.parent if path.suffix else path).as_posix(): [file.stat().st_size, sha256(file)]
             for file in files
         },
     }
@@ -140,7 +140,7 @@ def read_sidecar(path: str | os.PathLike) -> Description:
         raise ValueError(f"{file} has version {version}, this keras-regpose reads {VERSION}. Upgrade keras-regpose")
     for name, (size, checksum) in files.items():
         part = (path.parent if path.suffix else path) / name
-        if not part.is_file() or part.stat().st_size != size or _sha256(part) != checksum:
+        if not part.is_file() or part.stat().st_size != size or sha256(part) != checksum:
             raise ValueError(f"{part} is missing, damaged or not the file that {file.name} describes. Export again")
     return description
 
@@ -157,8 +157,3 @@ def import_optional(module: str, needed_for: str):
         raise ImportError(
             f'{needed_for} needs the package {module.split(".")[0]!r} ({error}): pip install "keras-regpose[export]"'
         ) from error
-
-
-def _sha256(file):
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

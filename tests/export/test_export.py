@@ -12,7 +12,7 @@ from golden_weights import golden_tensor
 import keras_regpose as rp
 from keras_regpose.datasets import open_dataset
 from keras_regpose.export import calibration_crops
-from keras_regpose.export.formats import PRECISIONS, SUFFIXES
+from keras_regpose.export.formats import FORMATS
 from keras_regpose.export.sidecar import Deviation
 
 pytest.importorskip("onnxruntime")
@@ -20,7 +20,8 @@ pytest.importorskip("openvino")
 pytest.importorskip("ai_edge_litert")
 
 SIZE = (64, 48)
-CASES = [(format, precision) for format in SUFFIXES for precision in PRECISIONS[format]]
+SUFFIXES = {name: format.SUFFIX for name, format in FORMATS.items()}
+CASES = [(name, precision) for name, format in FORMATS.items() for precision in format.PRECISIONS]
 EXACT = [case for case in CASES if case[1] in ("float32", "float16")]
 LOWER = [case for case in CASES if case not in EXACT]
 # Medians in crop pixels. float32 is compared in crop units besides.
@@ -77,34 +78,35 @@ def test_exports_give_kerass_outputs_for_any_batch(format, precision, exported, 
         assert reported.median > 1e-3  # the precision is what was asked for, not float32 once more
 
 
+@pytest.fixture(scope="module")
+def bundled_on_photographs(model, shared_data):
+    """The bundled preset with photographs to calibrate on and to compare: drawn people are nothing that it knows."""
+    lspet = shared_data / "lspet"
+    return model, *(
+        calibration_crops(rp.data.Lsp(lspet, split=split), model.input_size, count)
+        for split, count in (("val", 128), ("test", 100))
+    )
+
+
+@pytest.fixture(scope="module")
+def published_on_photographs(shared_data, golden):
+    """The recorded MobileNetV2 at 256×192, whose weights the recording gave it, with people of COCO."""
+    row = "mobilenetv2_rle_coco"
+    shapes = json.loads((golden / "models.json").read_text())[row]["state_dict"].items()
+    model = rp.convert.from_mmpose({key: golden_tensor(key, tuple(shape)) for key, shape in shapes}, row)
+    coco = shared_data / "coco_mini"
+    return model, *(calibration_crops(open_dataset("coco", coco, split), (256, 192), 48) for split in ("train", "val"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["bundled", "published"])
 @pytest.mark.parametrize(("format", "precision"), LOWER)
-def test_lower_precisions_move_keypoints_in_photographs_little(format, precision, model, shared_data, tmp_path):
-    """On photographs: the drawn people of the other tests are nothing that this network has learned."""
-    calibration = calibration_crops(rp.data.Lsp(shared_data / "lspet", split="val"), model.input_size, 128)
-    crops = calibration_crops(rp.data.Lsp(shared_data / "lspet", split="test"), model.input_size, 100)
+def test_lower_precisions_move_keypoints_in_photographs_little(format, precision, network, request, tmp_path):
+    model, calibration, crops = request.getfixturevalue(f"{network}_on_photographs")
     path = tmp_path / f"pose{SUFFIXES[format]}"
     model.export(path, format, precision, calibration, verbose=False)
     deviation = Deviation.between(
         rp.load_exported(path).predict_on_batch(crops), model.predict_on_batch(crops), model.input_size
-    )
-    assert 1e-3 < deviation.median <= MEDIAN[precision] and deviation.sigma_median <= MEDIAN[precision]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("format", "precision"), LOWER)
-def test_lower_precisions_of_a_published_network_on_photographs(format, precision, shared_data, golden, tmp_path):
-    """The recorded MobileNetV2 at 256×192, whose weights the recording gave it, on people of COCO."""
-    row = "mobilenetv2_rle_coco"
-    shapes = json.loads((golden / "models.json").read_text())[row]["state_dict"].items()
-    model = rp.convert.from_mmpose({key: golden_tensor(key, tuple(shape)) for key, shape in shapes}, row)
-    calibration, crops = (
-        calibration_crops(open_dataset("coco", shared_data / "coco_mini", split), (256, 192), 48)
-        for split in ("train", "val")
-    )
-    path = tmp_path / f"pose{SUFFIXES[format]}"
-    model.export(path, format, precision, calibration, verbose=False)
-    deviation = Deviation.between(
-        rp.load_exported(path).predict_on_batch(crops), model.predict_on_batch(crops), (256, 192)
     )
     assert 1e-3 < deviation.median <= MEDIAN[precision] and deviation.sigma_median <= MEDIAN[precision]
 

@@ -1,0 +1,188 @@
+"""A model → a file of another runtime, with a sidecar that says what it is.
+
+Every format is made from one frozen graph: stock layers, normalisation folded, weights as constants, uint8 RGB crops
+in, keypoints and sigmas out as two outputs. The file is opened again and compared with Keras before it takes its name.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_regpose import geometry
+from keras_regpose.drawn.people import Synthetic
+from keras_regpose.export.conditioning import conditioned
+from keras_regpose.export.formats import FORMATS
+from keras_regpose.export.frozen import frozen_function
+from keras_regpose.export.runtime import load_exported
+from keras_regpose.export.sidecar import Description, Deviation, sidecar_path, write_sidecar
+from keras_regpose.files import draft
+from keras_regpose.images import read_image
+from keras_regpose.models.rewrite import folded, graph_with_dtype
+
+_CONDITIONED = ("bfloat16", "int8")  # float16 rounds so little that there is nothing to take back
+_COMPARED = 32
+# Of the crop's size. Converters differ from Keras by rounding alone, so that anything greater is a wrong graph.
+_FLOAT32_TOLERANCE = 1e-3
+# Other precisions move keypoints by less than a pixel; where half of them move so far, the values do not fit.
+_USELESS = 0.05
+
+
+def export_model(
+    model,
+    path: str | os.PathLike,
+    format: str | None = None,
+    precision: str = "float32",
+    calibration: np.ndarray | None = None,
+    **facts,
+) -> Deviation:
+    """Writes a model as a file that runs without Keras; see `PoseRegressor.export`, which calls this."""
+    path = Path(path)
+    format = _check_format(path, format, precision)
+    graph = graph_with_dtype(model.to_keras(), "float32")
+    if calibration is not None or precision == "int8":
+        calibration = _check_calibration(calibration, model.input_size)
+    crops = calibration_crops(Synthetic(16, seed=0), model.input_size) if calibration is None else calibration
+    compared = crops[np.linspace(0, len(crops) - 1, min(_COMPARED, len(crops))).astype(int)]
+    if path.exists() and (path.is_dir() != (path.suffix == "") or (path.is_dir() and not _is_replaceable(path))):
+        raise ValueError(f"{path} exists and is not an export. Choose another name, or remove it")
+    description = Description(format, precision, model.method, model.skeleton, model.input_size)
+    expected = graph.predict_on_batch(compared)
+    deviation = Deviation.between(expected, expected, model.input_size)
+    with draft(path) as written:
+
+        def write(graph):
+            """Writes the draft and opens it by the same code as later, which wants a sidecar with some deviation."""
+            FORMATS[format].write(frozen_function(graph), written, precision, calibration)
+            write_sidecar(written, description, deviation, parts(), {})
+            return load_exported(written)
+
+        def parts():
+            files = (file for file in written.parent.rglob("*") if file.is_file())
+            return sorted(file for file in files if file != sidecar_path(written))
+
+        prepared = conditioned(graph, crops, precision) if precision in _CONDITIONED else folded(graph)
+        fast = write(prepared)
+        if precision in _CONDITIONED:
+            fast = write(_corrected(prepared, graph, fast, crops))
+        deviation = Deviation.between(fast.predict_on_batch(compared), expected, model.input_size)
+        _check_deviation(deviation, format, precision, model.input_size)
+        write_sidecar(written, description, deviation, parts(), facts)
+        for file in written.parent.iterdir():  # pose.bin, and the sidecar; the file itself follows
+            if file != written:
+                os.replace(file, path.parent / file.name)
+    return deviation
+
+
+def calibration_crops(samples: Sequence, input_size: tuple[int, int], count: int = 128) -> np.ndarray:
+    """Cuts people out of their images as `estimate` does: what int8 exports are calibrated on.
+
+    Args:
+        samples: sequence of `Sample`s, such as `Coco(...)`.
+        input_size: (height, width) of the crops: the model's `input_size`.
+        count: int. At most so many people, evenly spread over the samples.
+
+    Returns:
+        (N, H, W, 3) uint8 array, RGB.
+
+    Example:
+
+    >>> calibration_crops(Synthetic(4, seed=0), (64, 48)).shape
+    (4, 64, 48, 3)
+    """
+    crops = []
+    for index in np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int):
+        sample = samples[int(index)]
+        crops.append(geometry.cut(read_image(sample.image), sample.box, input_size).crop)
+    return np.stack(crops)
+
+
+def _check_format(path, format, precision):
+    if format is None:
+        format = next((name for name, kind in FORMATS.items() if kind.SUFFIX == path.suffix.lower()), None)
+        if format is None:
+            raise ValueError(
+                f"The format follows from the name: .onnx, .xml (OpenVINO), .tflite (LiteRT), or no suffix (a TF "
+                f"SavedModel). Received: {path.name}"
+            )
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}. Received: {format!r}")
+    suffix, precisions = FORMATS[format].SUFFIX, FORMATS[format].PRECISIONS
+    if path.suffix != suffix:
+        expected = f"ends in {suffix}" if suffix else "is a folder's, without a suffix"
+        raise ValueError(f"The name of an export to {format} {expected}. Received: {path.name}")
+    if precision not in precisions:
+        raise ValueError(f"precision must be one of {', '.join(precisions)} for {format}. Received: {precision!r}")
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"Models are exported with the TensorFlow backend: set KERAS_BACKEND=tensorflow. "
+            f"This process runs on {keras.backend.backend()}"
+        )
+    return format
+
+
+def _check_calibration(calibration, input_size):
+    shape = f"(N, {input_size[0]}, {input_size[1]}, 3)"
+    if calibration is None:
+        raise ValueError(
+            f"int8 needs calibration crops, a uint8 array of shape {shape}: rp.export.calibration_crops(samples, "
+            "model.input_size) makes them from any dataset"
+        )
+    calibration = np.asarray(calibration)
+    if calibration.dtype != np.uint8 or calibration.ndim != 4 or calibration.shape[1:] != (*input_size, 3):
+        raise ValueError(
+            f"calibration must be a uint8 array of shape {shape}. "
+            f"Received: {calibration.dtype} of shape {calibration.shape}"
+        )
+    if len(calibration) == 0:
+        raise ValueError("calibration holds no crop: pass at least one, better a hundred")
+    return np.ascontiguousarray(calibration)
+
+
+def _check_deviation(deviation, format, precision, input_size):
+    if not np.isfinite(deviation.crop_units):
+        raise ValueError(
+            f"The {precision} export to {format} gives values that are not finite, so nothing was written: "
+            "the model's values exceed what this precision can hold, or its weights are not finite"
+        )
+    if precision == "float32" and deviation.crop_units > _FLOAT32_TOLERANCE:
+        raise ValueError(
+            f"The export to {format} does not give the model's outputs, so nothing was written: {deviation}"
+        )
+    if deviation.median > _USELESS * max(input_size):
+        raise ValueError(
+            f"The {precision} export to {format} would be of no use, so nothing was written: {deviation}. The model's "
+            "values exceed what this precision can hold, or int8 was calibrated on crops unlike those compared"
+        )
+
+
+def _corrected(prepared, graph, fast, crops):
+    """Returns the prepared graph with biases that take back what its export still moves outputs by on average.
+
+    Source: Data-Free Quantization Through Weight Equalization and Bias Correction (Nagel et al., 2019), section 4.2,
+    measured on crops and for the outputs alone.
+    """
+    differences = []
+    for start in range(0, len(crops), _COMPARED):
+        part = crops[start : start + _COMPARED]
+        differences.append(_before_sigmoid(graph.predict_on_batch(part)) - _before_sigmoid(fast.predict_on_batch(part)))
+    moved = np.nan_to_num(np.concatenate(differences).mean(axis=0))
+    corrected = keras.Model.from_config(prepared.get_config())
+    corrected.set_weights(prepared.get_weights())
+    for name, shift in (("coordinates", moved[:, :2]), ("sigma", moved[:, 2:])):
+        if shift.size:
+            kernel, bias = corrected.get_layer(name).get_weights()
+            corrected.get_layer(name).set_weights([kernel, bias + shift.ravel()])
+    return corrected
+
+
+def _before_sigmoid(output):
+    """Returns outputs with σ as the logits that the bias is added to."""
+    sigma = np.clip(output[..., 2:].astype(np.float64), 1e-6, 1 - 1e-6)
+    return np.concatenate([output[..., :2], np.log(sigma / (1 - sigma))], axis=-1)
+
+
+def _is_replaceable(folder):
+    return sidecar_path(folder).is_file() or not any(folder.iterdir())

@@ -1,0 +1,32 @@
+"""A network as a TensorFlow function with constants for weights: what the writers of all formats are given."""
+
+
+def frozen_function(graph):
+    """Returns a TensorFlow function with constants for weights, from `image` to `keypoints` (and `sigmas`).
+
+    Args:
+        graph: keras.Model of stock layers, from (B, H, W, 3) RGB 0–255.
+
+    Returns:
+        A concrete function of (B, H, W, 3) uint8, whose `output_names` are the names of its outputs.
+    """
+    import keras
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    names = [layer.name for layer in graph.layers if layer.name in ("keypoints", "sigmas")]
+    outputs = keras.Model(graph.inputs[0], [graph.get_layer(name).output for name in names])
+    image = tf.TensorSpec((None, *graph.input_shape[1:]), tf.uint8, name="image")
+    concrete = tf.function(lambda image: outputs(image, training=False)).get_concrete_function(image)
+    frozen = convert_variables_to_constants_v2(concrete)
+    frozen.output_names = names
+    return frozen
+
+
+def graph_with_names(frozen):
+    """Returns the graph of a frozen function, with the outputs named as they are called."""
+    definition = frozen.graph.as_graph_def()
+    renamed = {tensor.op.name: name for tensor, name in zip(frozen.outputs, frozen.output_names, strict=True)}
+    for node in definition.node:
+        node.name = renamed.get(node.name, node.name)
+    return definition

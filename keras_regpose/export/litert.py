@@ -1,0 +1,52 @@
+"""LiteRT's files, `pose.tflite`."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from keras_regpose.export.saved_model import write as write_saved_model
+from keras_regpose.export.sidecar import import_optional
+
+SUFFIX = ".tflite"
+PRECISIONS = ("float32", "float16", "int8")
+_FLOAT = ["MUL", "ADD", "MEAN", "FULLY_CONNECTED", "LOGISTIC", "RESHAPE"]  # pixels, sums of blocks, outputs
+
+
+def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) -> None:
+    """Writes a frozen function as a .tflite file."""
+    import tensorflow as tf
+
+    folder = path.with_name("saved_model")
+    write_saved_model(frozen, folder, "float32", None)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision == "int8":
+        converter.representative_dataset = lambda: ({"image": crop[None]} for crop in calibration)
+        # The debugger is what leaves operators in float. The 255 steps of an int8 output would be a pixel each.
+        debugger = tf.lite.experimental.QuantizationDebugger(
+            converter=converter,
+            debug_dataset=converter.representative_dataset,
+            debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_FLOAT),
+        )
+        path.write_bytes(debugger.get_nondebug_quantized_model())
+    else:
+        path.write_bytes(converter.convert())
+    shutil.rmtree(folder)
+
+
+def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Returns a function from (B, H, W, 3) uint8 crops to keypoints (and sigmas)."""
+    interpreter_module = import_optional("ai_edge_litert.interpreter", "A LiteRT export")
+    runner = interpreter_module.Interpreter(str(path), num_threads=threads).get_signature_runner()
+    names = [name for name in ("keypoints", "sigmas") if name in runner.get_output_details()]
+
+    def run(crops):
+        outputs = runner(image=crops)
+        return [outputs[name] for name in names]
+
+    return run

@@ -1,0 +1,106 @@
+"""ONNX files, which ONNX Runtime runs.
+
+int8 takes the ranges of activations from calibration crops. Coordinates and sigmas come from two small matrices of
+their own, which stay in float with the pooling before them: they cost nothing, and a scale wide enough for coordinates
+would leave the sigmas a few steps.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from keras_regpose.export.frozen import graph_with_names
+from keras_regpose.export.sidecar import import_optional
+
+SUFFIX = ".onnx"
+PRECISIONS = ("float32", "float16", "int8")
+_OPSET = 18
+_BATCH = 8  # crops
+_QUANTIZED = ("Conv", "Add", "MaxPool", "Clip", "Relu")
+
+
+def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) -> None:
+    """Writes a frozen function as an ONNX file of standard operators."""
+    tf2onnx = import_optional("tf2onnx", "An ONNX export")
+    onnx = import_optional("onnx", "An ONNX export")
+    onnxruntime = import_optional("onnxruntime", "An ONNX export")
+    raw, merged = path.with_name("raw.onnx"), path.with_name("merged.onnx")
+    model, _ = tf2onnx.convert.from_graph_def(
+        graph_with_names(frozen),
+        input_names=["image:0"],
+        output_names=[f"{name}:0" for name in frozen.output_names],
+        opset=_OPSET,
+    )
+    for node in model.graph.node:
+        node.input[:] = [name.removesuffix(":0") if name == "image:0" else name for name in node.input]
+        node.output[:] = [
+            name.removesuffix(":0") if name.removesuffix(":0") in frozen.output_names else name for name in node.output
+        ]
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = value.name.removesuffix(":0")
+    onnx.save(model, raw)
+    # The basic level merges padding and normalisation into convolutions, and keeps to standard operators.
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(merged)
+    onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+    if precision == "int8":
+        _quantize(merged, path, calibration)
+    else:
+        model = onnx.load(merged)
+        if precision == "float16":
+            from onnxruntime.transformers.float16 import convert_float_to_float16
+
+            model = convert_float_to_float16(model, keep_io_types=True)
+        del model.opset_import[1:]
+        onnx.save(model, path)
+    raw.unlink()
+    merged.unlink()
+
+
+def _quantize(source, target, crops):
+    """Writes the ONNX file `source` in int8 to `target`, quantized by ONNX Runtime."""
+    quantization = import_optional("onnxruntime.quantization", "An int8 export")
+    graph = import_optional("onnx", "An int8 export").load(source).graph
+    constants = {constant.name for constant in graph.initializer}
+    # Pixels are scaled and shifted in float, and rounded once, when they go into the first convolution.
+    shifts = [node.name for node in graph.node if node.op_type == "Add" and not constants.isdisjoint(node.input)]
+
+    class Crops(quantization.CalibrationDataReader):
+        def __init__(self):
+            self.rest = iter(np.array_split(crops, -(-len(crops) // _BATCH)))
+
+        def get_next(self):
+            batch = next(self.rest, None)
+            return None if batch is None else {"image": batch}
+
+    # It advises to merge operators first, which is done, and says so through the root logger.
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)
+    try:
+        quantization.quantize_static(
+            source,
+            target,
+            Crops(),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=_QUANTIZED,
+            nodes_to_exclude=shifts,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            # The mean of the batches' ranges: the range of all crops would be that of the strangest one.
+            extra_options={"CalibMovingAverage": True},
+        )
+    finally:
+        logging.root.setLevel(level)
+
+
+def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Returns a function from (B, H, W, 3) uint8 crops to keypoints (and sigmas)."""
+    onnxruntime = import_optional("onnxruntime", "An ONNX export")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda crops: session.run(None, {"image": crops})

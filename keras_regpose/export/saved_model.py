@@ -1,0 +1,39 @@
+"""Folders of TF SavedModels."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from keras_regpose.export.sidecar import import_optional
+
+SUFFIX = ""
+PRECISIONS = ("float32",)
+
+
+def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) -> None:
+    """Writes a frozen function as a folder that TensorFlow loads."""
+    import tensorflow as tf
+
+    def serve(image):
+        return dict(zip(frozen.output_names, frozen(image), strict=True))
+
+    module = tf.Module()
+    image = tf.TensorSpec(frozen.inputs[0].shape, tf.uint8, name="image")
+    module.serve = tf.function(serve, input_signature=[image])
+    tf.saved_model.save(module, str(path), signatures=module.serve)
+
+
+def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Returns a function from (B, H, W, 3) uint8 crops to keypoints (and sigmas)."""
+    tensorflow = import_optional("tensorflow", "A TF SavedModel")
+    # TensorFlow has one pool of threads per process, which its own settings size.
+    loaded = tensorflow.saved_model.load(str(path))
+    function = loaded.signatures["serving_default"]
+
+    def run(crops):
+        outputs = function(image=tensorflow.constant(crops))
+        return [outputs[name].numpy() for name in ("keypoints", "sigmas") if name in outputs]
+
+    run.loaded = loaded  # the signature does not keep alive what it belongs to
+    return run
