@@ -1,11 +1,8 @@
 """What several commands share: kinds of arguments, and the choice of data."""
 
 import argparse
-import logging
 
 from keras_regpose.datasets import DATASETS, open_dataset
-
-_log = logging.getLogger(__name__)
 
 
 def positive(text):
@@ -45,12 +42,4 @@ def open_samples(options, split, boxes=None):
     samples = open_dataset(
         options.dataset, options.data, split, boxes=boxes, count=options.count, seed=options.seed or 0
     )
-    _name_skipped(samples.skipped)
     return samples[: options.limit] if options.limit else samples
-
-
-def _name_skipped(skipped, most=5):
-    for what, why in skipped[:most]:
-        _log.warning("Left out: %s: %s", what, why)
-    if len(skipped) > most:
-        _log.warning("Left out: %d records in all, those among them", len(skipped))

@@ -1,6 +1,7 @@
 """What the readers share: how files are read, how broken records are counted, and how numbers are checked."""
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -8,8 +9,11 @@ from typing import TypeVar
 
 import numpy as np
 
+_log = logging.getLogger(__name__)
+
 # Mean of area / (width · height) over COCO's annotated people, as the reference fills in missing areas.
 AREA_OF_BOX = 0.53
+_TOLD = 5  # broken records that the log names
 
 Made = TypeVar("Made")
 
@@ -23,6 +27,8 @@ def collect(
     empty: str | None = None,
 ) -> tuple[list[Made], list[tuple[str, str]]]:
     """Makes something of each record, such as a `Sample`, setting aside the records that are broken.
+
+    The log names the first of these.
 
     Args:
         records: sequence of records as they stand in the file.
@@ -56,6 +62,10 @@ def collect(
         )
     if not made and empty is not None:
         raise ValueError(empty)
+    for what, why in skipped[:_TOLD]:
+        _log.warning("Left out: %s: %s", what, why)
+    if len(skipped) > _TOLD:
+        _log.warning("Left out: %d records of %s in all, those among them", len(skipped), source)
     return made, skipped
 
 

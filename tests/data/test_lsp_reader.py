@@ -81,7 +81,7 @@ def test_splits_of_a_folder(tmp_path):
         Lsp(write(tmp_path, joints_of(1)), split="val")
 
 
-def test_broken_records_are_skipped_and_named(tmp_path):
+def test_broken_records_are_skipped_and_named(tmp_path, caplog):
     joints = joints_of(40)
     joints[3, 0, 0] = np.nan
     joints[5, 1:, 2] = 0
@@ -89,10 +89,15 @@ def test_broken_records_are_skipped_and_named(tmp_path):
     people = Lsp(write(tmp_path, joints))
     assert len(people) == 37
     assert [what for what, _ in people.skipped] == ["photograph 4", "photograph 6", "photograph 8"]
+    assert caplog.messages == [f"Left out: {what}: {why}" for what, why in people.skipped]
     reasons = [why for _, why in people.skipped]
     assert "not finite" in reasons[0] and "1 of its keypoints are labelled" in reasons[1] and "no size" in reasons[2]
     with pytest.raises(ValueError, match="3 of 40 records in .*joints.mat cannot be used, more than the 5% allowed"):
         Lsp(tmp_path, max_skipped_share=0.05)
+    joints[20:30, 0, 0] = np.nan
+    caplog.clear()
+    Lsp(write(tmp_path, joints), max_skipped_share=0.5)
+    assert len(caplog.messages) == 6 and "13 records" in caplog.messages[-1]
 
 
 def test_files_that_cannot_be_used(tmp_path):

@@ -48,6 +48,9 @@ def test_len_iteration_and_selection():
     assert poses[[]].keypoints.shape == (0, 17, 2) and poses[[]].sigmas.shape == (0, 17, 2)
     assert poses[1].image_size == (100, 120) and poses[1].source == "a.jpg"
     assert make(2, sigmas=False)[0].sigmas is None
+    image = np.zeros((9, 8, 3), np.uint8)
+    first = make(2, frame=3, frame_rate=25.0, image=image)[0]
+    assert (first.frame, first.frame_rate) == (3, 25.0) and first.image is image
     with pytest.raises(IndexError, match="There are 4 people. Received: 4"):
         poses[4]
 
