@@ -26,12 +26,12 @@ def add_options(sub):
 
 
 def run(options):
-    from keras_regpose.evaluation.calibration import calibrate_predictions, plot_calibration, require_matplotlib
+    from keras_regpose.evaluation.calibration import calibrate_predictions, import_matplotlib, plot_calibration
     from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
     from keras_regpose.presets import from_preset
 
     if options.calibration:
-        require_matplotlib()
+        import_matplotlib()
     model = from_preset(options.preset)
     for option in ("calibration", "recalibrated"):
         if getattr(options, option) and model.method != "rle":

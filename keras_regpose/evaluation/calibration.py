@@ -8,12 +8,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from keras_regpose.evaluation.evaluate import labels
 from keras_regpose.files import draft
 from keras_regpose.inference.poses import Poses
+from keras_regpose.optional import import_optional
 
 _LEVELS = np.arange(0.05, 1, 0.05)
 
@@ -147,10 +149,9 @@ def plot_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
         path: str or path. Its suffix chooses the format, such as .png or .svg.
 
     Raises:
-        ValueError: If matplotlib is not installed.
+        ImportError: If matplotlib is not installed.
     """
-    figure_class = require_matplotlib()
-    figure = figure_class(figsize=(10, 4.8), layout="constrained")
+    figure = import_matplotlib().Figure(figsize=(10, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     sigma, error = calibration.sigma, calibration.error
     limits = [0.8 * min(sigma.min(), error[error > 0].min(initial=sigma.min())), 1.25 * max(sigma.max(), error.max())]
@@ -173,13 +174,9 @@ def plot_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
         figure.savefig(file, dpi=150, format=Path(path).suffix[1:] or "png")
 
 
-def require_matplotlib() -> type:
-    """Returns matplotlib's `Figure`, or raises ValueError that says how to install it."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError("Plots of the calibration need matplotlib: pip install matplotlib") from error
-    return Figure
+def import_matplotlib() -> ModuleType:
+    """Returns `matplotlib.figure`, or raises ImportError that says how to install it."""
+    return import_optional("matplotlib.figure", "A plot of the calibration", "keras-regpose[plot]")
 
 
 def _rank_correlation(first, second):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_regpose.export.saved_model import write as write_saved_model
-from keras_regpose.export.sidecar import import_optional
+from keras_regpose.optional import import_optional
 
 SUFFIX = ".tflite"
 PRECISIONS = ("float32", "float16", "int8")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_regpose.export.frozen import graph_with_names
-from keras_regpose.export.sidecar import import_optional
+from keras_regpose.optional import import_optional
 
 SUFFIX = ".onnx"
 PRECISIONS = ("float32", "float16", "int8")

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_regpose.export.frozen import graph_with_names
 from keras_regpose.export.onnx import write as write_onnx
-from keras_regpose.export.sidecar import import_optional
+from keras_regpose.optional import import_optional
 
 SUFFIX = ".xml"
 PRECISIONS = ("float32", "bfloat16", "int8")

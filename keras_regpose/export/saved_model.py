@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_regpose.export.sidecar import import_optional
+from keras_regpose.optional import import_optional
 
 SUFFIX = ""
 PRECISIONS = ("float32",)

@@ -6,7 +6,6 @@ truncated download or a file of another model is noticed.
 """
 
 import dataclasses
-import importlib
 import json
 import os
 from pathlib import Path
@@ -143,17 +142,3 @@ def read_sidecar(path: str | os.PathLike) -> Description:
         if not part.is_file() or part.stat().st_size != size or sha256(part) != checksum:
             raise ValueError(f"{part} is missing, damaged or not the file that {file.name} describes. Export again")
     return description
-
-
-def import_optional(module: str, needed_for: str):
-    """Imports a package that only exports need.
-
-    Raises:
-        ImportError: If it is not installed; the message says how to install it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f'{needed_for} needs the package {module.split(".")[0]!r} ({error}): pip install "keras-regpose[export]"'
-        ) from error

@@ -14,6 +14,7 @@ from keras_regpose.files import write_whole
 from keras_regpose.images import read_image
 from keras_regpose.inference.draw import PICTURE_SUFFIXES, check_people, draw_poses, save_picture
 from keras_regpose.inference.scores import instance_score
+from keras_regpose.optional import import_optional
 from keras_regpose.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -261,11 +262,7 @@ class Poses:
         Raises:
             ImportError: If pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("to_dataframe needs pandas: pip install pandas") from error
-
+        pandas = import_optional("pandas", "to_dataframe", "pandas")
         columns = {
             "person": np.repeat(np.arange(len(self)), len(self.skeleton)),
             "keypoint": list(self.skeleton.keypoints) * len(self),
@@ -283,11 +280,7 @@ class Poses:
         Raises:
             ImportError: If supervision is not installed.
         """
-        try:
-            import supervision
-        except ImportError as error:
-            raise ImportError("to_supervision needs supervision: pip install 'supervision>=0.29'") from error
-
+        supervision = import_optional("supervision", "to_supervision", "supervision>=0.29")
         return supervision.KeyPoints(
             xy=self.keypoints.copy(),
             class_id=np.zeros(len(self), int),
