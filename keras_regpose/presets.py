@@ -154,11 +154,11 @@ def _load(name, load_weights, refresh):
     return model
 
 
-def _hub_address(address):
+def _hub_address(address) -> tuple[str, str | None]:
     match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", address)
     if not match:
         raise ValueError(f"An address of the Hub is hf://org/name or hf://org/name@revision. Received: {address!r}")
-    return match.groups()
+    return match[1], match[2]
 
 
 def _published(name, info, refresh):

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
@@ -90,7 +91,7 @@ class PoseRegressor(keras.Model):
         self._input_size = input_size
         self._method = method
         # Keras trains and saves what hangs on the model; a flow that only the loss knew would silently stay as it is.
-        self.flow = RealNVP(name="flow") if method == "rle" else None
+        self.flow: Any = RealNVP(name="flow") if method == "rle" else None
         self.loss_parts = {}
 
     @property

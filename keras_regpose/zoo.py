@@ -79,7 +79,7 @@ def preset_info(name: str) -> dict:
     url = info.get("checkpoint")
     info["checkpoint"] = url and {
         "url": url,
-        "sha256_prefix": re.search(r"-([0-9a-f]{8})_\d{8}\.pth$", url)[1],
+        "sha256_prefix": re.findall(r"-([0-9a-f]{8})_\d{8}\.pth$", url)[0],
         "format": "1.x" if "/v1/" in url else "0.x",
     }
     info.setdefault("caveats", [])
@@ -100,7 +100,7 @@ def read_toml(*names: str) -> dict:
 
 def citation(key: str) -> str:
     """Returns the BibTeX entry of a key in `citations.bib`."""
-    return re.search(rf"@\w+{{{key},.*?\n}}", _text(zoo_folder() / "citations.bib"), re.S)[0]
+    return re.findall(rf"@\w+{{{key},.*?\n}}", _text(zoo_folder() / "citations.bib"), re.S)[0]
 
 
 @functools.cache

@@ -27,8 +27,8 @@ pytest_plugins = ["hub_fixtures"]
 # Files that take more than about a minute. They begin first, so that no worker is left alone with one at the end.
 LONGEST = """
     export/test_export presets/test_presets_published test_regressor training/test_resume training/test_optimizer
-    convert/test_mmpose_convert inference/test_golden_pipeline test_docs test_cli training/test_train training/test_pretrain
-    training/test_average hub/test_publish zoo/test_build zoo/test_cards
+    convert/test_mmpose_convert inference/test_golden_pipeline test_docs test_cli training/test_train
+    training/test_pretrain training/test_average hub/test_publish zoo/test_build zoo/test_cards
 """.split()
 GOLDEN = Path(__file__).resolve().parent / "golden"
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -116,7 +116,8 @@ def _build_row(name, folder, data, organisation, private):
         _evaluate(model, info, boxes, samples, results, folder)
     write_whole(folder / RESULTS, to_json(results))
     write_whole(folder / CARD, zoo_card(name, results, organisation or ORGANISATION))
-    shutil.copyfile(picture_of(model.skeleton), folder / PICTURE)
+    if (picture := picture_of(model.skeleton)) is not None:
+        shutil.copyfile(picture, folder / PICTURE)
     if organisation:
         publication = publish_preset(folder, f"{organisation}/{name}", private=private)
         pin = {"repo": publication.repo_id, "revision": publication.commit, "sha256": sha256(folder / "preset.json")}

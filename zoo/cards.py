@@ -17,6 +17,7 @@ from PIL import Image
 from keras_regpose.drawn.people import Synthetic
 from keras_regpose.files import write_whole
 from keras_regpose.hub.card import zoo_card
+from keras_regpose.images import read_image
 from keras_regpose.inference.draw import draw_poses
 from keras_regpose.skeleton import SKELETONS
 from keras_regpose.zoo import CARD, RESULTS, list_presets, preset_info, preset_table, read_results, zoo_folder
@@ -200,7 +201,7 @@ def draw_pictures(folder: Path) -> None:
     for name, skeleton in SKELETONS.items():
         if not (folder / f"{name}.jpg").is_file():
             person = Synthetic(1, seed=3, image_size=(400, 480), people_per_image=1, skeleton=skeleton)[0]
-            picture = draw_poses(person.image, person.keypoints[None], skeleton=skeleton)
+            picture = draw_poses(read_image(person.image), person.keypoints[None], skeleton=skeleton)
             Image.fromarray(picture).save(folder / f"{name}.jpg", quality=88)
 
 

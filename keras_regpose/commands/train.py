@@ -47,7 +47,7 @@ def add_options(sub):
 
 def _described(kind):
     """Returns what the docstring of a class says of each of its arguments."""
-    arguments = inspect.getdoc(kind).split("Args:\n")[1].split("\n\n")[0]
+    arguments = (inspect.getdoc(kind) or "").split("Args:\n")[1].split("\n\n")[0]
     entries = re.findall(r"^ {4}(\w+): (.*?)(?=^ {4}\w|\Z)", arguments, re.M | re.S)
     return {name: " ".join(text.split()).replace("%", "%%") for name, text in entries}
 

@@ -205,7 +205,8 @@ def _as_tensorflow_dataset(batches, repeat):
         return tf.ensure_shape(crops, (count, *crop_shape)), tf.ensure_shape(targets, (count, *target_shape))
 
     dataset = tf.data.Dataset.from_tensors(0).map(lambda _: tf.numpy_function(begin, [], (tf.int64, tf.int64)))
-    dataset = dataset.flat_map(numbers).map(load, num_parallel_calls=os.cpu_count(), deterministic=True)
+    dataset = dataset.flat_map(numbers)  # pyright: ignore[reportArgumentType] -- which takes a pair for one
+    dataset = dataset.map(load, num_parallel_calls=os.cpu_count(), deterministic=True)
     if repeat:
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     elif batches.first_batch == 0:
@@ -216,7 +217,7 @@ def _as_tensorflow_dataset(batches, repeat):
     options.autotune.enabled = False
     dataset = dataset.with_options(options).prefetch(2)
     # Whoever trains names the images of a batch, and resumes.
-    dataset.loader, dataset.seek = batches.loader, batches.seek
+    dataset.loader, dataset.seek = batches.loader, batches.seek  # pyright: ignore[reportAttributeAccessIssue]
     return dataset
 
 

@@ -7,7 +7,7 @@ Also the order of the samples in an epoch, since it decides which photographs ar
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class CropLoader:
         input_size: (height, width) of the crops in pixels.
         augmentation: `Augmentation` or None for plain crops.
         seed: int. Seeds augmentation and order.
-        cache: `PhotographCache` or None. What reads the photographs; None keeps a gibibyte of them in memory.
+        cache: `PhotographCache`. What reads the photographs; by default it keeps a gibibyte of them in memory.
         max_unreadable_share: float. A larger share of unreadable images than this is an error.
         targets_outside: bool. Whether keypoints outside the crop have a weight, as heatmaps want it.
     """
@@ -49,7 +49,7 @@ class CropLoader:
     input_size: tuple[int, int]
     augmentation: Augmentation | None = None
     seed: int = 0
-    cache: PhotographCache | None = None
+    cache: PhotographCache = field(default_factory=lambda: PhotographCache(1 << 30))
     max_unreadable_share: float = 0.1
     targets_outside: bool = False
 
@@ -57,10 +57,9 @@ class CropLoader:
         if len(self.samples) == 0:
             raise ValueError("The data set is empty: there is nothing to load")
         self.samples = People.of(self.samples, self.skeleton)
-        self.cache = self.cache or PhotographCache(1 << 30)
         self.unreadable: dict[str, str] = {}
         self._photographs = self.samples.photographs
-        self._last_order = (None, None)
+        self._last_order: tuple = (None, None)
         self._lock = threading.Lock()
 
     def order(self, epoch: int, shuffle: bool) -> np.ndarray:
@@ -81,7 +80,7 @@ class CropLoader:
         turns = generator.permutation(photographs) * (count / photographs)
         return np.argsort(turns[self._photographs] + generator.uniform(0, SPREAD, count), kind="stable")
 
-    def load_batch(self, epoch: int, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def load_batch(self, epoch: int, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the (B, H, W, 3) uint8 RGB crops and the (B, K, 3) float32 targets of samples."""
         crops = np.empty((len(indices), *self.input_size, 3), np.uint8)
         targets = np.empty((len(indices), len(self.skeleton), 3), np.float32)

@@ -5,6 +5,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class People(Sequence[Sample]):
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        samples: Sequence,
         skeleton: Skeleton,
         annotations: str | os.PathLike | Mapping | None = None,
         skipped: Sequence[tuple[str, str]] = (),
@@ -97,6 +98,10 @@ class People(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self._samples)
 
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Subset": ...
     def __getitem__(self, index):
         if isinstance(index, slice):
             return Subset(self, range(*index.indices(len(self))))
@@ -129,7 +134,7 @@ class Subset(People):
     def __init__(self, people: People, positions: Iterable[int]):
         self.whole = people
         self.positions = np.array(list(positions), int)
-        super().__init__(self.positions, people.skeleton, skipped=people.skipped, detected=people.detected)
+        super().__init__(range(len(self.positions)), people.skeleton, skipped=people.skipped, detected=people.detected)
 
     @cached_property
     def annotations(self) -> Mapping | None:
@@ -163,7 +168,9 @@ class _Columns:
     """Samples packed by field: as Python objects, COCO's people would take more than a gigabyte."""
 
     def __init__(self, samples):
-        self.columns = {field.name: _column([getattr(s, field.name) for s in samples]) for field in fields(Sample)}
+        self.columns: dict[str, Any] = {
+            field.name: _column([getattr(sample, field.name) for sample in samples]) for field in fields(Sample)
+        }
 
     def __len__(self):
         return len(self.columns["image"])

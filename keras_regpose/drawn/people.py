@@ -8,6 +8,7 @@ because mirroring (the commonest augmentation) would contradict such a code.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -81,7 +82,7 @@ class Synthetic(People):
         group_sizes = np.random.default_rng(seed).integers(1, people_per_image + 1, size=count)
         self._group_ends = np.cumsum(group_sizes)
         self._group_sizes = group_sizes
-        self._last = None
+        self._last: Any = None
 
     def field(self, name: str) -> Sequence:
         return super().field(name) if name == "image" else self._undrawn.field(name)

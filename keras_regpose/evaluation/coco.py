@@ -128,12 +128,12 @@ def coco_keypoints(
                 f"{keypoint_count} keypoints that the annotations name"
             )
         sigmas = known[keypoint_names]
-    sigmas = check_sigmas(sigmas, keypoint_count)
+    checked_sigmas = check_sigmas(sigmas, keypoint_count)
     for field, given, known in (
         ("image_id", persons.image_ids, truth["images"]),
         ("category_id", persons.category_ids, truth["categories"]),
     ):
-        unknown = set(given) - {entry["id"] for entry in known}
+        unknown = set(given or ()) - {entry["id"] for entry in known}
         if unknown:
             examples = ", ".join(repr(value) for value in list(unknown)[:3])
             raise ValueError(f"Predictions must be for the annotated images. Received {field} {examples} unknown there")
@@ -142,9 +142,9 @@ def coco_keypoints(
             f"Predictions need as many keypoints as the annotations, {keypoint_count}. "
             f"Received: {persons.keypoints.shape[1]}"
         )
-    results = _score_and_suppress(persons, score_mode, nms, nms_threshold, keypoint_threshold, sigmas)
+    results = _score_and_suppress(persons, score_mode, nms, nms_threshold, keypoint_threshold, checked_sigmas)
     with contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO()):
-        stats = _evaluate(truth, results, sigmas)
+        stats = _evaluate(truth, results, checked_sigmas)
     return dict(zip(RESULT_NAMES, stats.tolist(), strict=True))
 
 
@@ -336,7 +336,7 @@ def _evaluate(truth, results, sigmas):
     sides = []
     for persons in (truth["annotations"], detections):
         side = COCO()
-        side.dataset = {**truth, "annotations": persons}
+        side.dataset = {**truth, "annotations": persons}  # pyright: ignore[reportAttributeAccessIssue]
         side.createIndex()
         sides.append(side)
     evaluation = COCOeval(*sides, iouType="keypoints")

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def predict_samples(
     numbers = people.photographs
     order = np.argsort(numbers, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(people) else []
-    boxes: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of the photographs that wait for the network
+    boxes: dict[int | None, tuple[np.ndarray, np.ndarray]] = {}  # of the photographs that wait for the network
     photographs = read_ahead(_photographs(people, groups, boxes, max_unreadable_share))
     parts, positions = [], []
     for frame, poses in estimate_frames(
@@ -62,16 +63,17 @@ def predict_samples(
         keep_pictures=False,
     ):
         parts.append(poses)
-        positions.append(groups[frame.frame])
+        positions.append(groups[frame.frame])  # pyright: ignore[reportCallIssue, reportArgumentType] -- numbered
         if progress:
             progress(len(poses))
     if progress:
         progress(len(people) - sum(map(len, parts)))  # the unreadable ones
     if not parts:
-        return Poses([], [], [], [], model.skeleton), np.zeros(0, int)
+        keypoints = np.zeros((0, len(model.skeleton), 2))
+        return Poses(keypoints, keypoints[..., 0], np.zeros((0, 4)), np.zeros(0), model.skeleton), np.zeros(0, int)
     positions = np.concatenate(positions)
     order = np.argsort(positions)
-    joined = {
+    joined: dict[str, Any] = {
         name: np.concatenate([getattr(one, name) for one in parts])[order]
         for name in ("keypoints", "scores", "boxes", "box_scores", "sigmas")
         if getattr(parts[0], name) is not None

@@ -163,10 +163,10 @@ def check_sigmas(sigmas: Sequence[float] | None, keypoint_count: int) -> np.ndar
             )
         sigmas = COCO17.sigmas
     # float32, because the reference figures were made with it.
-    sigmas = np.asarray(sigmas, np.float32)
-    if sigmas.shape != (keypoint_count,) or not (np.isfinite(sigmas).all() and (sigmas > 0).all()):
-        raise ValueError(f"OKS needs {keypoint_count} positive sigmas, one per keypoint. Received: {sigmas.tolist()}")
-    return sigmas
+    checked = np.asarray(sigmas, np.float32)
+    if checked.shape != (keypoint_count,) or not (np.isfinite(checked).all() and (checked > 0).all()):
+        raise ValueError(f"OKS needs {keypoint_count} positive sigmas, one per keypoint. Received: {checked.tolist()}")
+    return checked
 
 
 def _scores_and_similarity(keypoints, scores, areas, threshold, sigmas):

@@ -210,10 +210,9 @@ def auc(
     distances = normalized_distances(pred, truth, visible, normalizer)
     require_labelled(distances)
     distances = distances[:, ~np.isnan(distances).all(0)]
-    if isinstance(thresholds, int):
-        thresholds = np.arange(thresholds) / thresholds
+    steps = np.arange(thresholds) / thresholds if isinstance(thresholds, int) else thresholds
     labelled = ~np.isnan(distances)
-    return float(np.mean([((distances < np.float32(t)).sum(0) / labelled.sum(0)).mean() for t in thresholds]))
+    return float(np.mean([((distances < np.float32(t)).sum(0) / labelled.sum(0)).mean() for t in steps]))
 
 
 def epe(pred: np.ndarray, truth: np.ndarray, visible: np.ndarray) -> float:

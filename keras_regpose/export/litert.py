@@ -26,7 +26,7 @@ def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) ->
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if precision == "int8":
-        converter.representative_dataset = lambda: ({"image": crop[None]} for crop in calibration)
+        converter.representative_dataset = lambda: ({"image": crop[None]} for crop in calibration)  # pyright: ignore[reportOptionalIterable]
         # The debugger is what leaves operators in float. The 255 steps of an int8 output would be a pixel each.
         debugger = tf.lite.experimental.QuantizationDebugger(
             converter=converter,

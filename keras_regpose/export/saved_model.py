@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) ->
     def serve(image):
         return dict(zip(frozen.output_names, frozen(image), strict=True))
 
-    module = tf.Module()
+    module: Any = tf.Module()
     image = tf.TensorSpec(frozen.inputs[0].shape, tf.uint8, name="image")
     module.serve = tf.function(serve, input_signature=[image])
     tf.saved_model.save(module, str(path), signatures=module.serve)

@@ -169,7 +169,7 @@ def _forget(folder):
 @contextlib.contextmanager
 def hub_access(repo_id: str, revision: str | None = None, writing: bool = False):
     """Turns the errors of the Hub's client into one sentence each, which says what to do."""
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
     from huggingface_hub.utils import disable_progress_bars
 
     if not progress_shown():
@@ -221,7 +221,7 @@ def _explained(error, repo_id, revision, writing):
         )
     if status == 404:
         return FileNotFoundError(f"There is no {where}. Check the name; if it is private, log in with `hf auth login`")
-    if status == 429:
+    if answered is not None and status == 429:
         wait = answered.response.headers.get("Retry-After")
         return ConnectionError(
             f"{constants.ENDPOINT} received too many requests from here (429). Try again "

@@ -97,7 +97,8 @@ def publish_preset(
     folder = PresetFolder.open(directory)
     folder.verify()
     files = _files(folder, repo_id, license_name)
-    card = files[CARD].decode("utf-8") if isinstance(files[CARD], bytes) else files[CARD].read_text(encoding="utf-8")
+    card = files[CARD]
+    card = card.decode("utf-8") if isinstance(card, bytes) else card.read_text(encoding="utf-8")
     sizes = {name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in files.items()}
     plan = Publication(repo_id, private, tag, sizes, card)
     return plan if dry_run else _publish(plan, files, folder.description, replace)
@@ -142,7 +143,7 @@ def _publish(plan, files, description, replace):
             raise ValueError(
                 f"{plan.repo_id} has the tag {plan.tag} already. Choose another, or leave it to be numbered"
             )
-        theirs = {file.rfilename for file in remote.siblings}
+        theirs = {file.rfilename for file in remote.siblings or ()}
         stale = sorted((theirs & set(PRESET_FILES)) - set(files))
         operations = [
             huggingface_hub.CommitOperationAdd(name, file if isinstance(file, bytes) else str(file))

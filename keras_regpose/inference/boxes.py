@@ -38,7 +38,7 @@ def check_boxes(boxes: Any) -> tuple[np.ndarray, np.ndarray]:
     try:
         array = np.asarray(boxes, np.float32)
     except (TypeError, ValueError):
-        array = np.zeros(1, np.float32)
+        array = np.asarray(np.nan, np.float32)  # which is no table of boxes
     if array.size == 0:
         return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
     if array.ndim != 2 or array.shape[1] not in (4, 5):

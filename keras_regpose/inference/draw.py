@@ -70,7 +70,7 @@ def draw_poses(
     scores = np.ones((len(keypoints), len(skeleton))) if scores is None else scores
     given = {"keypoints": keypoints, "scores": scores, "sigmas": sigmas, "boxes": boxes}
     arrays = check_people(skeleton, np.float64, **{name: array for name, array in given.items() if array is not None})
-    keypoints, scores, sigmas, boxes = (arrays.get(name) for name in given)
+    keypoints, scores, sigmas, boxes = arrays["keypoints"], arrays["scores"], arrays.get("sigmas"), arrays.get("boxes")
     if not (np.isfinite(scale) and scale > 0):
         raise ValueError(f"scale must be a positive number. Received: {scale}")
     if scale != 1:
@@ -243,6 +243,7 @@ def _draw_label(picture, texts, corner, plates):
     """Writes the first text that is not too wide on a dark plate above a point, where no other plate is."""
     size = max(0.4, max(picture.shape[:2]) / 1600)
     line = max(1, round(size * 1.6))
+    text, width, height, below = "", 0, 0, 0
     for text in texts:
         (width, height), below = cv2.getTextSize(text, FONT, size, line)
         if width <= 0.25 * picture.shape[1]:

@@ -73,7 +73,7 @@ def estimate(
     batch_size: int = 32,
     score_threshold: float | None = None,
     on_error: Callable[[ValueError], None] | None = None,
-) -> "Poses | list[Poses] | Iterator[Poses]":
+) -> Poses | Any:
     """Estimates the poses of the people in a source of pictures; see `PoseRegressor.estimate`.
 
     Args:
@@ -155,7 +155,7 @@ class _People:
         self.frame = Frame(self.image, frame.source, frame.frame, frame.frame_rate)
         self.boxes, self.scores = boxes, scores
         self.center, self.scale = np.empty((2, len(boxes), 2), np.float32)
-        self.outputs = [None] * len(boxes)
+        self.outputs: list = [None] * len(boxes)
         self.missing = len(boxes)
 
     def poses(self, model):

@@ -309,4 +309,4 @@ class Poses:
 
 def _to_lists(array):
     """Returns an array as nested lists of JSON numbers."""
-    return None if array is None else np.where(np.isfinite(array), array.astype(object), None).tolist()
+    return None if array is None else np.where(np.isfinite(array), array.astype(object), np.array(None)).tolist()

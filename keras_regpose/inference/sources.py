@@ -40,7 +40,7 @@ class Frame:
         frame_rate: float or None. The video's frames per second, where they are known.
     """
 
-    image: np.ndarray
+    image: Any
     source: str | None = None
     frame: int | None = None
     frame_rate: float | None = None
@@ -192,8 +192,8 @@ def read_ahead(items: Iterable, count: int = 4) -> Iterator:
                 yield item
         finally:
             thread.shutdown(cancel_futures=True)
-            if hasattr(iterator, "close"):
-                iterator.close()
+            if close := getattr(iterator, "close", None):
+                close()
 
 
 def _is_url(text):

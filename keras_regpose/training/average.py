@@ -73,7 +73,7 @@ class MovingAverage(keras.callbacks.Callback):
 
 def _compiled(function):
     if keras.backend.backend() == "jax":
-        import jax
+        import jax  # pyright: ignore[reportMissingImports]
 
         return jax.jit(function)
     import tensorflow as tf

@@ -168,13 +168,14 @@ class SaveBestPreset(keras.callbacks.Callback):
         self.best = float("-inf")
 
     def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
         names = (self.monitor,) if self.monitor else METRICS
-        value = next((logs[name] for name in names if name in (logs or {})), None)
+        value = next((logs[name] for name in names if name in logs), None)
         if value is None and not self.latest:
             raise ValueError(
                 f"SaveBestPreset finds none of {', '.join(names)} in the logs: put KeypointMetrics before it"
             )
-        if self.latest or value > self.best:
+        if self.latest or (value is not None and value > self.best):
             self.best = value
             with self.average.applied() if self.average else contextlib.nullcontext(), on_this_host_alone():
                 if this_host()[0] == 0:

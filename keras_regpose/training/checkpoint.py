@@ -16,6 +16,7 @@ import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -44,10 +45,11 @@ def save_checkpoint(folder: Path, variables: Sequence[keras.Variable], state: di
         OSError: If it cannot be written; what was there is unchanged.
     """
     target = folder / f"step-{state['step']:09d}.npz"
-    arrays = {f"{number:05d} {variable.path}": np.asarray(variable) for number, variable in enumerate(variables)}
-    arrays = {
-        name: value.astype(np.float32) if value.dtype.name == "bfloat16" else value for name, value in arrays.items()
-    }
+    arrays: dict[str, Any] = {}
+    for number, variable in enumerate(variables):
+        value = np.asarray(variable)
+        is_bfloat16 = value.dtype.name == "bfloat16"
+        arrays[f"{number:05d} {variable.path}"] = value.astype(np.float32) if is_bfloat16 else value
     try:
         for abandoned in folder.glob(".step-*"):  # of a run that was killed
             shutil.rmtree(abandoned, ignore_errors=True)
@@ -206,6 +208,8 @@ class Checkpoints(keras.callbacks.Callback):
         Raises:
             ValueError: If it belongs to another model, or to a run with other settings, data or callbacks.
         """
+        if self.folder is None:
+            return
         stored = load_checkpoint(self.folder, variables_of(model, self.variables))
         if stored is None:
             return

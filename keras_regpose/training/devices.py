@@ -48,7 +48,7 @@ def join_hosts(hosts: str | None = None, host_index: int | None = None) -> None:
     addresses = [address.strip() for address in hosts.split(",")]
     if ":" not in addresses[0]:
         raise ValueError(f"--hosts must begin with an address and its port, such as 10.0.0.1:4321. Received: {hosts!r}")
-    if not 0 <= host_index < len(addresses):
+    if host_index is None or not 0 <= host_index < len(addresses):
         raise ValueError(f"--host-index must be from 0 to {len(addresses) - 1} for these hosts. Received: {host_index}")
     keras.distribution.initialize(addresses[0], len(addresses), host_index)
 
@@ -57,7 +57,7 @@ def this_host() -> tuple[int, int]:
     """Returns (index, count) of this host among those that train together: (0, 1) without others."""
     if keras.backend.backend() != "jax":
         return 0, 1
-    import jax
+    import jax  # pyright: ignore[reportMissingImports]
 
     return jax.process_index(), jax.process_count()
 
@@ -72,7 +72,7 @@ def device_scope():
         ValueError: If TF_CONFIG names several workers.
     """
     if keras.backend.backend() == "jax":
-        import jax
+        import jax  # pyright: ignore[reportMissingImports]
 
         if jax.device_count() < 2:
             return contextlib.nullcontext()
@@ -119,7 +119,7 @@ def any_host(value: bool) -> bool:
     """Returns whether a value is true on any host. All of them have to call it."""
     if this_host()[1] == 1:
         return value
-    from jax.experimental import multihost_utils
+    from jax.experimental import multihost_utils  # pyright: ignore[reportMissingImports]
 
     return bool(np.any(multihost_utils.process_allgather(np.array([value]))))
 
@@ -128,7 +128,7 @@ def same_on_all_hosts(value: int) -> bool:
     """Returns whether a number is the same on all hosts. All of them have to call it."""
     if this_host()[1] == 1:
         return True
-    from jax.experimental import multihost_utils
+    from jax.experimental import multihost_utils  # pyright: ignore[reportMissingImports]
 
     return len(np.unique(multihost_utils.process_allgather(np.array([value])))) == 1
 

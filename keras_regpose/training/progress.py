@@ -5,6 +5,7 @@ import io
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -32,7 +33,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.position = position
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
-        self.bar = None
+        self.bar: Any = None
 
     def on_train_begin(self, logs=None):
         if self.bar is None:
@@ -96,22 +97,22 @@ class Curves(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
         self.rows.append(row)
         if self.folder is not None:
-            self._write_table()
-            self._write_for_tensorboard(row)
+            self._write_table(self.folder)
+            self._write_for_tensorboard(self.folder, row)
 
-    def _write_table(self):
+    def _write_table(self, folder):
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         text = io.StringIO()
         table = csv.DictWriter(text, names, lineterminator="\n")
         table.writeheader()
         table.writerows(self.rows)
-        write_whole(self.folder / "history.csv", text.getvalue())
+        write_whole(folder / "history.csv", text.getvalue())
 
-    def _write_for_tensorboard(self, row):
+    def _write_for_tensorboard(self, folder, row):
         from tensorboard.summary import Writer
 
         if self.writer is None:
-            self.writer = Writer(str(self.folder / "tensorboard"))
+            self.writer = Writer(str(folder / "tensorboard"))
         for name, value in row.items():
             if name != "epoch":
                 self.writer.add_scalar(name, value, row["epoch"])
@@ -161,7 +162,8 @@ class StopAtNonFiniteLoss(keras.callbacks.Callback):
         self.position = position
 
     def on_train_batch_end(self, batch, logs=None):
-        if np.isfinite(float(logs["loss"])):
+        loss = float((logs or {})["loss"])
+        if np.isfinite(loss):
             return
         first = self.position.batch * self.batch_size
         order = self.loader.order(self.position.epoch, shuffle=True)[first : first + self.batch_size]
@@ -170,7 +172,7 @@ class StopAtNonFiniteLoss(keras.callbacks.Callback):
             image if isinstance(image, str) else f"picture {index}" for image, index in zip(images, order, strict=True)
         ]
         raise NonFiniteLoss(
-            f"The loss is {float(logs['loss'])} in epoch {self.position.epoch + 1}, batch {self.position.batch + 1}. "
+            f"The loss is {loss} in epoch {self.position.epoch + 1}, batch {self.position.batch + 1}. "
             f"Look at the labels of its images, or lower the learning rate. The images: {', '.join(names[:16])}"
             + (f" and {len(names) - 16} more" if len(names) > 16 else "")
         )
