@@ -11,13 +11,15 @@ def check(function):
 
     jaxtyping calls it twice: with a stand-in for the arguments, and with one for arguments and result, which is run
     when the function has returned. The second is enough: what a function refuses itself, in a sentence of its own, is
-    for the tests of that sentence, and what it takes must be as declared. Only arrays are looked at, since
-    constructors take lists for tuples and ints for floats.
+    for the tests of that sentence, and what it takes must be as declared. Only arrays are looked at: constructors take
+    lists for tuples and ints for floats, and metrics take a number or nested lists for an array.
     """
     hints = function.__annotations__
     if hints.get("return", Any) is Any:
         return function
-    function.__annotations__ = {name: hint if _is_about_arrays(hint) else Any for name, hint in hints.items()}
+    arrays = {name: hint for name, hint in hints.items() if _is_about_arrays(hint)}
+    arguments = {name: hint | int | list | tuple for name, hint in arrays.items() if name != "return"}
+    function.__annotations__ = arrays | arguments
     return beartype(function)
 
 

@@ -7,6 +7,7 @@ Source: `RandomFlip`, `RandomHalfBody` and `RandomBBoxTransform` of MMPose 1.3.2
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Real, Shaped
 
 from keras_regpose.skeleton import Skeleton
 
@@ -89,14 +90,21 @@ class Augmentation:
 
 def augment(
     augmentation: Augmentation,
-    center: np.ndarray,
-    scale: np.ndarray,
-    keypoints: np.ndarray,
-    visible: np.ndarray,
+    center: Real[np.ndarray, "2"],
+    scale: Real[np.ndarray, "2"],
+    keypoints: Real[np.ndarray, "keypoints 2"],
+    visible: Shaped[np.ndarray, " keypoints"],
     image_width: int,
     skeleton: Skeleton,
     generator: np.random.Generator,
-) -> tuple[bool, np.ndarray, np.ndarray, float, np.ndarray, np.ndarray]:
+) -> tuple[
+    bool,
+    Real[np.ndarray, "2"],
+    Real[np.ndarray, "2"],
+    float,
+    Real[np.ndarray, "keypoints 2"],
+    Shaped[np.ndarray, " keypoints"],
+]:
     """Draws one random change of a sample. What is passed in stays as it is.
 
     Everything returned belongs to the photograph as it is after mirroring: `geometry.mirror_matrix` makes the crop

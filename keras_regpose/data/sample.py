@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,10 +22,10 @@ class Sample:
         head_size: float or None. MPII's normaliser of PCKh, in pixels.
     """
 
-    image: str | np.ndarray
-    box: np.ndarray
-    keypoints: np.ndarray
-    visible: np.ndarray
+    image: str | UInt8[np.ndarray, "height width 3"]
+    box: Float32[np.ndarray, "4"]
+    keypoints: Float32[np.ndarray, "keypoints 2"]
+    visible: Float32[np.ndarray, " keypoints"]
     image_id: int
     id: int
     area: float = 0.0

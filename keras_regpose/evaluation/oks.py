@@ -7,17 +7,18 @@ the suppression.
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float, Float32, Float64, Int, Real
 
 from keras_regpose.skeleton import COCO17
 
 
 def oks(
-    first: np.ndarray,
-    second: np.ndarray,
-    first_areas: np.ndarray,
-    second_areas: np.ndarray,
+    first: Real[np.ndarray, "first keypoints 2"],
+    second: Real[np.ndarray, "second keypoints 2"],
+    first_areas: Real[np.ndarray, " first"],
+    second_areas: Real[np.ndarray, " second"],
     sigmas: Sequence[float] | None = None,
-) -> np.ndarray:
+) -> Float[np.ndarray, "first second"]:
     """Object keypoint similarity of every pose with every other.
 
     OKS = mean over k of exp(−d_k² / (2·(2σ_k)²·a)), where a is the mean of the two poses' areas. All keypoints count,
@@ -58,12 +59,12 @@ def oks(
 
 
 def oks_nms(
-    keypoints: np.ndarray,
-    scores: np.ndarray,
-    areas: np.ndarray,
+    keypoints: Real[np.ndarray, "people keypoints 2"],
+    scores: Real[np.ndarray, " people"],
+    areas: Real[np.ndarray, " people"],
     threshold: float = 0.9,
     sigmas: Sequence[float] | None = None,
-) -> np.ndarray:
+) -> Int[np.ndarray, " kept"]:
     """Keeps the best pose and drops those that resemble it, again and again.
 
     Args:
@@ -96,13 +97,13 @@ def oks_nms(
 
 
 def soft_oks_nms(
-    keypoints: np.ndarray,
-    scores: np.ndarray,
-    areas: np.ndarray,
+    keypoints: Real[np.ndarray, "people keypoints 2"],
+    scores: Real[np.ndarray, " people"],
+    areas: Real[np.ndarray, " people"],
     threshold: float = 0.9,
     sigmas: Sequence[float] | None = None,
     max_poses: int = 20,
-) -> np.ndarray:
+) -> Int[np.ndarray, " kept"]:
     """Orders poses so that those resembling better ones come late, and keeps the first ones.
 
     After each pick, the remaining scores are multiplied by exp(−OKS² / threshold). Nothing else is dropped, and the
@@ -141,7 +142,9 @@ def soft_oks_nms(
     return np.array(kept, dtype=int)
 
 
-def check_poses(keypoints: np.ndarray, areas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def check_poses(
+    keypoints: Real[np.ndarray, "people keypoints 2"], areas: Real[np.ndarray, " people"]
+) -> tuple[Float64[np.ndarray, "people keypoints 2"], Float64[np.ndarray, " people"]]:
     """Returns (N, K, 2) keypoints and (N,) areas as float64 arrays, or raises a ValueError that says what is wrong."""
     keypoints, areas = np.asarray(keypoints, np.float64), np.asarray(areas, np.float64)
     if keypoints.ndim != 3 or keypoints.shape[-1] != 2 or areas.shape != keypoints.shape[:1]:
@@ -153,7 +156,7 @@ def check_poses(keypoints: np.ndarray, areas: np.ndarray) -> tuple[np.ndarray, n
     return keypoints, areas
 
 
-def check_sigmas(sigmas: Sequence[float] | None, keypoint_count: int) -> np.ndarray:
+def check_sigmas(sigmas: Sequence[float] | None, keypoint_count: int) -> Float32[np.ndarray, " keypoints"]:
     """Returns the OKS sigmas as a (K,) float32 array: those given, or COCO's where there are 17 keypoints."""
     if sigmas is None:
         if keypoint_count != len(COCO17):

@@ -6,13 +6,17 @@ Source: Yang and Ramanan, "Articulated human detection with flexible mixtures of
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float, Real, Shaped
 
 from keras_regpose.skeleton import Skeleton
 
 
 def normalized_distances(
-    pred: np.ndarray, truth: np.ndarray, visible: np.ndarray, normalizer: np.ndarray | float
-) -> np.ndarray:
+    pred: Real[np.ndarray, "people keypoints 2"],
+    truth: Real[np.ndarray, "people keypoints 2"],
+    visible: Shaped[np.ndarray, "people keypoints"],
+    normalizer: Real[np.ndarray, " people"] | float,
+) -> Float[np.ndarray, "people keypoints"]:
     """Distances between predicted and true keypoints, in units of each person's size.
 
     Args:
@@ -62,10 +66,10 @@ def normalized_distances(
 
 
 def pck(
-    pred: np.ndarray,
-    truth: np.ndarray,
-    visible: np.ndarray,
-    normalizer: np.ndarray,
+    pred: Real[np.ndarray, "people keypoints 2"],
+    truth: Real[np.ndarray, "people keypoints 2"],
+    visible: Shaped[np.ndarray, "people keypoints"],
+    normalizer: Real[np.ndarray, " people"] | float,
     skeleton: Skeleton,
     threshold: float = 0.2,
 ) -> dict[str, float]:
@@ -118,7 +122,11 @@ def pck(
     return {**result, "persons": persons, "left_out": len(distances) - persons}
 
 
-def torso_size(keypoints: np.ndarray, visible: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+def torso_size(
+    keypoints: Real[np.ndarray, "people keypoints 2"],
+    visible: Shaped[np.ndarray, "people keypoints"],
+    skeleton: Skeleton,
+) -> Float[np.ndarray, " people"]:
     """Distance from left shoulder to right hip, the normaliser of PCK on Leeds Sports Pose.
 
     Args:
@@ -154,7 +162,7 @@ def torso_size(keypoints: np.ndarray, visible: np.ndarray, skeleton: Skeleton) -
     return np.where(visible[:, ends].all(-1), size, np.nan)
 
 
-def box_size(boxes: np.ndarray) -> np.ndarray:
+def box_size(boxes: Real[np.ndarray, "people 4"]) -> Real[np.ndarray, " people"]:
     """Longer side of each box, the usual normaliser of PCK where there is no torso.
 
     Args:
@@ -178,10 +186,10 @@ def box_size(boxes: np.ndarray) -> np.ndarray:
 
 
 def auc(
-    pred: np.ndarray,
-    truth: np.ndarray,
-    visible: np.ndarray,
-    normalizer: np.ndarray | float = 30.0,
+    pred: Real[np.ndarray, "people keypoints 2"],
+    truth: Real[np.ndarray, "people keypoints 2"],
+    visible: Shaped[np.ndarray, "people keypoints"],
+    normalizer: Real[np.ndarray, " people"] | float = 30.0,
     thresholds: int | Sequence[float] = 20,
 ) -> float:
     """Area under the curve of PCK over its threshold, as hand pose papers report it.
@@ -215,7 +223,11 @@ def auc(
     return float(np.mean([((distances < np.float32(t)).sum(0) / labelled.sum(0)).mean() for t in steps]))
 
 
-def epe(pred: np.ndarray, truth: np.ndarray, visible: np.ndarray) -> float:
+def epe(
+    pred: Real[np.ndarray, "people keypoints 2"],
+    truth: Real[np.ndarray, "people keypoints 2"],
+    visible: Shaped[np.ndarray, "people keypoints"],
+) -> float:
     """End-point error: mean distance over all labelled keypoints, in the unit of the keypoints.
 
     Args:
@@ -239,7 +251,7 @@ def epe(pred: np.ndarray, truth: np.ndarray, visible: np.ndarray) -> float:
     return float(np.nanmean(distances, dtype=np.float64))
 
 
-def require_labelled(distances: np.ndarray) -> None:
+def require_labelled(distances: Float[np.ndarray, "people keypoints"]) -> None:
     """Raises a ValueError if no distance counts."""
     if np.isnan(distances).all():
         raise ValueError("There is nothing to measure: no person has both a labelled keypoint and a size above 0")

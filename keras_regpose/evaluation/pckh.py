@@ -5,6 +5,7 @@ weights and strictness as in `MpiiPCKAccuracy` of MMPose 1.3.2.
 """
 
 import numpy as np
+from jaxtyping import Real, Shaped
 
 from keras_regpose.evaluation.pck import normalized_distances, require_labelled
 from keras_regpose.skeleton import MPII16
@@ -22,7 +23,11 @@ EXCLUDED = ("pelvis", "thorax")
 
 
 def pckh(
-    pred: np.ndarray, truth: np.ndarray, visible: np.ndarray, head_size: np.ndarray, threshold: float = 0.5
+    pred: Real[np.ndarray, "people keypoints 2"],
+    truth: Real[np.ndarray, "people keypoints 2"],
+    visible: Shaped[np.ndarray, "people keypoints"],
+    head_size: Real[np.ndarray, " people"],
+    threshold: float = 0.5,
 ) -> dict[str, float]:
     """PCKh of MPII's 16 keypoints, in percent.
 

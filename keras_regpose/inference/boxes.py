@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from keras_regpose.data.detections import read_detections
 from keras_regpose.inference.detectors import boxes_from_supervision
@@ -15,7 +16,7 @@ from keras_regpose.inference.sources import Frame
 BoxFinder = Callable[[Frame, int], tuple[np.ndarray, np.ndarray]]
 
 
-def check_boxes(boxes: Any) -> tuple[np.ndarray, np.ndarray]:
+def check_boxes(boxes: Any) -> tuple[Float32[np.ndarray, "people 4"], Float32[np.ndarray, " people"]]:
     """Returns the boxes of one image and their scores.
 
     Args:
@@ -57,7 +58,7 @@ def check_boxes(boxes: Any) -> tuple[np.ndarray, np.ndarray]:
     return array[:, :4].copy(), scores
 
 
-def check_inside(boxes: np.ndarray, image_size: tuple[int, int]) -> None:
+def check_inside(boxes: Float32[np.ndarray, "people 4"], image_size: tuple[int, int]) -> None:
     """Raises ValueError if a box has nothing in common with an image of (height, width)."""
     height, width = image_size
     outside = (boxes[:, 2] <= 0) | (boxes[:, 3] <= 0) | (boxes[:, 0] >= width) | (boxes[:, 1] >= height)

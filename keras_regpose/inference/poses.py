@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Real, UInt8
 
 from keras_regpose.files import write_whole
 from keras_regpose.images import read_image
@@ -70,16 +71,16 @@ class Poses:
     (1, [(1, 17, 2), (1, 17, 2)])
     """
 
-    keypoints: np.ndarray
-    scores: np.ndarray
-    boxes: np.ndarray
-    box_scores: np.ndarray
+    keypoints: Real[np.ndarray, "people keypoints 2"]
+    scores: Real[np.ndarray, "people keypoints"]
+    boxes: Real[np.ndarray, "people 4"]
+    box_scores: Real[np.ndarray, " people"]
     skeleton: Skeleton
-    sigmas: np.ndarray | None = None
+    sigmas: Real[np.ndarray, "people keypoints 2"] | None = None
     image_size: tuple[int, int] | None = None
     source: str | None = None
     frame: int | None = None
-    image: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    image: UInt8[np.ndarray, "height width 3"] | None = dataclasses.field(default=None, repr=False)
     frame_rate: float | None = None
 
     def __post_init__(self):
@@ -97,7 +98,7 @@ class Poses:
             self.source = os.fspath(self.source)
 
     @property
-    def xy(self) -> np.ndarray:
+    def xy(self) -> Real[np.ndarray, "people keypoints 2"]:
         """The keypoints, by the name that other packages give them."""
         return self.keypoints
 

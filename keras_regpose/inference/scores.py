@@ -1,13 +1,17 @@
 """One score per person, of the score of its box and those of its keypoints."""
 
 import numpy as np
+from jaxtyping import Real
 
 SCORE_MODES = ("bbox", "keypoint", "bbox_keypoint", "bbox_rle")
 
 
 def instance_score(
-    box_scores: np.ndarray, keypoint_scores: np.ndarray, mode: str = "bbox_rle", keypoint_threshold: float = 0.2
-) -> np.ndarray:
+    box_scores: Real[np.ndarray, " people"],
+    keypoint_scores: Real[np.ndarray, "people keypoints"],
+    mode: str = "bbox_rle",
+    keypoint_threshold: float = 0.2,
+) -> Real[np.ndarray, " people"]:
     """One score per person, by which detections are ranked.
 
     - `"bbox"`: the box score.
