@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import keras
@@ -50,7 +51,7 @@ def from_preset(
 
     Args:
         name: str or path. A name of `list_presets()`, "hf://org/name" or "hf://org/name@revision" (a branch, tag or
-            commit), or a directory that `save_to_preset` wrote.
+            commit), a directory that `save_to_preset` wrote, or a file that `model.save("m.keras")` wrote.
         load_weights: bool. False builds the architecture with random weights; a name of the zoo needs no network then.
         skeleton: `Skeleton` or None. Another one than the preset's keeps the backbone and makes a new, untrained head
             and flow, and says so.
@@ -133,6 +134,8 @@ def load_preset(
 def _load(name, load_weights, refresh):
     if str(name).startswith("hf:"):
         return load_preset(hub_preset(*_hub_address(str(name)), refresh), load_weights, verify=False)
+    if str(name).endswith(".keras"):
+        return _load_keras_file(Path(name))
     if is_preset(name):
         return load_preset(name, load_weights)
     if isinstance(name, os.PathLike) or os.sep in name:
@@ -151,6 +154,24 @@ def _load(name, load_weights, refresh):
         info["skeleton"],
     ):
         raise PresetError(f"The weights found for {name} are of another model. Upgrade keras-regpose")
+    return model
+
+
+def _load_keras_file(path):
+    """Opens what `model.save("m.keras")` wrote, with its optimizer."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            refuse_code(json.loads(archive.read("config.json")), path)
+        model = keras.saving.load_model(path, safe_mode=True)
+    except PresetError:
+        raise
+    except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PresetError(f"{path} is damaged or not a file that model.save wrote ({reason}). Save it again") from error
+    if not isinstance(model, PoseRegressor):
+        raise PresetError(f"{path} holds a {type(model).__name__}, not a PoseRegressor: open it with keras.saving")
     return model
 
 

@@ -7,8 +7,9 @@ import textwrap
 import keras
 import numpy as np
 import pytest
+from tiny_model import tiny_model
 
-from keras_regpose import COCO17, LSP14, PoseRegressor
+from keras_regpose import COCO17, LSP14, PoseRegressor, from_preset
 
 RNG = np.random.default_rng(0)
 
@@ -68,8 +69,6 @@ def test_every_backbone_builds_trains_saves_and_reopens(kind, method, tmp_path):
     np.testing.assert_allclose(plain.predict(crops, verbose=0), outputs, atol=1e-5)
 
     model.save_to_preset(tmp_path / "preset")
-    from keras_regpose import from_preset
-
     np.testing.assert_array_equal(from_preset(tmp_path / "preset").predict(crops, verbose=0), outputs)
 
 
@@ -132,13 +131,43 @@ def test_the_keras_file_restores_model_flow_and_optimizer(tmp_path):
     model.fit(crops, targets, verbose=0)
     model.save(tmp_path / "model.keras")
     restored = keras.saving.load_model(tmp_path / "model.keras")
-    assert isinstance(restored, PoseRegressor) and restored.skeleton == COCO17
-    np.testing.assert_array_equal(restored.predict(crops, verbose=0), model.predict(crops, verbose=0))
+    for opened in (restored, from_preset(tmp_path / "model.keras")):
+        assert isinstance(opened, PoseRegressor) and opened.skeleton == COCO17
+        np.testing.assert_array_equal(opened.predict(crops, verbose=0), model.predict(crops, verbose=0))
     for ours, theirs in zip(restored.flow.weights, model.flow.weights, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
-    for continued in (model, restored):
-        continued.fit(crops, targets, verbose=0)
+    for continued in (model, restored):  # in the same order: Adam's first steps turn rounding into steps of its rate
+        continued.fit(crops, targets, shuffle=False, verbose=0)
     np.testing.assert_allclose(restored.predict(crops, verbose=0), model.predict(crops, verbose=0), atol=1e-6)
+
+
+def test_a_keras_file_opens_in_a_fresh_process(tmp_path):
+    tiny_model().save(tmp_path / "m.keras")
+    script = f"""
+        import keras, keras_regpose as rp
+        try:
+            keras.saving.load_model({str(tmp_path / "m.keras")!r})
+        except TypeError as error:
+            print(str(error)[:38])
+        print(rp.from_preset({str(tmp_path / "m.keras")!r}).skeleton.name)
+        print(type(keras.saving.load_model({str(tmp_path / "m.keras")!r})).__name__)
+        """
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True, text=True)
+    assert ran.stdout.splitlines() == ["Could not locate class 'PoseRegressor'", "coco17", "PoseRegressor"]
+
+
+def test_keras_files_that_are_no_pose_regressor_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no file .*missing.keras"):
+        from_preset(tmp_path / "missing.keras")
+    (tmp_path / "torn.keras").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="torn.keras is damaged or not a file that model.save wrote"):
+        from_preset(tmp_path / "torn.keras")
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
+    with pytest.raises(ValueError, match="other.keras holds a Sequential, not a PoseRegressor"):
+        from_preset(tmp_path / "other.keras")
+    keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x)]).save(tmp_path / "code.keras")
+    with pytest.raises(ValueError, match="code.keras holds a layer that can run code"):
+        from_preset(tmp_path / "code.keras")
 
 
 def test_a_preset_restores_the_flow_and_opens_without_this_package(tmp_path):
@@ -147,8 +176,6 @@ def test_a_preset_restores_the_flow_and_opens_without_this_package(tmp_path):
     model.compile(keras.optimizers.Adam(1e-2))
     model.fit(crops, targets, verbose=0)
     model.save_to_preset(tmp_path / "preset")
-    from keras_regpose import from_preset
-
     restored = from_preset(tmp_path / "preset")
     for ours, theirs in zip(restored.flow.weights, model.flow.weights, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())

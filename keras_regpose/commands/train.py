@@ -27,7 +27,10 @@ def add_options(sub):
     add_data_options(sub, dataset_required=False)
     sub.add_argument("--preset", help="fine-tune a preset (name or directory)")
     start = sub.add_mutually_exclusive_group()
-    start.add_argument("--start", help="weights for the backbone: torchvision's .pth file, or a preset directory")
+    start.add_argument(
+        "--start",
+        help="weights for the backbone: torchvision's .pth file, a preset directory, or imagenet (efficientnetb0)",
+    )
     start.add_argument("--from-random", action="store_true", help="start from random weights, whatever the recipe says")
     for kind in (Recipe, Augmentation):
         described = _described(kind)

@@ -48,7 +48,7 @@ def from_mmpose(path_or_state_dict: str | os.PathLike | dict, preset: str) -> Po
     model = PoseRegressor(
         info["backbone"], SKELETONS[info["skeleton"]], tuple(info["input_size"]), method=info["method"]
     )
-    targets = {f"backbone.{name}": target for name, target in backbone_targets(model).items()}
+    targets = {f"backbone.{name}": target for name, target in backbone_targets(model, "mmpose").items()}
     targets |= _head_targets(model)
     if model.flow is not None:
         targets |= _flow_targets(model.flow)

@@ -1,11 +1,9 @@
 """Which tensor of a PyTorch checkpoint belongs to which Keras variable, and how its axes lie.
 
-The names are MMPose's without `backbone.`, which for a ResNet are torchvision's.
 Axes: kernels (out, in, h, w) → (h, w, in, out); depthwise (channels, 1, h, w) → (h, w, channels, 1); dense
 (out, in) → (in, out).
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +11,8 @@ import keras
 import numpy as np
 
 from keras_regpose.convert.restricted_pickle import CheckpointError, Stub
+from keras_regpose.models.backbones import BACKBONES, backbone_of
+from keras_regpose.regressor import PoseRegressor
 
 _NAMES_IN_AN_ERROR = 5
 
@@ -30,28 +30,26 @@ class Target:
     parts: tuple[tuple[keras.Variable, Callable[[np.ndarray], np.ndarray]], ...]
 
 
-def backbone_targets(model: keras.Model) -> dict[str, Target]:
+def backbone_targets(model: PoseRegressor, library: str) -> dict[str, Target]:
     """Returns the target of every tensor of a model's backbone by its name, such as `layer1.0.conv1.weight`.
 
     Args:
-        model: keras.Model whose layers are named as in `models/resnet.py` or `models/mobilenet_v2.py`.
+        model: `PoseRegressor`.
+        library: str. Whose names: "mmpose", "torchvision", "tonylins"; see `models/backbones.py`.
 
     Raises:
-        ValueError: If the backbone is another one.
+        ValueError: If the backbone has no names in PyTorch.
     """
-    layers = {layer.name: layer for layer in model.layers}
-    if "layer1_0_conv1" in layers:
-        module_name = _resnet_module
-    elif "layer1_0_depthwise" in layers:
-        module_name = _mobilenet_module
-    else:
-        raise ValueError("PyTorch's weights fit a backbone made by name, such as 'resnet50'. Received another model")
+    backbone = backbone_of(model)
+    if backbone is None or backbone.torch_module is None:
+        fitting = ", ".join(name for entry in BACKBONES if entry.torch_module for name in entry.examples)
+        raise ValueError(f"PyTorch's weights fit a backbone made by name: {fitting}. Received another model")
     targets = {}
-    for name, layer in layers.items():
+    for layer in model.backbone.layers:
         for kind, layer_targets in _LAYER_TARGETS.items():
             if isinstance(layer, kind):
                 for parameter, target in layer_targets(layer).items():
-                    targets[f"{module_name(name)}.{parameter}"] = target
+                    targets[f"{backbone.torch_module(layer.name, library)}.{parameter}"] = target
     return targets
 
 
@@ -120,22 +118,6 @@ _LAYER_TARGETS = {
     keras.layers.DepthwiseConv2D: _depthwise_convolution,
     keras.layers.BatchNormalization: _batch_norm,
 }
-
-
-def _resnet_module(layer_name):
-    return layer_name.replace("_", ".")
-
-
-def _mobilenet_module(layer_name):
-    """`layer2_0_expand` is `layer2.0.conv.0.conv`, `layer2_0_expand_bn` is `layer2.0.conv.0.bn`, and so on."""
-    convolution = layer_name.removesuffix("_bn")
-    kind = "conv" if convolution == layer_name else "bn"
-    block = re.fullmatch(r"(layer(\d+)_\d+)_(expand|depthwise|project)", convolution)
-    if block is None:
-        return f"{convolution}.{kind}"
-    # The blocks of the first stage have no expansion.
-    steps = ("depthwise", "project") if block[2] == "1" else ("expand", "depthwise", "project")
-    return f"{block[1].replace('_', '.')}.conv.{steps.index(block[3])}.{kind}"
 
 
 def _enumerate(names):

@@ -51,6 +51,40 @@ def mobilenet_v2(image, width: float = 1.0) -> dict:
     return features
 
 
+def torch_module(layer: str, library: str) -> str:
+    """Returns the name of the PyTorch module that holds a layer's weights.
+
+    torchvision counts its `features` through: the first convolution, the blocks, the last convolution. In a block it
+    has a convolution, its normalisation and its activation in one member, but the projection and its normalisation in
+    two. With tonylins all of them are members of the block, the activations among them.
+
+    Args:
+        layer: str. Such as `layer2_0_expand` or `layer2_0_expand_bn`.
+        library: str. "mmpose", "torchvision" or "tonylins".
+
+    Example:
+
+    >>> [torch_module("layer2_1_project_bn", library) for library in ("mmpose", "torchvision", "tonylins")]
+    ['layer2.1.conv.2.bn', 'features.3.conv.3', 'features.3.conv.7']
+    """
+    convolution = layer.removesuffix("_bn")
+    norm = int(convolution != layer)
+    kind = "bn" if norm else "conv"
+    if convolution in ("conv1", "conv2"):
+        return (
+            f"{convolution}.{kind}" if library == "mmpose" else f"features.{0 if convolution == 'conv1' else 18}.{norm}"
+        )
+    stage, block, step = convolution.removeprefix("layer").split("_")
+    steps = ("depthwise", "project") if STAGES[int(stage) - 1][0] == 1 else ("expand", "depthwise", "project")
+    position = steps.index(step)
+    if library == "mmpose":
+        return f"layer{stage}.{block}.conv.{position}.{kind}"
+    feature = 1 + sum(blocks for _, _, blocks, _ in STAGES[: int(stage) - 1]) + int(block)
+    if library == "tonylins":
+        return f"features.{feature}.conv.{3 * position + norm}"
+    return f"features.{feature}.conv.{position + norm if step == 'project' else f'{position}.{norm}'}"
+
+
 def make_divisible(channels: float, divisor: int = 8) -> int:
     """Rounds to a multiple of `divisor`, never below 90 % of `channels`."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)

@@ -12,7 +12,9 @@ import numpy as np
 from keras_regpose.models.batch_norm import BatchNormalization
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-_FLOAT32_LAYERS = ("normalize", "coordinates", "sigma", "keypoints", "sigmas", "keypoints_and_sigmas")
+# Layers that compute in float32 whatever the others do.
+_OF_PIXELS = ("InputLayer", "Rescaling", "Normalization")
+_OF_COORDINATES = ("coordinates", "sigma", "keypoints", "sigmas", "keypoints_and_sigmas")
 
 
 def fused_graph(graph: keras.Model) -> keras.Model:
@@ -51,7 +53,7 @@ def _set_dtype(config, dtype):
     for layer in config["layers"]:
         if "layers" in layer["config"]:
             _set_dtype(layer["config"], dtype)
-        elif layer["class_name"] != "InputLayer" and layer["config"]["name"] not in _FLOAT32_LAYERS:
+        elif layer["class_name"] not in _OF_PIXELS and layer["config"]["name"] not in _OF_COORDINATES:
             layer["config"]["dtype"] = dtype
     return config
 
@@ -73,6 +75,48 @@ def replace_batch_norm(config, layer_class):
         elif "layers" in layer["config"]:
             layer["config"] = replace_batch_norm(layer["config"], layer_class)
     return config
+
+
+def is_scaling(layer: keras.layers.Layer) -> bool:
+    """Returns whether a layer does nothing but scale pixels."""
+    return isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization)
+
+
+def applied(model: keras.Model, x):
+    """Applies a functional model to a tensor, layer by layer, with the fused batch normalisation.
+
+    Args:
+        model: keras.Model with one input and one output. It stays as it is.
+        x: Keras tensor, the output of a layer that computes from one input.
+
+    Returns:
+        Keras tensor of a new graph, in which the layers that `x` comes from and those of the model lie side by side.
+    """
+    config = replace_batch_norm(keras.Model(model.inputs, model.outputs).get_config(), BatchNormalization)
+    before = keras.Model(keras.utils.get_source_inputs(x)[0], x).get_config()
+    (input_layer,) = (layer for layer in config["layers"] if layer["class_name"] == "InputLayer")
+    config = rename_source(config, input_layer["name"], before["output_layers"][0])
+    config["layers"] = before["layers"] + [layer for layer in config["layers"] if layer["class_name"] != "InputLayer"]
+    config["input_layers"] = before["input_layers"]
+    flat = keras.Model.from_config(config)
+    flat.set_weights(model.get_weights())
+    return flat.outputs[0]
+
+
+def without_scaling(model: keras.Model) -> keras.Model:
+    """Returns a copy of a functional model without the layers that scale pixels."""
+    config = keras.Model(model.inputs, model.outputs).get_config()
+    sources = sources_of(config)
+    scaling = {layer.name: sources[layer.name][0] for layer in model.layers if is_scaling(layer)}
+    copied = keras.Model.from_config(without_layers(config, scaling))
+    copy_weights(model, copied)
+    return copied
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Gives each layer of a model the weights of the layer of the same name of another."""
+    for layer in target.layers:
+        layer.set_weights(source.get_layer(layer.name).get_weights())
 
 
 def sources_of(config: dict) -> dict[str, list[str]]:
@@ -102,6 +146,8 @@ def without_layers(config: dict, replacements: dict[str, str]) -> dict:
         replacements: dict. Name of a layer to leave out → name of the layer to take from instead.
     """
     for old, new in replacements.items():
+        while new in replacements:
+            new = replacements[new]
         config = rename_source(config, old, new)
     layers = [layer for layer in config["layers"] if layer["config"]["name"] not in replacements]
     return config | {"layers": layers}
@@ -133,7 +179,7 @@ def rename_source(value, old, new):
 def folded(graph: keras.Model) -> keras.Model:
     """Returns a copy whose batch normalisation is part of the convolution before it, wherever there is one.
 
-    What it does to pixels is `scaled_by_rows`.
+    Dropout, which predicts nothing, is left out. What it does to pixels is `scaled_by_rows`.
 
     Args:
         graph: keras.Model, functional, of stock layers.
@@ -153,7 +199,8 @@ def folded(graph: keras.Model) -> keras.Model:
     for layer in config["layers"]:
         if layer["config"]["name"] in folds.values():
             layer["config"]["use_bias"] = True
-    copied = keras.Model.from_config(without_layers(config, folds))
+    dropout = {layer.name: sources[layer.name][0] for layer in graph.layers if isinstance(layer, keras.layers.Dropout)}
+    copied = keras.Model.from_config(without_layers(config, folds | dropout))
     scales = {convolution: graph.get_layer(name) for name, convolution in folds.items()}
     for layer in copied.layers:
         weights = graph.get_layer(layer.name).get_weights()

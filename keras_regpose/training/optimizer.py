@@ -1,11 +1,12 @@
 """The optimizer of a recipe, and which of the model's layers it moves."""
 
 import contextlib
-import re
 
 import keras
 
+from keras_regpose.models.backbones import backbone_of
 from keras_regpose.recipe import Recipe
+from keras_regpose.regressor import PoseRegressor
 from keras_regpose.schedules import EveryFewSteps, WarmupCosine, WarmupSteps
 
 # Layers behind the backbone, by the first part of their variables' paths.
@@ -77,23 +78,29 @@ def make_optimizer(recipe: Recipe, schedule) -> keras.optimizers.Optimizer:
 
 
 @contextlib.contextmanager
-def frozen_stages(model: keras.Model, stages: int):
-    """Context in which the first stages of a named backbone, and all before them, stay as they are.
-
-    Their batch statistics do, too.
+def frozen_stages(model: PoseRegressor, stages: int):
+    """Context in which the stem and the first stages of a backbone stay as they are, their batch statistics too.
 
     Args:
-        model: A model whose backbone is one of ours.
-        stages: int. 0 freezes the stem alone, -1 nothing. ResNets have 4 stages, MobileNetV2 has 7.
+        model: `PoseRegressor`.
+        stages: int. 0 freezes the stem alone, -1 nothing. ResNets have 4 stages, MobileNetV2 and EfficientNet 7.
 
     Raises:
-        ValueError: If the backbone has fewer stages.
+        ValueError: If the backbone has fewer stages, or is not in the table of backbones, which knows the stages.
     """
-    stage_of = {layer: _stage(layer.name) for layer in model.layers}
-    count = max((stage for stage in stage_of.values() if stage is not None), default=0)
-    if stages > count:
-        raise ValueError(f"frozen_stages must be at most {count} for this backbone. Received: {stages}")
-    frozen = [layer for layer, stage in stage_of.items() if stage is not None and stage <= stages and layer.trainable]
+    frozen = []
+    if stages >= 0:
+        backbone = backbone_of(model)
+        if backbone is None:
+            raise ValueError(
+                f"frozen_stages must be -1 for a backbone whose stages are not known. Received: {stages}. Set "
+                "`layer.trainable = False` on the layers to freeze instead"
+            )
+        count = len(backbone.stages) - 1
+        if stages > count:
+            raise ValueError(f"frozen_stages must be at most {count} for this backbone. Received: {stages}")
+        named = {layer: backbone.stage_of(layer.name) for layer in model.backbone.layers if layer.trainable}
+        frozen = [layer for layer, stage in named.items() if stage is not None and stage <= stages]
     for layer in frozen:
         layer.trainable = False
     try:
@@ -101,11 +108,3 @@ def frozen_stages(model: keras.Model, stages: int):
     finally:
         for layer in frozen:
             layer.trainable = True
-
-
-def _stage(name):
-    """Returns the stage that a layer of a backbone belongs to, 0 for the stem, or None for the head."""
-    found = re.match(r"layer(\d+)", name)
-    if found:
-        return int(found[1])
-    return 0 if name.startswith(("conv1", "bn1")) else None

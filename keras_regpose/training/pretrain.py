@@ -60,7 +60,7 @@ def pretrain(
     recipe = Recipe.with_settings(**changes) if recipe is None else recipe.changed(**changes)
     check_precision(model, recipe)
     network = heatmap_model(model)
-    with frozen_stages(network, recipe.frozen_stages):
+    with frozen_stages(model, recipe.frozen_stages):
         average = MovingAverage(network, recipe.average_decay)
         chain = [average, *callbacks]
         if output is not None:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from keras_regpose.convert.imagenet import load_imagenet_backbone
 from keras_regpose.convert.torchvision import load_torchvision_backbone
 from keras_regpose.presets import load_preset
 from keras_regpose.recipe import Recipe
@@ -16,9 +17,10 @@ def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike 
     Args:
         recipe: `Recipe`.
         skeleton: `Skeleton` of the data.
-        start: str, path or None. Where the starting weights are: torchvision's .pth file, or a preset directory whose
-            backbone is taken (the `best` folder of a pretraining run). A recipe that starts from random weights needs
-            none, and takes one that is given all the same.
+        start: str, path or None. Where the starting weights are: torchvision's .pth file; a preset directory whose
+            backbone is taken (the `best` folder of a pretraining run); "imagenet" for those of keras.applications,
+            which are downloaded, or their .h5 file. A recipe that starts from random weights needs none, and takes one
+            that is given all the same.
 
     Returns:
         `PoseRegressor`, not compiled.
@@ -46,6 +48,8 @@ def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike 
         return model
     if Path(start).is_dir():
         _copy_backbone(load_preset(start), model, start)
+    elif str(start) == "imagenet" or str(start).endswith(".h5"):
+        load_imagenet_backbone(model, start)
     else:
         load_torchvision_backbone(model, start)
     return model

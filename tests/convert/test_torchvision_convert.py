@@ -102,7 +102,7 @@ def test_mobilenet_under_the_names_of_its_first_repository(tmp_path):
     kernel = models[1].get_layer("layer7_0_project").kernel.numpy().transpose(3, 2, 0, 1)
     np.testing.assert_array_equal(kernel, flat["features.17.conv.6.weight"])
     del flat["features.1.conv.3.weight"]
-    with pytest.raises(CheckpointError, match="lacks 'layer1.0.conv.1.conv.weight'. Is it"):
+    with pytest.raises(CheckpointError, match="lacks 'features.1.conv.3.weight'. Is it"):
         load_torchvision_backbone(models[1], flat)
 
 
@@ -143,9 +143,9 @@ def test_files_without_counters_and_their_errors(tmp_path):
     np.testing.assert_array_equal(model.get_layer("conv2_bn").beta, tensors["features.18.1.bias"])
 
     before = model.get_weights()
-    with pytest.raises(CheckpointError, match="lacks 'layer7.0.conv.2.bn.weight'. Is it"):
+    with pytest.raises(CheckpointError, match="lacks 'features.17.conv.3.weight'. Is it"):
         load_torchvision_backbone(model, {k: v * 2 for k, v in tensors.items() if k != "features.17.conv.3.weight"})
-    with pytest.raises(CheckpointError, match=r"conv1.conv.weight has shape \(16, 3, 3, 3\), the network needs \(32"):
+    with pytest.raises(CheckpointError, match=r"features.0.0.weight has shape \(16, 3, 3, 3\), the network needs \(32"):
         load_torchvision_backbone(model, tensors | {"features.0.0.weight": np.ones((16, 3, 3, 3), "f")})
     for ours, theirs in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -1,0 +1,58 @@
+"""ImageNet weights of keras.applications → the backbone of a `PoseRegressor`."""
+
+import os
+
+from keras_regpose.models.backbones import BACKBONES, backbone_of
+from keras_regpose.models.rewrite import is_scaling
+from keras_regpose.regressor import PoseRegressor
+
+
+def load_imagenet_backbone(model: PoseRegressor, weights: str | os.PathLike = "imagenet") -> None:
+    """Loads ImageNet weights into a model's backbone, in place; the head and the flow stay as they are.
+
+    Args:
+        model: `PoseRegressor` with the backbone `"efficientnetb0"`. For ResNets and MobileNetV2 there are torchvision's
+            weights, see `load_torchvision_backbone`.
+        weights: "imagenet", which downloads them once into Keras' own cache (~/.keras), or the path of a file of
+            weights of the same model without its top, such as `efficientnetb0_notop.h5`.
+
+    Raises:
+        ValueError: If there are no such weights for this backbone, or the file is of another model.
+        FileNotFoundError: If there is no such file.
+        ConnectionError: If the weights cannot be downloaded.
+
+    Example:
+
+    >>> import keras_regpose as rp
+    >>> model = rp.PoseRegressor("efficientnetb0", rp.COCO17)  # doctest: +SKIP
+    >>> load_imagenet_backbone(model)  # doctest: +SKIP
+    """
+    weights = str(weights)
+    backbone = backbone_of(model)
+    if backbone is None or backbone.imagenet is None:
+        known = ", ".join(name for entry in BACKBONES if entry.imagenet for name in entry.examples)
+        raise ValueError(
+            f"keras.applications has ImageNet weights for: {known}. For a ResNet or MobileNetV2, download "
+            "torchvision's .pth file from pytorch.org and load that"
+        )
+    if weights != "imagenet" and not os.path.isfile(weights):
+        raise FileNotFoundError(f"There is no file of weights {weights}")
+    try:
+        trained = backbone.imagenet(include_top=False, weights=weights, input_shape=(*model.input_size, 3))
+    except Exception as error:  # Keras does not say what it raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if weights != "imagenet":
+            raise ValueError(
+                f"{weights} does not hold the weights of {backbone.imagenet.__name__} ({reason})"
+            ) from error
+        raise ConnectionError(
+            f"The ImageNet weights of {backbone.imagenet.__name__} could not be downloaded ({reason}). Download that "
+            "file on another machine and give its path"
+        ) from error
+    values = {layer.name: layer.get_weights() for layer in trained.layers}
+    layers = [layer for layer in model.backbone.layers if layer.weights and not is_scaling(layer)]
+    for layer in layers:
+        if [value.shape for value in values.get(layer.name, ())] != [weight.shape for weight in layer.weights]:
+            raise ValueError(f"The model's backbone is not {backbone.imagenet.__name__}: {layer.name} is another layer")
+    for layer in layers:
+        layer.set_weights(values[layer.name])

@@ -1,0 +1,128 @@
+"""The table of backbones: how each is built, which of its layers belong to which stage, and what PyTorch calls them.
+
+Who wants to know something of a backbone asks this table. A new backbone is one entry, and a file with its graph where
+`keras.applications` does not have it.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+
+from keras_regpose.models import mobilenet_v2, resnet
+from keras_regpose.models.rewrite import applied, is_scaling, without_scaling
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What is known of a backbone, or of a family of them that differ in size.
+
+    Attributes:
+        stages: tuple of str. Regular expressions of the layers of the stem, of stage 1, of stage 2 and so on.
+        rest: str. Regular expression of the layers behind the last stage.
+        names: str or None. Regular expression of its names; groups are what `build` takes besides the image. None is a
+            backbone that is recognised, but not built by name.
+        examples: tuple of str. Names to show to a person.
+        build: function. From a Keras tensor, an image (B, H, W, 3) normalised with ImageNet's mean and deviation, and
+            the groups of `names` to the features (B, h, w, C) that the head pools; they may be of a new graph, which
+            holds a copy of the image's.
+        torch_module: function or None. From a layer's name and a library, "mmpose", "torchvision" or "tonylins"
+            (github.com/tonylins/pytorch-mobilenet-v2), to the name of the module that holds its weights there.
+        imagenet: class or None. The model of `keras.applications` whose ImageNet weights fit.
+    """
+
+    stages: tuple[str, ...]
+    rest: str = ""
+    names: str | None = None
+    examples: tuple[str, ...] = ()
+    build: Callable | None = None
+    torch_module: Callable[[str, str], str] | None = None
+    imagenet: Callable[..., keras.Model] | None = None
+
+    def stage_of(self, layer: str) -> int | None:
+        """Returns the stage of a layer, 0 for the stem, or None for those that belong to none."""
+        return next((stage for stage, names in enumerate(self.stages) if re.fullmatch(names, layer)), None)
+
+    def has(self, layer: str) -> bool:
+        """Whether a layer of this name belongs to this backbone."""
+        return self.stage_of(layer) is not None or re.fullmatch(self.rest, layer) is not None
+
+
+def _efficientnet(image):
+    model = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=tuple(image.shape[1:]))
+    return applied(without_scaling(model), image)
+
+
+BACKBONES = (
+    Backbone(
+        names=r"resnet(18|34|50|101|152)",
+        examples=tuple(f"resnet{depth}" for depth in resnet.DEPTHS),
+        build=lambda image, depth: resnet.resnet(image, int(depth))["P5"],
+        stages=("conv1|bn1", *(f"layer{stage}_.*" for stage in range(1, 5))),
+        torch_module=lambda layer, library: layer.replace("_", "."),
+    ),
+    Backbone(
+        names=r"mobilenetv2(?:_(\d*\.?\d+))?",
+        examples=("mobilenetv2", "mobilenetv2_0.5 (any width)"),
+        build=lambda image, width: mobilenet_v2.mobilenet_v2(image, float(width or 1))["P5"],
+        stages=("conv1|conv1_bn", *(f"layer{stage}_.*" for stage in range(1, 8))),
+        rest="conv2|conv2_bn",
+        torch_module=mobilenet_v2.torch_module,
+    ),
+    # EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks (Tan and Le, 2019). Larger ones and V2
+    # are recognised.
+    Backbone(
+        names="efficientnetb0",
+        examples=("efficientnetb0",),
+        build=_efficientnet,
+        stages=("stem_.*", *(f"block{stage}[a-z]_.*" for stage in range(1, 8))),
+        rest="top_.*",
+        imagenet=keras.applications.EfficientNetB0,
+    ),
+    # ResNet and MobileNetV2 of keras.applications, in TensorFlow's geometry.
+    Backbone(stages=("conv1_.*", *(f"conv{stage}_block.*" for stage in range(2, 6)))),
+    Backbone(
+        stages=(
+            *("Conv1|bn_Conv1", "expanded_conv_.*", "block_[12]_.*", "block_[345]_.*", "block_[6-9]_.*"),
+            *("block_1[012]_.*", "block_1[345]_.*", "block_16_.*"),
+        ),
+        rest="Conv_1.*",
+    ),
+)
+
+
+def build_backbone(name: str, image):
+    """Applies the backbone of a name to a normalised image.
+
+    Args:
+        name: str. Such as "resnet50", "mobilenetv2", "mobilenetv2_0.5" (half the width) or "efficientnetb0".
+        image: (B, H, W, 3) Keras tensor.
+
+    Returns:
+        (B, h, w, C) Keras tensor, maybe of a copy of the image's graph.
+
+    Raises:
+        ValueError: If there is no backbone of this name.
+    """
+    for backbone in BACKBONES:
+        found = backbone.names and re.fullmatch(backbone.names, name)
+        if found:
+            return backbone.build(image, *found.groups())
+    known = ", ".join(example for backbone in BACKBONES for example in backbone.examples)
+    raise ValueError(
+        f"Unknown backbone {name!r}. Known: {known}. Any Keras model that gives one feature map can be passed instead "
+        "of a name."
+    )
+
+
+def backbone_of(model: keras.Model) -> Backbone | None:
+    """Returns the entry of the table that a model's backbone was made by, or None if it is not in the table.
+
+    It is recognised by the names of its layers, so that saved models and models of `keras.applications` are, too.
+
+    Args:
+        model: `PoseRegressor`.
+    """
+    names = [layer.name for layer in model.backbone.layers if layer.weights and not is_scaling(layer)]
+    return next((backbone for backbone in BACKBONES if all(map(backbone.has, names))), None)
