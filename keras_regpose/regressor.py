@@ -78,8 +78,9 @@ class PoseRegressor(keras.Model):
         input_size = (int(input_size[0]), int(input_size[1]))
         if (backbone is None) == (graph is None):
             raise ValueError("PoseRegressor needs either a backbone or a saved graph")
-        if graph is None:
+        if backbone is not None:
             graph = pose_graph(backbone, len(skeleton), input_size, method, pixel_mean, pixel_std)
+        assert graph is not None
         expected = (None, len(skeleton), 4 if method == "rle" else 2)
         if tuple(graph.output_shape) != expected or tuple(graph.input_shape) != (None, *input_size, 3):
             raise ValueError(

@@ -106,8 +106,8 @@ def build_backbone(name: str, image):
         ValueError: If there is no backbone of this name.
     """
     for backbone in BACKBONES:
-        found = backbone.names and re.fullmatch(backbone.names, name)
-        if found:
+        found = re.fullmatch(backbone.names or "", name)
+        if found and backbone.build is not None:
             return backbone.build(image, *found.groups())
     known = ", ".join(example for backbone in BACKBONES for example in backbone.examples)
     raise ValueError(

@@ -5,6 +5,7 @@ layers only. A graph that is exported has its batch normalisation in the convolu
 """
 
 import copy
+from typing import Any
 
 import keras
 import numpy as np
@@ -162,7 +163,7 @@ def _sources(value):
     return [name for item in value for name in _sources(item)] if isinstance(value, list | tuple) else []
 
 
-def rename_source(value, old, new):
+def rename_source(value: Any, old: str, new: str) -> Any:
     """Makes every layer that takes the output of layer `old` take that of layer `new`."""
     if isinstance(value, dict):
         if value.get("class_name") == "__keras_tensor__":
