@@ -73,6 +73,34 @@ def leave_no_models_behind():
     yield
     if "keras" in sys.modules:
         sys.modules["keras"].backend.clear_session()
+    _collect()
+
+
+@pytest.fixture(autouse=True)
+def collect_what_has_piled_up():
+    """Frees what a test left in circles: Python counts objects, not the megabytes of the weights that they hold."""
+    yield
+    if _resident() > _collect.left + 200:
+        _collect()
+
+
+def _collect():
+    if "tensorflow" in sys.modules:
+        # TensorFlow keeps the graph of every step of training in its table of gradients.
+        from tensorflow.python.framework.ops import gradient_registry
+
+        for name in [name for name in gradient_registry.list() if name.startswith("CustomGradient-")]:
+            del gradient_registry._registry[name]
     gc.collect()
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
+    _collect.left = _resident()
+
+
+_collect.left = 0
+
+
+def _resident():
+    """Returns the memory in use in megabytes, or 0 where /proc does not tell."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20 if statm.exists() else 0
