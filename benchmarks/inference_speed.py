@@ -4,7 +4,7 @@ usage: python benchmarks/inference_speed.py --peer-python PEER/bin/python --peer
 All take turns on the same cores with the same pictures and boxes, flip test off; MMPose is its whole
 `inference_topdown`, as ours is the whole `estimate`. Ratios are medians over the turns. Weights follow the rule of the
 recorded vectors in ../shared/golden. Writes benchmarks/results/inference_speed.json and .png after each comparison;
-`keras-regpose zoo cards` makes the README's table and the cards of them.
+`python zoo/cards.py` makes the README's table and the cards of them.
 With --threads 1 it is CPU time, which other work on the machine hardly touches: inference_speed_one_core.json.
 """
 

@@ -42,11 +42,11 @@ def main():
     for line in sys.stdin:
         request = json.loads(line)
         key = request["model"], request["variant"]
-        new = key not in estimators
-        if new:
+        warm_up = 0
+        if key not in estimators:
             estimators[key] = mmpose_side(*key, options) if options.side == "mmpose" else our_side(*key, options)
-        warm_up = 40 if request["variant"].startswith("keras ") else 3  # Keras is at its fastest from the 33rd run on
-        times = measure(estimators[key], pictures, request, warm_up if new else 0, clock)
+            warm_up = 3
+        times = measure(estimators[key], pictures, request, warm_up, clock)
         print(json.dumps(times), file=answers, flush=True)
 
 

@@ -29,7 +29,6 @@ LOAD = """
 import json, socket, sys, time
 start = time.monotonic()
 import keras_regpose as rp, keras, tensorflow
-from keras_regpose import presets as loader
 imports = time.monotonic() - start
 
 def no_network(*arguments):

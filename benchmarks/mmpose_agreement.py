@@ -15,7 +15,7 @@ import numpy as np
 from environment import environment
 
 from keras_regpose.convert import from_mmpose
-from keras_regpose.models.rewrite import IMAGENET_MEAN, IMAGENET_STD
+from keras_regpose.models.network import IMAGENET_MEAN, IMAGENET_STD
 
 here = Path(__file__).parent
 sys.path.insert(0, str(here.parent / "tests"))
