@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, UInt8
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +23,9 @@ class Sample:
     """
 
     image: str | UInt8[np.ndarray, "height width 3"]
-    box: Float32[np.ndarray, "4"]
-    keypoints: Float32[np.ndarray, "keypoints 2"]
-    visible: Float32[np.ndarray, " keypoints"]
+    box: Float[np.ndarray, "4"]
+    keypoints: Float[np.ndarray, "keypoints 2"]
+    visible: Float[np.ndarray, " keypoints"]
     image_id: int
     id: int
     area: float = 0.0

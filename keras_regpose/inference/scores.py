@@ -7,11 +7,11 @@ SCORE_MODES = ("bbox", "keypoint", "bbox_keypoint", "bbox_rle")
 
 
 def instance_score(
-    box_scores: Real[np.ndarray, " people"],
-    keypoint_scores: Real[np.ndarray, "people keypoints"],
+    box_scores: Real[np.ndarray, "*people"] | float,
+    keypoint_scores: Real[np.ndarray, "*people keypoints"] | list[float],
     mode: str = "bbox_rle",
     keypoint_threshold: float = 0.2,
-) -> Real[np.ndarray, " people"]:
+) -> Real[np.ndarray, "*people"]:
     """One score per person, by which detections are ranked.
 
     - `"bbox"`: the box score.
@@ -40,14 +40,14 @@ def instance_score(
     if mode == "bbox":
         return box_scores
     if mode == "keypoint":
-        return keypoint_scores.mean(-1)
+        return np.asarray(keypoint_scores.mean(-1))
     if mode == "bbox_keypoint":
         confident = keypoint_scores > keypoint_threshold
         # One after the other and in float64, as the reference adds them, so that its ties are ties here. (sum pairs.)
         total = np.where(confident, keypoint_scores, 0).cumsum(-1, dtype=np.float64)[..., -1]
-        return box_scores * (total / np.maximum(confident.sum(-1), 1))
+        return np.asarray(box_scores * (total / np.maximum(confident.sum(-1), 1)))
     if mode == "bbox_rle":
-        return box_scores + keypoint_scores.mean(-1) + keypoint_scores.max(-1)
+        return np.asarray(box_scores + keypoint_scores.mean(-1) + keypoint_scores.max(-1))
     raise ValueError(f"The score mode must be one of {', '.join(SCORE_MODES)}. Received: {mode!r}")
 
 

@@ -17,7 +17,7 @@ from keras_regpose.recipe import Recipe
 from keras_regpose.training.average import MovingAverage
 from keras_regpose.training.callbacks import SaveBestPreset
 from keras_regpose.training.optimizer import frozen_stages
-from keras_regpose.training.run import check_precision, run_epochs
+from keras_regpose.training.run import check_run, run_epochs
 
 SIGMA = 2.0  # pixels of the heatmap
 RADIUS = 3 * SIGMA
@@ -58,7 +58,7 @@ def pretrain(
     ['learning_rate', 'loss']
     """
     recipe = Recipe.with_settings(**changes) if recipe is None else recipe.changed(**changes)
-    check_precision(model, recipe)
+    check_run(model, recipe)
     network = heatmap_model(model)
     with frozen_stages(model, recipe.frozen_stages):
         average = MovingAverage(network, recipe.average_decay)

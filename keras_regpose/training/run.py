@@ -35,8 +35,9 @@ def in_order(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callba
     return sorted(callbacks, key=place)
 
 
-def check_precision(model, recipe: Recipe) -> None:
-    """Raises ValueError if a model computes in another precision than its recipe says."""
+def check_run(model, recipe: Recipe) -> None:
+    """Raises ValueError if TensorFlow's strategy cannot train, or the model's precision is not the recipe's."""
+    check_strategy()
     precision = model.get_layer("pool").dtype_policy.name
     if precision != recipe.precision:
         raise ValueError(
@@ -76,7 +77,6 @@ def run_epochs(
     Returns:
         dict of lists, one value per epoch.
     """
-    check_strategy()
     host = this_host()
     # An endless stream: which batches an epoch sees does not depend on how often fit looks at the data.
     dataset = make_dataset(

@@ -11,7 +11,7 @@ from keras_regpose.recipe import Recipe
 from keras_regpose.training.average import MovingAverage
 from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
 from keras_regpose.training.optimizer import frozen_stages
-from keras_regpose.training.run import check_precision, run_epochs
+from keras_regpose.training.run import check_run, run_epochs
 
 
 def train(
@@ -71,7 +71,7 @@ def train(
     recipe = Recipe.with_settings(**changes) if recipe is None else recipe.changed(**changes)
     if recipe.pretrain:
         raise ValueError("This recipe pretrains a backbone with heatmaps: pass it to keras_regpose.training.pretrain")
-    check_precision(model, recipe)
+    check_run(model, recipe)
     with frozen_stages(model, recipe.frozen_stages):
         average = MovingAverage(model, recipe.average_decay)
         chain = [average, *callbacks]

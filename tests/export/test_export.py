@@ -301,7 +301,7 @@ def test_running_an_export_needs_no_keras_and_its_package_is_named(exported):
     assert ran.stdout.split() == ["False", "False"]
     script = f"import sys; sys.modules['openvino'] = None; import keras_regpose as rp; rp.load_exported({str(path)!r})"
     failed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert 'pip install "keras-regpose[export]"' in failed.stderr.splitlines()[-1]
+    assert "pip install 'keras-regpose[export]'" in failed.stderr.splitlines()[-1]
 
 
 def test_deviations_are_distances_in_pixels():
