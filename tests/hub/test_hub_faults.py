@@ -276,7 +276,7 @@ def test_addresses():
 
 LOAD = """
 import json, sys
-from keras_regpose.hub.download import hub_preset as open_hub_preset
+from keras_regpose.hub.download import hub_preset
 print(hub_preset("org/pose", sys.argv[1]).path)
 """
 
