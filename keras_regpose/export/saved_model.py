@@ -22,7 +22,9 @@ def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) ->
     module: Any = tf.Module()
     image = tf.TensorSpec(frozen.inputs[0].shape, tf.uint8, name="image")
     module.serve = tf.function(serve, input_signature=[image])
-    tf.saved_model.save(module, str(path), signatures=module.serve)
+    # An export is not trained, and gradients of one's own, as swish has, could not be saved.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, str(path), signatures=module.serve, options=options)
 
 
 def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
