@@ -135,6 +135,10 @@ def _load(name, load_weights, refresh):
     if str(name).startswith("hf:"):
         return load_preset(hub_preset(*_hub_address(str(name)), refresh), load_weights, verify=False)
     if str(name).endswith(".keras"):
+        if not load_weights:
+            raise ValueError(
+                f"{name} always loads with its weights. Received: load_weights=False; save a preset instead"
+            )
         return _load_keras_file(Path(name))
     if is_preset(name):
         return load_preset(name, load_weights)

@@ -221,7 +221,8 @@ class Checkpoints(keras.callbacks.Callback):
         self._check_facts(stored)
         for name, state in stored["callbacks"].items():
             if name in self.states:
-                vars(self.states[name]).update(state)
+                callback = self.states[name]
+                vars(callback).update({attribute: state[attribute] for attribute in callback.saved})
             else:
                 _log.warning("The run to resume had a callback %s, of which nothing is known here", name)
         self.means = stored["means"]
