@@ -80,9 +80,7 @@ def multiply_accumulates(model):
     return total
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if re.search("101|152", n) else []) for n in PUBLISHED]
-)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_params_and_gmacs_are_those_of_the_network(name):
     info, model = preset_info(name), from_preset(name, load_weights=False)
     graph = keras.Model(model.inputs[0], model.outputs[0])

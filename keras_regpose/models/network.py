@@ -3,7 +3,7 @@
 import keras
 
 from keras_regpose.models.backbones import build_backbone
-from keras_regpose.models.rewrite import applied, is_scaling
+from keras_regpose.models.rewrite import applied, input_of, is_scaling
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -33,8 +33,7 @@ def pose_graph(backbone, keypoint_count, input_size, method, pixel_mean=None, pi
     image = _normalize_layer(mean, std)(keras.Input((*input_size, 3), name="image"))
     features = build_backbone(backbone, image) if named else applied(backbone, image)
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(features)
-    inputs = keras.utils.get_source_inputs(features)
-    return keras.Model(inputs[0], pose_head(pooled, keypoint_count, method), name="pose_regressor")
+    return keras.Model(input_of(features), pose_head(pooled, keypoint_count, method), name="pose_regressor")
 
 
 def pose_head(pooled, keypoint_count: int, method: str):

@@ -94,7 +94,7 @@ def applied(model: keras.Model, x):
         Keras tensor of a new graph, in which the layers that `x` comes from and those of the model lie side by side.
     """
     config = replace_batch_norm(keras.Model(model.inputs, model.outputs).get_config(), BatchNormalization)
-    before = keras.Model(keras.utils.get_source_inputs(x)[0], x).get_config()
+    before = keras.Model(input_of(x), x).get_config()
     (input_layer,) = (layer for layer in config["layers"] if layer["class_name"] == "InputLayer")
     config = rename_source(config, input_layer["name"], before["output_layers"][0])
     config["layers"] = before["layers"] + [layer for layer in config["layers"] if layer["class_name"] != "InputLayer"]
@@ -102,6 +102,19 @@ def applied(model: keras.Model, x):
     flat = keras.Model.from_config(config)
     flat.set_weights(model.get_weights())
     return flat.outputs[0]
+
+
+def input_of(tensor):
+    """Returns the input, a Keras tensor, from which a tensor of a graph with one input is computed.
+
+    One way back is enough. `keras.utils.get_source_inputs` goes all ways, whose number doubles with every residual
+    block: for ResNet-101 it does not end.
+    """
+    node = tensor._keras_history.operation._inbound_nodes[tensor._keras_history.node_index]
+    while not node.is_input:
+        tensor = node.input_tensors[0]
+        node = tensor._keras_history.operation._inbound_nodes[tensor._keras_history.node_index]
+    return tensor
 
 
 def without_scaling(model: keras.Model) -> keras.Model:

@@ -112,8 +112,8 @@ def test_mobilenet_under_the_names_of_its_first_repository(tmp_path):
         (18, (2, 2, 2, 2), False),
         (34, (3, 4, 6, 3), False),
         (50, (3, 4, 6, 3), True),
-        pytest.param(101, (3, 4, 23, 3), True, marks=pytest.mark.slow),
-        pytest.param(152, (3, 8, 36, 3), True, marks=pytest.mark.slow),
+        (101, (3, 4, 23, 3), True),
+        (152, (3, 8, 36, 3), True),
     ],
 )
 def test_resnets(depth, blocks, bottleneck):
