@@ -73,7 +73,7 @@ def run(options):
         progress_bar(total=None if None in totals else sum(totals), unit=" images", delay=2) as bar,
         ResultsWriter(options.output, options.format) as writer,
     ):
-        for _, poses in results:
+        for poses in results:
             writer.write(poses)
             done += 1
             bar.update(1)

@@ -90,7 +90,7 @@ def estimate(
     frames = [opened] if one else map(read_picture, opened)
     find = box_finder(boxes, "one" if one else "list", 1 if one else len(opened), score_threshold)
     results = []
-    for _, poses in estimate_frames(model, frames, find, **options):
+    for poses in estimate_frames(model, frames, find, **options):
         if poses.source is not None and Path(poses.source).is_file():
             poses.image = None  # `plot` reads it again
         results.append(poses)
@@ -105,7 +105,7 @@ def estimate_frames(
     batch_size: int = 32,
     on_error: Callable[[ValueError], None] | None = None,
     keep_pictures: bool = True,
-) -> Iterator[tuple[Frame, Poses]]:
+) -> Iterator[Poses]:
     """Estimates the poses in frame after frame, with the people of several frames in one batch.
 
     Args:
@@ -119,12 +119,25 @@ def estimate_frames(
         keep_pictures: bool. Whether the results have the pictures. Without, no picture waits for a full batch.
 
     Yields:
-        (`Frame`, `Poses`) in the order of the frames.
+        `Poses` in the order of the frames.
     """
     live = getattr(frames, "live", False)
-    waiting, batch = deque(), _Batch(model, batch_size, flip_test)
-    items = read_ahead(frames) if hasattr(frames, "live") and not live else frames
-    for position, frame in enumerate(items):
+    # All in the order of the people: fields of `Poses`, crops for the network, and what it made of them.
+    waiting, cuts, outputs = deque(), [], deque()
+
+    def run():
+        if cuts:
+            crops = np.stack([cut.crop for cut in cuts])
+            found = predict_crops(model, crops, flip_test, batch_size=batch_size)
+            outputs.extend((output, cut.center, cut.scale) for output, cut in zip(found, cuts, strict=True))
+            cuts.clear()
+
+    def finished():
+        while waiting and len(waiting[0]["boxes"]) <= len(outputs):
+            fields = waiting.popleft()
+            yield _poses(model, [outputs.popleft() for _ in fields["boxes"]], fields)
+
+    for position, frame in enumerate(read_ahead(frames) if hasattr(frames, "live") and not live else frames):
         try:
             if isinstance(frame, ImageError):
                 raise frame
@@ -132,81 +145,32 @@ def estimate_frames(
         except ValueError as error:
             (on_error or _raise)(error if frame is error else _named(error, frame))
             continue
-        people = _People(frame, boxes, scores, keep_pictures)
-        waiting.append(people)
-        for number in range(len(boxes)):
-            batch.add(people, number, frame.image)
-        if live or sum(one.image.nbytes for one in waiting if one.image is not None) > _WAITING_BYTES:
-            batch.run()
-        while waiting and waiting[0].missing == 0:
-            people = waiting.popleft()
-            yield people.frame, people.poses(model)
-    batch.run()
-    while waiting:
-        people = waiting.popleft()
-        yield people.frame, people.poses(model)
+        fields = {**vars(frame), "boxes": boxes, "box_scores": scores, "image_size": frame.image.shape[:2]}
+        waiting.append(fields if keep_pictures else {**fields, "image": None})
+        for box in boxes:
+            cuts.append(geometry.cut(frame.image, box, model.input_size))
+            if len(cuts) == batch_size:
+                run()
+        if live or sum(one["image"].nbytes for one in waiting if keep_pictures) > _WAITING_BYTES:
+            run()
+        yield from finished()
+    run()
+    yield from finished()
 
 
-class _People:
-    """The people of one frame, and the outputs of the network as far as they are there."""
-
-    def __init__(self, frame, boxes, scores, keep_picture):
-        self.image, self.image_size = frame.image if keep_picture else None, frame.image.shape[:2]
-        self.frame = Frame(self.image, frame.source, frame.frame, frame.frame_rate)
-        self.boxes, self.scores = boxes, scores
-        self.center, self.scale = np.empty((2, len(boxes), 2), np.float32)
-        self.outputs: list = [None] * len(boxes)
-        self.missing = len(boxes)
-
-    def poses(self, model):
-        count = len(model.skeleton)
-        channels = getattr(model, "output_shape", (4,))[-1]
-        output = np.stack(self.outputs) if self.outputs else np.zeros((0, count, channels), np.float32)
-        keypoints, scores, sigmas = decode_poses(output, self.center, self.scale)
-        return Poses(
-            keypoints=keypoints,
-            sigmas=sigmas,
-            scores=scores,
-            boxes=self.boxes,
-            box_scores=self.scores,
-            skeleton=model.skeleton,
-            image_size=self.image_size,
-            source=self.frame.source,
-            frame=self.frame.frame,
-            frame_rate=self.frame.frame_rate,
-            image=self.image,
-        )
-
-
-class _Batch:
-    """Crops that wait for the network to run, cut straight into the array that it takes."""
-
-    def __init__(self, model, size, flip_test):
-        self.model, self.size, self.flip_test = model, size, flip_test
-        self.crops = np.empty((size, *model.input_size, 3), np.uint8)
-        self.owners = []
-
-    def add(self, people, number, image):
-        cut = geometry.cut(image, people.boxes[number], self.model.input_size)
-        self.crops[len(self.owners)] = cut.crop
-        people.center[number], people.scale[number] = cut.center, cut.scale
-        self.owners.append((people, number))
-        if len(self.owners) == self.size:
-            self.run()
-
-    def run(self):
-        if not self.owners:
-            return
-        crops = self.crops[: len(self.owners)]
-        outputs = predict_crops(self.model, crops, self.flip_test, batch_size=self.size)
-        for (people, number), output in zip(self.owners, outputs, strict=True):
-            people.outputs[number] = output
-            people.missing -= 1
-        self.owners.clear()
+def _poses(model, outputs, fields):
+    """Returns the poses of one frame, of the output, centre and scale of each person."""
+    if outputs:
+        output, center, scale = map(np.stack, zip(*outputs, strict=True))
+    else:
+        output = np.zeros((0, len(model.skeleton), getattr(model, "output_shape", (4,))[-1]), np.float32)
+        center = scale = np.zeros((0, 2), np.float32)
+    keypoints, scores, sigmas = decode_poses(output, center, scale)
+    return Poses(keypoints=keypoints, scores=scores, sigmas=sigmas, skeleton=model.skeleton, **fields)
 
 
 def _stream(results):
-    for _, poses in results:
+    for poses in results:
         yield poses
         # A list of the results of a long video must not hold all of its frames.
         poses.image = None
