@@ -4,8 +4,6 @@ Also the order of the samples in an epoch, since it decides which photographs ar
 (seed, epoch, sample) alone.
 """
 
-import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,10 +14,9 @@ from keras_regpose.data.augment import Augmentation, augment
 from keras_regpose.data.cache import PhotographCache
 from keras_regpose.data.people import People
 from keras_regpose.data.sample import Sample
+from keras_regpose.data.unreadable import UnreadableImages
 from keras_regpose.images import ImageError
 from keras_regpose.skeleton import Skeleton
-
-_log = logging.getLogger(__name__)
 
 # People of one photograph come within this many samples of each other, so that it is decoded once for all of them.
 # Large against a batch, so that few batches hold two of them, and small enough for a few hundred photographs in memory.
@@ -57,10 +54,9 @@ class CropLoader:
         if len(self.samples) == 0:
             raise ValueError("The data set is empty: there is nothing to load")
         self.samples = People.of(self.samples, self.skeleton)
-        self.unreadable: dict[str, str] = {}
+        self.unreadable = UnreadableImages(len(self.samples), self.max_unreadable_share)
         self._photographs = self.samples.photographs
         self._last_order: tuple = (None, None)
-        self._lock = threading.Lock()
 
     def order(self, epoch: int, shuffle: bool) -> np.ndarray:
         """Returns the order of the samples in an epoch.
@@ -95,7 +91,7 @@ class CropLoader:
             try:
                 image = self._read(sample)
             except ImageError as error:
-                self._count_unreadable(sample, error)
+                self.unreadable.add(sample.image, error)
                 continue
             return self._crop(sample, image, np.random.default_rng((self.seed, epoch, index, 1)))
         raise ImageError("None of the images could be read")
@@ -117,18 +113,6 @@ class CropLoader:
 
     def _read(self, sample):
         return self.cache.read(sample.image) if isinstance(sample.image, str) else sample.image
-
-    def _count_unreadable(self, sample, error):
-        with self._lock:
-            if sample.image not in self.unreadable:
-                self.unreadable[sample.image] = str(error)
-                _log.warning("Skipped: %s", error)
-            share = len(self.unreadable) / len(self.samples)
-        if share > self.max_unreadable_share:
-            raise ImageError(
-                f"{len(self.unreadable)} of {len(self.samples)} images cannot be read, more than the "
-                f"{self.max_unreadable_share:.0%} allowed. The last: {error}"
-            )
 
 
 def _name(sample):

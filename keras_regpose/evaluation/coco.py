@@ -9,13 +9,13 @@ import contextlib
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from keras_regpose.arrays import check_arrays
 from keras_regpose.data.records import read_json
 from keras_regpose.evaluation.oks import check_sigmas, oks_nms, soft_oks_nms
-from keras_regpose.inference.scores import SCORE_MODES, floats, instance_score
+from keras_regpose.inference.scores import instance_score
 from keras_regpose.skeleton import SKELETONS
 
 NMS_MODES = ("oks", "soft_oks", None)
@@ -68,12 +68,11 @@ def coco_results(
     >>> len(results), results[0]["image_id"], results[0]["score"], results[0]["keypoints"][:3]
     (1, 7, 2.0, [5.0, 5.0, 0.5])
     """
-    persons = Persons.from_dicts(predictions)
-    return _score_and_suppress(persons, score_mode, nms, nms_threshold, keypoint_threshold, sigmas)
+    return _score_and_suppress(_columns(predictions), score_mode, nms, nms_threshold, keypoint_threshold, sigmas)
 
 
 def coco_keypoints(
-    predictions: "Sequence[Mapping] | Persons",
+    predictions: Sequence[Mapping],
     annotations: str | os.PathLike | Mapping,
     score_mode: str = "bbox_rle",
     nms: str | None = "oks",
@@ -117,7 +116,7 @@ def coco_keypoints(
     >>> round(coco_keypoints([found], {"images": [{"id": 7}], "annotations": [truth]})["AP"], 6)
     1.0
     """
-    persons = predictions if isinstance(predictions, Persons) else Persons.from_dicts(predictions)
+    columns = _columns(predictions)
     truth, keypoint_names = _load_truth(annotations)
     keypoint_count = len(truth["annotations"][0]["keypoints"]) // 3
     if sigmas is None and keypoint_names is not None:
@@ -129,145 +128,85 @@ def coco_keypoints(
             )
         sigmas = known[keypoint_names]
     checked_sigmas = check_sigmas(sigmas, keypoint_count)
-    for field, given, known in (
-        ("image_id", persons.image_ids, truth["images"]),
-        ("category_id", persons.category_ids, truth["categories"]),
-    ):
-        unknown = set(given or ()) - {entry["id"] for entry in known}
+    for field, known in (("image_id", "images"), ("category_id", "categories")):
+        unknown = set(columns[field]) - {entry["id"] for entry in truth[known]}
         if unknown:
             examples = ", ".join(repr(value) for value in list(unknown)[:3])
             raise ValueError(f"Predictions must be for the annotated images. Received {field} {examples} unknown there")
-    if len(persons) and persons.keypoints.shape[1] != keypoint_count:
+    received = columns["keypoints"].shape[1]
+    if predictions and received != keypoint_count:
         raise ValueError(
-            f"Predictions need as many keypoints as the annotations, {keypoint_count}. "
-            f"Received: {persons.keypoints.shape[1]}"
+            f"Predictions need as many keypoints as the annotations, {keypoint_count}. Received: {received}"
         )
-    results = _score_and_suppress(persons, score_mode, nms, nms_threshold, keypoint_threshold, checked_sigmas)
+    results = _score_and_suppress(columns, score_mode, nms, nms_threshold, keypoint_threshold, checked_sigmas)
     with contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO()):
         stats = _evaluate(truth, results, checked_sigmas)
     return dict(zip(RESULT_NAMES, stats.tolist(), strict=True))
 
 
-@dataclass
-class Persons:
-    """Predictions for N persons in several images, as COCO's evaluation takes them.
-
-    Args:
-        image_ids: list of N ints or strs.
-        ids: list of N ints. Of persons with equal id in an image the first counts.
-        keypoints: (N, K, 2) array in image pixels.
-        scores: (N, K) array of keypoint scores.
-        box_scores: (N,) array.
-        areas: (N,) array. Square pixels, for the suppression of doubled poses.
-        boxes: (N, 4) array, xyxy in image pixels, or None.
-        category_ids: list of N ints, or None for 1, a person.
-
-    Raises:
-        ValueError: If a value is not finite.
-    """
-
-    image_ids: list
-    ids: list
-    keypoints: np.ndarray
-    scores: np.ndarray
-    box_scores: np.ndarray
-    areas: np.ndarray
-    boxes: np.ndarray | None = None
-    category_ids: list | None = None
-
-    def __post_init__(self):
-        if self.category_ids is None:
-            self.category_ids = [1] * len(self.ids)
-        arrays = {"keypoints": self.keypoints, "scores": self.scores, "box_score": self.box_scores, "area": self.areas}
-        for key, array in {**arrays, "box": self.boxes}.items():
-            if array is not None and not np.isfinite(array).all():
-                number = int(np.argwhere(~np.isfinite(array))[0, 0])
-                raise ValueError(
-                    f"Prediction {number} (image {self.image_ids[number]}) must have finite {key!r}. "
-                    "Received: NaN or infinity"
-                )
-
-    def __len__(self):
-        return len(self.ids)
-
-    @classmethod
-    def from_dicts(cls, predictions: Sequence[Mapping]) -> "Persons":
-        """Checks the dicts that `coco_results` describes, and puts them in arrays."""
-        if isinstance(predictions, Mapping) or not all(isinstance(entry, Mapping) for entry in predictions):
-            raise ValueError(
-                f"Predictions must be a list of dicts, one per person. Received: {type(predictions).__name__}"
-            )
-        for key in ("id", "box"):
-            having = sum(key in entry for entry in predictions)
-            if 0 < having < len(predictions):
-                raise ValueError(f"All predictions or none must have {key!r}. Received: {having} of {len(predictions)}")
-        for number, entry in enumerate(predictions):
-            missing = {"image_id", "keypoints", "scores", "box_score"} - set(entry)
-            if missing:
-                raise ValueError(f"Prediction {number} lacks {', '.join(sorted(missing))}. It has: {', '.join(entry)}")
-        count = np.size(predictions[0]["scores"]) if predictions else 0
-        keypoints = _stacked(predictions, "keypoints", (count, 2))
-        extents = np.ptp(keypoints, axis=1).prod(-1) if predictions else np.zeros(0)
-        areas = [
-            {"area": extent, **{key: value for key, value in entry.items() if value is not None}}
-            for entry, extent in zip(predictions, extents, strict=True)
-        ]
-        return cls(
-            image_ids=[_plain(entry["image_id"]) for entry in predictions],
-            ids=[_plain(entry.get("id", number)) for number, entry in enumerate(predictions)],
-            keypoints=keypoints,
-            scores=_stacked(predictions, "scores", (count,)),
-            box_scores=_stacked(predictions, "box_score", ()),
-            areas=_stacked(areas, "area", ()),
-            boxes=_stacked(predictions, "box", (4,)) if predictions and "box" in predictions[0] else None,
-            category_ids=[_plain(entry.get("category_id", 1)) for entry in predictions],
-        )
-
-
-def _stacked(predictions, key, shape):
-    """Returns one value of all predictions as an array, or raises a ValueError that says where it is wrong."""
-    arrays = []
+def _columns(predictions):
+    """Checks the dicts that `coco_results` describes, and returns the values of each key, numbers as one array."""
+    if isinstance(predictions, Mapping) or not all(isinstance(entry, Mapping) for entry in predictions):
+        raise ValueError(f"Predictions must be a list of dicts, one per person. Received: {type(predictions).__name__}")
+    for key in ("id", "box"):
+        having = sum(key in entry for entry in predictions)
+        if 0 < having < len(predictions):
+            raise ValueError(f"All predictions or none must have {key!r}. Received: {having} of {len(predictions)}")
     for number, entry in enumerate(predictions):
-        where = f"Prediction {number} (image {entry['image_id']})"
+        missing = {"image_id", "keypoints", "scores", "box_score"} - set(entry)
+        if missing:
+            raise ValueError(f"Prediction {number} lacks {', '.join(sorted(missing))}. It has: {', '.join(entry)}")
+
+    def numbers(key, shape, values):
         try:
-            array = floats(entry[key])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{where} must have numbers in {key!r}. Received: {entry[key]!r}") from error
-        if array.shape != shape or not array.size:
-            raise ValueError(f"{where} must have {key!r} of shape {shape}. Received shape: {array.shape}")
-        arrays.append(array)
-    return np.stack(arrays) if arrays else np.zeros((0, *shape))
+            return check_arrays("Predictions", None, finite=True, **{key: (values, f"N {shape}")})[0]
+        except ValueError:
+            for number, value in enumerate(values):
+                where = f"Prediction {number} (image {predictions[number]['image_id']})"
+                check_arrays(where, None, finite=True, **{key: (value, shape)})
+            raise
+
+    columns = {
+        "image_id": [_plain(entry["image_id"]) for entry in predictions],
+        "id": [_plain(entry.get("id", number)) for number, entry in enumerate(predictions)],
+        "category_id": [_plain(entry.get("category_id", 1)) for entry in predictions],
+    }
+    count = max(1, np.size(predictions[0]["scores"])) if predictions else 1
+    shapes = {"keypoints": f"{count} 2", "scores": str(count), "box_score": "", "box": "4"}
+    for key, shape in shapes.items():
+        if not predictions or key in predictions[0]:
+            columns[key] = numbers(key, shape, [entry[key] for entry in predictions])
+    areas = [entry.get("area") for entry in predictions]
+    extents = np.ptp(columns["keypoints"], axis=1).prod(-1)
+    areas = [extent if area is None else area for area, extent in zip(areas, extents, strict=True)]
+    return {**columns, "area": numbers("area", "", areas)}
 
 
-def _score_and_suppress(persons, score_mode, nms, nms_threshold, keypoint_threshold, sigmas):
-    """Returns COCO's result list of persons."""
-    if score_mode not in SCORE_MODES:
-        raise ValueError(f"The score mode must be one of {', '.join(SCORE_MODES)}. Received: {score_mode!r}")
+def _score_and_suppress(columns, score_mode, nms, nms_threshold, keypoint_threshold, sigmas):
+    """Returns COCO's result list of the people whose values `_columns` returns."""
     if nms not in NMS_MODES:
         raise ValueError(f'nms must be "oks", "soft_oks" or None. Received: {nms!r}')
+    points, point_scores = columns["keypoints"], columns["scores"]
+    scores = instance_score(columns["box_score"], point_scores, score_mode, keypoint_threshold)
     images = {}
-    for row, (image_id, identity) in enumerate(zip(persons.image_ids, persons.ids, strict=True)):
+    for row, (image_id, identity) in enumerate(zip(columns["image_id"], columns["id"], strict=True)):
         images.setdefault(image_id, {}).setdefault(identity, row)
 
     results = []
     for by_id in images.values():
         rows = np.array([by_id[identity] for identity in sorted(by_id)])
-        keypoints, keypoint_scores = persons.keypoints[rows], persons.scores[rows]
-        scores = instance_score(persons.box_scores[rows], keypoint_scores, score_mode, keypoint_threshold)
-        kept = range(len(rows))
         if nms is not None:
             suppress = oks_nms if nms == "oks" else soft_oks_nms
-            kept = suppress(keypoints, scores, persons.areas[rows], nms_threshold, sigmas)
-        for place in kept:
-            row = rows[place]
+            rows = rows[suppress(points[rows], scores[rows], columns["area"][rows], nms_threshold, sigmas)]
+        for row in rows.tolist():
             result = {
-                "image_id": persons.image_ids[row],
-                "category_id": persons.category_ids[row],
-                "keypoints": np.column_stack([keypoints[place], keypoint_scores[place]]).ravel().tolist(),
-                "score": float(scores[place]),
+                "image_id": columns["image_id"][row],
+                "category_id": columns["category_id"][row],
+                "keypoints": np.column_stack([points[row], point_scores[row]]).ravel().tolist(),
+                "score": float(scores[row]),
             }
-            if persons.boxes is not None:
-                left, top, right, bottom = persons.boxes[row].tolist()
+            if "box" in columns:
+                left, top, right, bottom = columns["box"][row].tolist()
                 result["bbox"] = [left, top, right - left, bottom - top]
             results.append(result)
     return results

@@ -1,23 +1,21 @@
 """Samples → predictions → the data set's own metric."""
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_regpose import geometry
-from keras_regpose.data.people import People
+from keras_regpose.data.people import People, Subset
 from keras_regpose.data.sample import Sample
-from keras_regpose.evaluation.coco import Persons, coco_keypoints
+from keras_regpose.data.unreadable import UnreadableImages
+from keras_regpose.evaluation.coco import coco_keypoints
 from keras_regpose.evaluation.pck import pck, torso_size
 from keras_regpose.evaluation.pckh import pckh
 from keras_regpose.images import ImageError
 from keras_regpose.inference.estimator import estimate_frames
 from keras_regpose.inference.poses import Poses
 from keras_regpose.inference.sources import Frame, read_ahead, read_picture
-
-_log = logging.getLogger(__name__)
 
 
 def predict_samples(
@@ -53,8 +51,8 @@ def predict_samples(
     groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(people) else []
     boxes: dict[int | None, tuple[np.ndarray, np.ndarray]] = {}  # of the photographs that wait for the network
     photographs = read_ahead(_photographs(people, groups, boxes, max_unreadable_share))
-    parts, positions = [], []
-    for frame, poses in estimate_frames(
+    parts, positions = [], [np.zeros(0, int)]
+    for poses in estimate_frames(
         model,
         photographs,
         lambda frame, _: boxes.pop(frame.frame),
@@ -63,14 +61,12 @@ def predict_samples(
         keep_pictures=False,
     ):
         parts.append(poses)
-        positions.append(groups[frame.frame])  # pyright: ignore[reportCallIssue, reportArgumentType] -- numbered
+        positions.append(groups[poses.frame])  # pyright: ignore[reportCallIssue, reportArgumentType] -- numbered
         if progress:
             progress(len(poses))
     if progress:
         progress(len(people) - sum(map(len, parts)))  # the unreadable ones
-    if not parts:
-        keypoints = np.zeros((0, len(model.skeleton), 2))
-        return Poses(keypoints, keypoints[..., 0], np.zeros((0, 4)), np.zeros(0), model.skeleton), np.zeros(0, int)
+    parts = parts or [Poses([], [], [], [], model.skeleton)]
     positions = np.concatenate(positions)
     order = np.argsort(positions)
     joined: dict[str, Any] = {
@@ -83,21 +79,13 @@ def predict_samples(
 
 def _photographs(people, groups, boxes, max_unreadable_share) -> Iterator[Frame]:
     """Yields each photograph, numbered, and puts the boxes of its people under this number."""
-    lost, named = 0, set()
+    unreadable = UnreadableImages(len(people), max_unreadable_share)
     for number, group in enumerate(groups):
         chosen = [people[position] for position in group.tolist()]
         try:
             frame = read_picture(chosen[0].image)
         except ImageError as error:
-            lost += len(group)
-            if str(error) not in named:
-                named.add(str(error))
-                _log.warning("Skipped: %s", error)
-            if lost > max_unreadable_share * len(people):
-                raise ImageError(
-                    f"The images of more than {max_unreadable_share:.0%} of the {len(people)} people cannot be read. "
-                    f"The last: {error}"
-                ) from None
+            unreadable.add(number, error, len(group))
             continue
         boxes[number] = np.stack([one.box for one in chosen]), np.array([one.box_score for one in chosen], np.float32)
         yield Frame(frame.image, frame.source, number)
@@ -130,20 +118,21 @@ def score_predictions(
     people = People.of(samples, poses.skeleton)
     if people.annotations is None:
         return correct_keypoints(poses, positions, people)
+    chosen = Subset(people, positions)
     _, scale = geometry.box_to_center_scale(poses.boxes)
-    image_ids, ids = people.field("image_id"), people.field("id")
-    persons = Persons(
-        image_ids=[image_ids[position] for position in positions],
-        ids=[ids[position] for position in positions],
-        keypoints=poses.keypoints,
-        scores=poses.scores,
-        box_scores=poses.box_scores.astype(np.float64),
-        areas=geometry.fix_aspect_ratio(scale, input_size).prod(-1).astype(np.float64),
-        boxes=poses.boxes,
-    )
+    columns = {
+        "image_id": chosen.field("image_id"),
+        "id": chosen.field("id"),
+        "keypoints": poses.keypoints,
+        "scores": poses.scores,
+        "box_score": poses.box_scores.astype(np.float64),
+        "area": geometry.fix_aspect_ratio(scale, input_size).prod(-1).astype(np.float64),
+        "box": poses.boxes,
+    }
+    predictions = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     if score_mode is None:
         score_mode = "bbox_keypoint" if poses.sigmas is None else "bbox_rle"
-    return coco_keypoints(persons, people.annotations, score_mode, nms, sigmas=poses.skeleton.sigmas)
+    return coco_keypoints(predictions, people.annotations, score_mode, nms, sigmas=poses.skeleton.sigmas)
 
 
 def correct_keypoints(poses: Poses, positions: np.ndarray, samples: Sequence[Sample]) -> dict[str, float]:
@@ -154,8 +143,7 @@ def correct_keypoints(poses: Poses, positions: np.ndarray, samples: Sequence[Sam
     """
     people = People.of(samples, poses.skeleton)
     truth, visible = labels(poses, positions, people)
-    head_sizes = people.field("head_size")
-    head_sizes = [head_sizes[position] for position in positions]
+    head_sizes = Subset(people, positions).field("head_size")
     if None not in head_sizes:
         return pckh(poses.keypoints, truth, visible, np.array(head_sizes))
     return pck(poses.keypoints, truth, visible, torso_size(truth, visible, poses.skeleton), poses.skeleton)

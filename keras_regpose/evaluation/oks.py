@@ -7,8 +7,9 @@ the suppression.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int, Real
+from jaxtyping import Float, Float32, Int, Real
 
+from keras_regpose.arrays import PerPerson, Points, check_arrays
 from keras_regpose.skeleton import COCO17
 
 
@@ -44,12 +45,16 @@ def oks(
     >>> round(float(oks(pose, moved, [2500], [2500], sigmas=[0.1, 0.1])[0, 0]), 4)
     0.8033
     """
-    first, first_areas = check_poses(first, first_areas)
-    second, second_areas = check_poses(second, second_areas)
-    if first.shape[1] != second.shape[1]:
-        raise ValueError(
-            f"OKS compares poses of equal keypoint count. Received: {first.shape[1]} and {second.shape[1]} keypoints"
-        )
+    first, second, first_areas, second_areas = check_arrays(
+        "OKS",
+        finite=True,
+        first=(first, "N K 2"),
+        second=(second, "M K 2"),
+        first_areas=(first_areas, "N"),
+        second_areas=(second_areas, "M"),
+    )
+    if min(first_areas.min(initial=0), second_areas.min(initial=0)) < 0:
+        raise ValueError("OKS needs areas finite and not negative. Received a negative one")
     variances = (2 * check_sigmas(sigmas, first.shape[1])) ** 2
     squared = ((first[:, None] - second[None]) ** 2).sum(-1)
     # The tiny number keeps two poses of area 0 comparable.
@@ -59,9 +64,9 @@ def oks(
 
 
 def oks_nms(
-    keypoints: Real[np.ndarray, "people keypoints 2"],
-    scores: Real[np.ndarray, " people"],
-    areas: Real[np.ndarray, " people"],
+    keypoints: Points,
+    scores: PerPerson,
+    areas: PerPerson,
     threshold: float = 0.9,
     sigmas: Sequence[float] | None = None,
 ) -> Int[np.ndarray, " kept"]:
@@ -97,9 +102,9 @@ def oks_nms(
 
 
 def soft_oks_nms(
-    keypoints: Real[np.ndarray, "people keypoints 2"],
-    scores: Real[np.ndarray, " people"],
-    areas: Real[np.ndarray, " people"],
+    keypoints: Points,
+    scores: PerPerson,
+    areas: PerPerson,
     threshold: float = 0.9,
     sigmas: Sequence[float] | None = None,
     max_poses: int = 20,
@@ -142,20 +147,6 @@ def soft_oks_nms(
     return np.array(kept, dtype=int)
 
 
-def check_poses(
-    keypoints: Real[np.ndarray, "people keypoints 2"], areas: Real[np.ndarray, " people"]
-) -> tuple[Float64[np.ndarray, "people keypoints 2"], Float64[np.ndarray, " people"]]:
-    """Returns (N, K, 2) keypoints and (N,) areas as float64 arrays, or raises a ValueError that says what is wrong."""
-    keypoints, areas = np.asarray(keypoints, np.float64), np.asarray(areas, np.float64)
-    if keypoints.ndim != 3 or keypoints.shape[-1] != 2 or areas.shape != keypoints.shape[:1]:
-        raise ValueError(
-            f"Poses must be (N, K, 2) keypoints with (N,) areas. Received shapes: {keypoints.shape} and {areas.shape}"
-        )
-    if not (np.isfinite(keypoints).all() and np.isfinite(areas).all() and (areas >= 0).all()):
-        raise ValueError("Keypoints must be finite, and areas finite and not negative. Received other values")
-    return keypoints, areas
-
-
 def check_sigmas(sigmas: Sequence[float] | None, keypoint_count: int) -> Float32[np.ndarray, " keypoints"]:
     """Returns the OKS sigmas as a (K,) float32 array: those given, or COCO's where there are 17 keypoints."""
     if sigmas is None:
@@ -173,10 +164,7 @@ def check_sigmas(sigmas: Sequence[float] | None, keypoint_count: int) -> Float32
 
 
 def _scores_and_similarity(keypoints, scores, areas, threshold, sigmas):
-    keypoints, areas = check_poses(keypoints, areas)
-    scores = np.asarray(scores, np.float64)
-    if scores.shape != areas.shape or not np.isfinite(scores).all():
-        raise ValueError(f"NMS needs one finite score for each of {len(areas)} poses. Received: {scores.tolist()}")
+    _, scores = check_arrays("NMS", finite=True, keypoints=(keypoints, "N K 2"), scores=(scores, "N"))
     if not threshold > 0:
         raise ValueError(f"The NMS threshold must be above 0. Received: {threshold}")
     return scores, oks(keypoints, keypoints, areas, areas, sigmas)

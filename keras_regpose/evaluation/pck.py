@@ -6,16 +6,19 @@ Source: Yang and Ramanan, "Articulated human detection with flexible mixtures of
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Real, Shaped
+from jaxtyping import Float, Real
 
+from keras_regpose.arrays import PerKeypoint, PerPerson, Points, check_arrays
 from keras_regpose.skeleton import Skeleton
 
 
 def normalized_distances(
-    pred: Real[np.ndarray, "people keypoints 2"],
-    truth: Real[np.ndarray, "people keypoints 2"],
-    visible: Shaped[np.ndarray, "people keypoints"],
-    normalizer: Real[np.ndarray, " people"] | float,
+    pred: Points,
+    truth: Points,
+    visible: PerKeypoint,
+    normalizer: PerPerson | float,
+    skeleton: Skeleton | None = None,
+    left_out: Sequence[str] = (),
 ) -> Float[np.ndarray, "people keypoints"]:
     """Distances between predicted and true keypoints, in units of each person's size.
 
@@ -26,12 +29,14 @@ def normalized_distances(
         visible: (N, K) array, 0 or False for unlabelled keypoints.
         normalizer: (N,) array, the length that counts as 1 for each person, or one float for all. A person with 0 or
             NaN is left out.
+        skeleton: `Skeleton` that the keypoints must have, or None.
+        left_out: sequence of the names of keypoints in it that do not count.
 
     Returns:
-        (N, K) float32 array, NaN where the keypoint is not labelled or the person is left out.
+        (N, K) float32 array, NaN where the keypoint is not labelled or does not count, or the person is left out.
 
     Raises:
-        ValueError: If shapes do not fit together, values are not finite or a normaliser is negative.
+        ValueError: If shapes do not fit together, values are not finite, a normaliser is negative or nothing counts.
 
     Example:
 
@@ -39,12 +44,13 @@ def normalized_distances(
     >>> normalized_distances(pred, truth, [[1, 0]], [10.0]).tolist()
     [[0.5, nan]]
     """
-    pred, truth, visible = np.asarray(pred, np.float64), np.asarray(truth, np.float64), np.asarray(visible) != 0
-    if pred.ndim != 3 or pred.shape[-1] != 2 or truth.shape != pred.shape or visible.shape != pred.shape[:2]:
-        raise ValueError(
-            "Keypoints must be (N, K, 2) predictions, (N, K, 2) ground truth and (N, K) visibilities. "
-            f"Received shapes: {pred.shape}, {truth.shape} and {visible.shape}"
-        )
+    count, subject = ("K", "A comparison") if skeleton is None else (len(skeleton), f"Skeleton {skeleton.name!r}")
+    pred, truth, visible = check_arrays(
+        subject,
+        pred=(pred, f"N {count} 2"),
+        truth=(truth, f"N {count} 2"),
+        visible=(visible, f"N {count}"),
+    )
     normalizer = np.asarray(normalizer, np.float64)
     if normalizer.ndim == 0:
         normalizer = np.full(len(pred), normalizer)
@@ -53,7 +59,7 @@ def normalized_distances(
             f"The normaliser must be one length per person, {len(pred)} in all, none negative or infinite. "
             f"Received: shape {normalizer.shape}, smallest value {normalizer.min(initial=np.inf)}"
         )
-    counted = visible & (normalizer > 0)[:, None]
+    counted = (visible != 0) & (normalizer > 0)[:, None]
     if not np.isfinite(pred).all():
         raise ValueError("Predicted keypoints must be finite. Received: NaN or infinity")
     if not np.isfinite(truth[counted]).all():
@@ -62,14 +68,18 @@ def normalized_distances(
     lengths = np.linalg.norm(pred[counted] - truth[counted], axis=-1)
     # float32, so that a distance of exactly the threshold is not moved across it by rounding.
     distances[counted] = lengths / np.broadcast_to(normalizer[:, None], visible.shape)[counted]
+    if skeleton is not None:
+        distances[:, list(map(skeleton.index, left_out))] = np.nan
+    if np.isnan(distances).all():
+        raise ValueError("There is nothing to measure: no person has both a labelled keypoint and a size above 0")
     return distances
 
 
 def pck(
-    pred: Real[np.ndarray, "people keypoints 2"],
-    truth: Real[np.ndarray, "people keypoints 2"],
-    visible: Shaped[np.ndarray, "people keypoints"],
-    normalizer: Real[np.ndarray, " people"] | float,
+    pred: Points,
+    truth: Points,
+    visible: PerKeypoint,
+    normalizer: PerPerson | float,
     skeleton: Skeleton,
     threshold: float = 0.2,
 ) -> dict[str, float]:
@@ -101,12 +111,7 @@ def pck(
     >>> pck(pred, np.zeros((1, 3, 2)), np.ones((1, 3)), [50.0], skeleton)
     {'neck': 1.0, 'hand': 0.5, 'Mean': 0.6666666666666666, 'persons': 1, 'left_out': 0}
     """
-    distances = normalized_distances(pred, truth, visible, normalizer)
-    if distances.shape[1] != len(skeleton):
-        raise ValueError(
-            f"Skeleton {skeleton.name!r} has {len(skeleton)} keypoints. Received: {distances.shape[1]} keypoints"
-        )
-    require_labelled(distances)
+    distances = normalized_distances(pred, truth, visible, normalizer, skeleton)
     groups = {}
     for index, name in enumerate(skeleton.keypoints):
         groups.setdefault(name.removeprefix("left_").removeprefix("right_"), []).append(index)
@@ -122,11 +127,7 @@ def pck(
     return {**result, "persons": persons, "left_out": len(distances) - persons}
 
 
-def torso_size(
-    keypoints: Real[np.ndarray, "people keypoints 2"],
-    visible: Shaped[np.ndarray, "people keypoints"],
-    skeleton: Skeleton,
-) -> Float[np.ndarray, " people"]:
+def torso_size(keypoints: Points, visible: PerKeypoint, skeleton: Skeleton) -> Float[np.ndarray, " people"]:
     """Distance from left shoulder to right hip, the normaliser of PCK on Leeds Sports Pose.
 
     Args:
@@ -148,12 +149,11 @@ def torso_size(
     >>> torso_size(points, [[1, 1], [1, 0]], skeleton).tolist()
     [5.0, nan]
     """
-    keypoints, visible = np.asarray(keypoints, np.float64), np.asarray(visible) != 0
-    if keypoints.ndim != 3 or keypoints.shape[1:] != (len(skeleton), 2) or visible.shape != keypoints.shape[:2]:
-        raise ValueError(
-            f"The torso of {skeleton.name!r} needs (N, {len(skeleton)}, 2) keypoints and (N, {len(skeleton)}) "
-            f"visibilities. Received shapes: {keypoints.shape} and {visible.shape}"
-        )
+    keypoints, visible = check_arrays(
+        f"The torso of {skeleton.name!r}",
+        keypoints=(keypoints, f"N {len(skeleton)} 2"),
+        visible=(visible, f"N {len(skeleton)}"),
+    )
     missing = {"left_shoulder", "right_hip"} - set(skeleton.keypoints)
     if missing:
         raise ValueError(f"Skeleton {skeleton.name!r} has no {' and no '.join(sorted(missing))}: use box_size instead")
@@ -162,7 +162,7 @@ def torso_size(
     return np.where(visible[:, ends].all(-1), size, np.nan)
 
 
-def box_size(boxes: Real[np.ndarray, "people 4"]) -> Real[np.ndarray, " people"]:
+def box_size(boxes: Real[np.ndarray, "people 4"]) -> PerPerson:
     """Longer side of each box, the usual normaliser of PCK where there is no torso.
 
     Args:
@@ -179,17 +179,15 @@ def box_size(boxes: Real[np.ndarray, "people 4"]) -> Real[np.ndarray, " people"]
     >>> box_size([[10, 10, 40, 90]]).tolist()
     [80.0]
     """
-    boxes = np.asarray(boxes, np.float64)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"Boxes must be an (N, 4) array of x1, y1, x2, y2. Received shape: {boxes.shape}")
+    (boxes,) = check_arrays("The size", boxes=(boxes, "N 4"))
     return (boxes[:, 2:] - boxes[:, :2]).max(-1)
 
 
 def auc(
-    pred: Real[np.ndarray, "people keypoints 2"],
-    truth: Real[np.ndarray, "people keypoints 2"],
-    visible: Shaped[np.ndarray, "people keypoints"],
-    normalizer: Real[np.ndarray, " people"] | float = 30.0,
+    pred: Points,
+    truth: Points,
+    visible: PerKeypoint,
+    normalizer: PerPerson | float = 30.0,
     thresholds: int | Sequence[float] = 20,
 ) -> float:
     """Area under the curve of PCK over its threshold, as hand pose papers report it.
@@ -216,18 +214,13 @@ def auc(
     0.75
     """
     distances = normalized_distances(pred, truth, visible, normalizer)
-    require_labelled(distances)
     distances = distances[:, ~np.isnan(distances).all(0)]
     steps = np.arange(thresholds) / thresholds if isinstance(thresholds, int) else thresholds
     labelled = ~np.isnan(distances)
     return float(np.mean([((distances < np.float32(t)).sum(0) / labelled.sum(0)).mean() for t in steps]))
 
 
-def epe(
-    pred: Real[np.ndarray, "people keypoints 2"],
-    truth: Real[np.ndarray, "people keypoints 2"],
-    visible: Shaped[np.ndarray, "people keypoints"],
-) -> float:
+def epe(pred: Points, truth: Points, visible: PerKeypoint) -> float:
     """End-point error: mean distance over all labelled keypoints, in the unit of the keypoints.
 
     Args:
@@ -247,11 +240,4 @@ def epe(
     7.0
     """
     distances = normalized_distances(pred, truth, visible, 1.0)
-    require_labelled(distances)
     return float(np.nanmean(distances, dtype=np.float64))
-
-
-def require_labelled(distances: Float[np.ndarray, "people keypoints"]) -> None:
-    """Raises a ValueError if no distance counts."""
-    if np.isnan(distances).all():
-        raise ValueError("There is nothing to measure: no person has both a labelled keypoint and a size above 0")

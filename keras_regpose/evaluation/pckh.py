@@ -5,9 +5,9 @@ weights and strictness as in `MpiiPCKAccuracy` of MMPose 1.3.2.
 """
 
 import numpy as np
-from jaxtyping import Real, Shaped
 
-from keras_regpose.evaluation.pck import normalized_distances, require_labelled
+from keras_regpose.arrays import PerKeypoint, PerPerson, Points
+from keras_regpose.evaluation.pck import normalized_distances
 from keras_regpose.skeleton import MPII16
 
 GROUPS = {
@@ -23,11 +23,7 @@ EXCLUDED = ("pelvis", "thorax")
 
 
 def pckh(
-    pred: Real[np.ndarray, "people keypoints 2"],
-    truth: Real[np.ndarray, "people keypoints 2"],
-    visible: Shaped[np.ndarray, "people keypoints"],
-    head_size: Real[np.ndarray, " people"],
-    threshold: float = 0.5,
+    pred: Points, truth: Points, visible: PerKeypoint, head_size: PerPerson, threshold: float = 0.5
 ) -> dict[str, float]:
     """PCKh of MPII's 16 keypoints, in percent.
 
@@ -59,19 +55,14 @@ def pckh(
     >>> result["Head"], result["Mean"], result["Mean@0.1"]
     (100.0, 100.0, 0.0)
     """
-    distances = normalized_distances(pred, truth, visible, head_size)
-    if distances.shape[1] != len(MPII16):
-        raise ValueError(f"PCKh needs MPII's {len(MPII16)} keypoints. Received: {distances.shape[1]} keypoints")
-    counted = [index for index, name in enumerate(MPII16.keypoints) if name not in EXCLUDED]
-    require_labelled(distances[:, counted])
-
+    distances = normalized_distances(pred, truth, visible, head_size, MPII16, left_out=EXCLUDED)
     result = {}
     for group, names in GROUPS.items():
         joints = [distances[:, MPII16.index(name)] for name in names]
         joints = [_percent_below(joint, threshold) for joint in joints if not np.isnan(joint).all()]
         result[group] = float(np.mean(joints)) if joints else float("nan")
-    result["Mean"] = _percent_below(distances[:, counted], threshold)
-    result["Mean@0.1"] = _percent_below(distances[:, counted], 0.1)
+    result["Mean"] = _percent_below(distances, threshold)
+    result["Mean@0.1"] = _percent_below(distances, 0.1)
     return result
 
 

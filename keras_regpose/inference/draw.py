@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from keras_regpose.arrays import check_arrays
 from keras_regpose.files import write_whole
 from keras_regpose.skeleton import COCO17, Skeleton
 
@@ -125,26 +126,10 @@ def check_people(skeleton: Skeleton, dtype, **arrays) -> dict[str, np.ndarray]:
     Raises:
         ValueError: If a shape does not fit.
     """
-    people, count = len(np.atleast_1d(np.asarray(arrays["keypoints"], dtype))), len(skeleton)
-    shapes = {
-        "keypoints": (people, count, 2),
-        "sigmas": (people, count, 2),
-        "scores": (people, count),
-        "boxes": (people, 4),
-        "box_scores": (people,),
-    }
-    checked = {}
-    for name, values in arrays.items():
-        array = np.asarray(values, dtype)
-        if people == 0 and array.size == 0:
-            array = array.reshape(shapes[name])
-        if array.shape != shapes[name]:
-            raise ValueError(
-                f"{name} must have the shape {shapes[name]} for {people} people with the {count} keypoints of "
-                f"{skeleton.name!r}. Received: {array.shape}"
-            )
-        checked[name] = array
-    return checked
+    count = len(skeleton)
+    shapes = {"keypoints": f"N {count} 2", "sigmas": f"N {count} 2", "scores": f"N {count}", "boxes": "N 4"}
+    arrays = {name: (values, shapes.get(name, "N")) for name, values in arrays.items()}
+    return dict(zip(arrays, check_arrays(f"Skeleton {skeleton.name!r}", dtype, **arrays), strict=True))
 
 
 def _draw_skeletons(picture, keypoints, certain, sigmas, skeleton):

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Real
 
+from keras_regpose.arrays import floats
+
 SCORE_MODES = ("bbox", "keypoint", "bbox_keypoint", "bbox_rle")
 
 
@@ -49,10 +51,3 @@ def instance_score(
     if mode == "bbox_rle":
         return np.asarray(box_scores + keypoint_scores.mean(-1) + keypoint_scores.max(-1))
     raise ValueError(f"The score mode must be one of {', '.join(SCORE_MODES)}. Received: {mode!r}")
-
-
-def floats(values) -> np.ndarray:
-    """Returns values as an array of float64, or of float32 where they are that already."""
-    # float32 stays: the reference averages scores in the network's precision, and its ties must be ties here.
-    values = np.asarray(values)
-    return values if values.dtype == np.float32 else values.astype(np.float64)

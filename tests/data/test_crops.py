@@ -130,7 +130,7 @@ def test_an_unreadable_picture_is_named_counted_and_replaced(files, caplog):
     loader = CropLoader(samples, COCO17, SIZE)
     crop, _ = loader.load(0, 3)
     np.testing.assert_array_equal(crop, loader.load(0, 4)[0])
-    assert list(loader.unreadable) == [cut]
+    assert list(loader.unreadable.errors) == [cut]
     assert caplog.text.count("Skipped") == 1 and cut in caplog.text
 
 
@@ -140,7 +140,7 @@ def test_too_many_unreadable_pictures_are_an_error(files):
         for number, s in enumerate(files[:4])
     ]
     loader = CropLoader([*missing, *files[4:]], COCO17, SIZE)
-    with pytest.raises(ImageError, match="2 of 12 images cannot be read, more than the 10% allowed"):
+    with pytest.raises(ImageError, match="2 of 12 people's images cannot be read, more than the 10% allowed"):
         for index in range(12):
             loader.load(0, index)
 

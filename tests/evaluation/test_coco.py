@@ -292,13 +292,13 @@ def test_errors_about_the_ground_truth(predictions, truth, tmp_path):
     [
         ({"image_id": 99}, "Received image_id 99 unknown"),
         ({"category_id": 3}, "Received category_id 3 unknown"),
-        ({"keypoints": np.full((17, 2), np.nan)}, r"Prediction 0 \(image 1\) must have finite 'keypoints'"),
-        ({"scores": np.full(17, np.nan)}, "must have finite 'scores'"),
-        ({"keypoints": np.zeros((17, 3))}, r"'keypoints' of shape \(17, 2\). Received shape: \(17, 3\)"),
+        ({"keypoints": np.full((17, 2), np.nan)}, r"Prediction 0 \(image 1\) needs finite 'keypoints'"),
+        ({"scores": np.full(17, np.nan)}, "needs finite 'scores'"),
+        ({"keypoints": np.zeros((17, 3))}, r"needs 'keypoints' of shape \(17, 2\). Received shape: \(17, 3\)"),
         ({"keypoints": np.zeros((1, 17, 2))}, r"Received shape: \(1, 17, 2\)"),
-        ({"keypoints": [[1, 2], [3]]}, "must have numbers in 'keypoints'"),
+        ({"keypoints": [[1, 2], [3]]}, "needs numbers in 'keypoints'"),
         ({"box_score": np.ones(2)}, r"'box_score' of shape \(\). Received shape: \(2,\)"),
-        ({"area": float("inf")}, "must have finite 'area'"),
+        ({"area": float("inf")}, "needs finite 'area'"),
         ({"box": [0, 0, 5]}, r"'box' of shape \(4,\)"),
     ],
 )

@@ -111,7 +111,10 @@ def test_unreadable_photographs_are_named_once_and_their_people_left_out(model, 
     missing = [Sample("/nowhere.jpg", s.box, s.keypoints, s.visible, 9, 90 + n) for n, s in enumerate(people[:2])]
     samples = [*people[:5], *missing, *people[5:]]
     done = []
-    with pytest.raises(ImageError, match="more than 10% of the 12 people cannot be read. The last: There is no image"):
+    with pytest.raises(
+        ImageError,
+        match="2 of 12 people's images cannot be read, more than the 10% allowed. The last: There is no image",
+    ):
         predict_samples(model, samples)
     caplog.clear()
     poses, positions = predict_samples(model, samples, max_unreadable_share=0.2, progress=done.append)

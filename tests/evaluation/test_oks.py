@@ -91,13 +91,13 @@ def test_errors_say_what_is_wrong(poses):
         oks_nms(poses[:, :3], SCORES, AREAS)
     with pytest.raises(ValueError, match="needs 17 positive sigmas"):
         oks_nms(poses, SCORES, AREAS, sigmas=[0.1])
-    with pytest.raises(ValueError, match=r"Received shapes: \(4, 34\)"):
+    with pytest.raises(ValueError, match=r"'keypoints' of shape \(N, K, 2\). Received shape: \(4, 34\)"):
         oks_nms(poses.reshape(4, 34), SCORES, AREAS)
-    with pytest.raises(ValueError, match="one finite score for each of 4 poses"):
+    with pytest.raises(ValueError, match=r"NMS needs 'scores' of shape \(4,\). Received shape: \(3,\)"):
         soft_oks_nms(poses, SCORES[:3], AREAS)
     with pytest.raises(ValueError, match="areas finite and not negative"):
         oks(poses, poses, AREAS, -AREAS)
-    with pytest.raises(ValueError, match="Received: 17 and 3 keypoints"):
+    with pytest.raises(ValueError, match=r"'second' of shape \(4, 17, 2\). Received shape: \(4, 3, 2\)"):
         oks(poses, poses[:, :3], AREAS, AREAS)
     with pytest.raises(ValueError, match="must be above 0. Received: 0"):
         oks_nms(poses, SCORES, AREAS, 0)

@@ -79,7 +79,7 @@ def test_a_person_without_head_size_is_left_out():
 
 def test_errors_say_what_is_wrong():
     points, visible = np.zeros((2, 17, 2)), np.ones((2, 17))
-    with pytest.raises(ValueError, match="MPII's 16 keypoints. Received: 17"):
+    with pytest.raises(ValueError, match=r"'mpii16' needs 'pred' of shape \(2, 16, 2\). Received shape: \(2, 17, 2\)"):
         pckh(points, points, visible, [10, 10])
     points, visible = points[:, :16], visible[:, :16]
     with pytest.raises(ValueError, match="one length per person, 2 in all"):

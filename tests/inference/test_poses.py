@@ -63,12 +63,12 @@ def test_repr():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("keypoints", np.zeros((2, 14, 2)), r"keypoints must have the shape \(2, 17, 2\).*Received: \(2, 14, 2\)"),
-        ("keypoints", 3.0, r"keypoints must have the shape"),
-        ("sigmas", np.zeros((2, 17)), r"sigmas must have the shape \(2, 17, 2\)"),
-        ("scores", np.zeros((1, 17)), r"scores must have the shape \(2, 17\)"),
-        ("boxes", np.zeros(4), r"boxes must have the shape \(2, 4\)"),
-        ("box_scores", np.zeros((2, 1)), r"box_scores must have the shape \(2,\)"),
+        ("keypoints", np.zeros((2, 14, 2)), r"needs 'keypoints' of shape \(2, 17, 2\). Received shape: \(2, 14, 2\)"),
+        ("keypoints", 3.0, r"needs 'keypoints' of shape"),
+        ("sigmas", np.zeros((2, 17)), r"needs 'sigmas' of shape \(2, 17, 2\)"),
+        ("scores", np.zeros((1, 17)), r"needs 'scores' of shape \(2, 17\)"),
+        ("boxes", np.zeros(4), r"needs 'boxes' of shape \(2, 4\)"),
+        ("box_scores", np.zeros((2, 1)), r"needs 'box_scores' of shape \(2,\)"),
         ("skeleton", "coco17", "skeleton must be a keras_regpose.Skeleton"),
         ("image_size", (480, 640, 3), r"image_size must be \(height, width\)"),
     ],
@@ -102,7 +102,7 @@ def test_json_errors():
     with pytest.raises(ValueError, match="has the keys box_scores, boxes.*Received: keypoints"):
         Poses.from_json('{"keypoints": []}')
     values = json.loads(make(1).to_json())
-    with pytest.raises(ValueError, match="scores must have the shape"):
+    with pytest.raises(ValueError, match="needs 'scores' of shape"):
         Poses.from_json(json.dumps({**values, "scores": None}))
 
 

@@ -1,0 +1,58 @@
+"""Arrays of people: the names of their types, and one check for what callers pass."""
+
+import numpy as np
+from jaxtyping import Real, Shaped
+
+Points = Real[np.ndarray, "people keypoints 2"]
+PerKeypoint = Shaped[np.ndarray, "people keypoints"]
+PerPerson = Real[np.ndarray, " people"]
+
+
+def check_arrays(subject: str, dtype=np.float64, finite: bool = False, **arrays) -> list:
+    """Returns values as arrays, after a check that their shapes fit together.
+
+    Args:
+        subject: str. What needs the arrays, with which messages begin.
+        dtype: NumPy dtype of the arrays. None is float32 for values that are so already, float64 for others.
+        finite: bool. Whether all values must be finite.
+        **arrays: For each name, the values and their shape, such as `keypoints=(values, "N K 2")`. A letter stands for
+            the same number in all arrays. An empty list is an array of nobody.
+
+    Returns:
+        list of arrays, in the order in which they were passed.
+
+    Raises:
+        ValueError: If values are not numbers, have another shape, or are not finite.
+
+    Example:
+
+    >>> keypoints, scores = check_arrays("Drawing", keypoints=([[[3, 4], [5, 6]]], "N K 2"), scores=([[1, 0]], "N K"))
+    >>> keypoints.shape, scores.tolist()
+    ((1, 2, 2), [[1.0, 0.0]])
+    """
+    sizes, checked = {}, []
+    for name, (values, dimensions) in arrays.items():
+        try:
+            array = np.asarray(values, dtype) if dtype else floats(values)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{subject} needs numbers in {name!r}. Received: {str(values):.200}") from error
+        shape = [int(one) if one.isdecimal() else sizes.get(one, one) for one in dimensions.split()]
+        if array.shape == (0,):
+            array = array.reshape(0, *(0 if isinstance(size, str) else size for size in shape[1:]))
+        if array.ndim == len(shape):
+            sizes.update({letter: size for letter, size in zip(shape, array.shape, strict=True) if letter != size})
+            shape = [sizes.get(size, size) if isinstance(size, str) else size for size in shape]
+        if list(array.shape) != shape:
+            expected = str(tuple(shape)).replace("'", "")
+            raise ValueError(f"{subject} needs {name!r} of shape {expected}. Received shape: {array.shape}")
+        if finite and not np.isfinite(array).all():
+            raise ValueError(f"{subject} needs finite {name!r}. Received: NaN or infinity")
+        checked.append(array)
+    return checked
+
+
+def floats(values) -> np.ndarray:
+    """Returns values as an array of float64, or of float32 where they are that already."""
+    # float32 stays: the reference averages scores in the network's precision, and its ties must be ties here.
+    values = np.asarray(values)
+    return values if values.dtype == np.float32 else values.astype(np.float64)

@@ -1,0 +1,51 @@
+"""Images that cannot be read: how they are named and counted, and when they are too many."""
+
+import logging
+import threading
+from collections.abc import Hashable
+
+from keras_regpose.images import ImageError
+
+_log = logging.getLogger(__name__)
+
+
+class UnreadableImages:
+    """Counts images that cannot be read, and names each once in the log. Threads may share it.
+
+    Args:
+        people: int. Number of all people in the data set.
+        max_share: float. If the images of a larger share of them cannot be read, that is an error.
+
+    Attributes:
+        errors: dict. What is wrong with each image.
+    """
+
+    def __init__(self, people: int, max_share: float):
+        self.people = people
+        self.max_share = max_share
+        self.errors: dict[Hashable, str] = {}
+        self._lost = 0
+        self._lock = threading.Lock()
+
+    def add(self, image: Hashable, error: ImageError, people: int = 1) -> None:
+        """Counts an image, once however often it is added.
+
+        Args:
+            image: Its path or number.
+            error: `ImageError`. Why it cannot be read.
+            people: int. Number of people who are lost with it.
+
+        Raises:
+            ImageError: If too many cannot be read.
+        """
+        with self._lock:
+            if image not in self.errors:
+                if str(error) not in self.errors.values():
+                    _log.warning("Skipped: %s", error)
+                self.errors[image] = str(error)
+                self._lost += people
+        if self._lost / self.people > self.max_share:
+            raise ImageError(
+                f"{self._lost} of {self.people} people's images cannot be read, more than the {self.max_share:.0%} "
+                f"allowed. The last: {error}"
+            ) from None
