@@ -1,5 +1,7 @@
 """Arrays of people: the names of their types, and one check for what callers pass."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Real, Shaped
 
@@ -8,7 +10,7 @@ PerKeypoint = Shaped[np.ndarray, "people keypoints"]
 PerPerson = Real[np.ndarray, " people"]
 
 
-def check_arrays(subject: str, dtype=np.float64, finite: bool = False, **arrays) -> list:
+def check_arrays(subject: str, dtype: Any = np.float64, finite: bool = False, **arrays) -> list:
     """Returns values as arrays, after a check that their shapes fit together.
 
     Args:

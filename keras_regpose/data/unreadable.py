@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Hashable
+from typing import Any
 
 from keras_regpose.images import ImageError
 
@@ -23,11 +23,11 @@ class UnreadableImages:
     def __init__(self, people: int, max_share: float):
         self.people = people
         self.max_share = max_share
-        self.errors: dict[Hashable, str] = {}
+        self.errors: dict[Any, str] = {}
         self._lost = 0
         self._lock = threading.Lock()
 
-    def add(self, image: Hashable, error: ImageError, people: int = 1) -> None:
+    def add(self, image: Any, error: ImageError, people: int = 1) -> None:
         """Counts an image, once however often it is added.
 
         Args:

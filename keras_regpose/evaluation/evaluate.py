@@ -66,7 +66,8 @@ def predict_samples(
             progress(len(poses))
     if progress:
         progress(len(people) - sum(map(len, parts)))  # the unreadable ones
-    parts = parts or [Poses([], [], [], [], model.skeleton)]
+    nobody: Any = []
+    parts = parts or [Poses(nobody, nobody, nobody, nobody, model.skeleton)]
     positions = np.concatenate(positions)
     order = np.argsort(positions)
     joined: dict[str, Any] = {

@@ -129,7 +129,8 @@ def check_people(skeleton: Skeleton, dtype, **arrays) -> dict[str, np.ndarray]:
     count = len(skeleton)
     shapes = {"keypoints": f"N {count} 2", "sigmas": f"N {count} 2", "scores": f"N {count}", "boxes": "N 4"}
     arrays = {name: (values, shapes.get(name, "N")) for name, values in arrays.items()}
-    return dict(zip(arrays, check_arrays(f"Skeleton {skeleton.name!r}", dtype, **arrays), strict=True))
+    checked = check_arrays(f"Skeleton {skeleton.name!r}", dtype, False, **arrays)
+    return dict(zip(arrays, checked, strict=True))
 
 
 def _draw_skeletons(picture, keypoints, certain, sigmas, skeleton):

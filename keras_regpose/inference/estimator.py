@@ -122,15 +122,15 @@ def estimate_frames(
         `Poses` in the order of the frames.
     """
     live = getattr(frames, "live", False)
-    # All in the order of the people: fields of `Poses`, crops for the network, and what it made of them.
-    waiting, cuts, outputs = deque(), [], deque()
+    crops = np.empty((batch_size, *model.input_size, 3), np.uint8)  # used again: new memory takes long to fill
+    # All in the order of the people: fields of `Poses`, regions of the crops, and what the network made of these.
+    waiting, regions, outputs = deque(), [], deque()
 
     def run():
-        if cuts:
-            crops = np.stack([cut.crop for cut in cuts])
-            found = predict_crops(model, crops, flip_test, batch_size=batch_size)
-            outputs.extend((output, cut.center, cut.scale) for output, cut in zip(found, cuts, strict=True))
-            cuts.clear()
+        if regions:
+            found = predict_crops(model, crops[: len(regions)], flip_test, batch_size=batch_size)
+            outputs.extend(zip(found, regions, strict=True))
+            regions.clear()
 
     def finished():
         while waiting and len(waiting[0]["boxes"]) <= len(outputs):
@@ -148,8 +148,10 @@ def estimate_frames(
         fields = {**vars(frame), "boxes": boxes, "box_scores": scores, "image_size": frame.image.shape[:2]}
         waiting.append(fields if keep_pictures else {**fields, "image": None})
         for box in boxes:
-            cuts.append(geometry.cut(frame.image, box, model.input_size))
-            if len(cuts) == batch_size:
+            cut = geometry.cut(frame.image, box, model.input_size)
+            crops[len(regions)] = cut.crop
+            regions.append((cut.center, cut.scale))
+            if len(regions) == batch_size:
                 run()
         if live or sum(one["image"].nbytes for one in waiting if keep_pictures) > _WAITING_BYTES:
             run()
@@ -159,13 +161,11 @@ def estimate_frames(
 
 
 def _poses(model, outputs, fields):
-    """Returns the poses of one frame, of the output, centre and scale of each person."""
-    if outputs:
-        output, center, scale = map(np.stack, zip(*outputs, strict=True))
-    else:
-        output = np.zeros((0, len(model.skeleton), getattr(model, "output_shape", (4,))[-1]), np.float32)
-        center = scale = np.zeros((0, 2), np.float32)
-    keypoints, scores, sigmas = decode_poses(output, center, scale)
+    """Returns the poses of one frame, of each person's output and region (centre and scale)."""
+    shape = (0, len(model.skeleton), getattr(model, "output_shape", (4,))[-1])
+    output = np.stack([output for output, _ in outputs]) if outputs else np.zeros(shape, np.float32)
+    regions = np.array([region for _, region in outputs], np.float32).reshape(-1, 2, 2)
+    keypoints, scores, sigmas = decode_poses(output, regions[:, 0], regions[:, 1])
     return Poses(keypoints=keypoints, scores=scores, sigmas=sigmas, skeleton=model.skeleton, **fields)
 
 
