@@ -1,14 +1,13 @@
 """Drawn people with exact keypoints: training and testing without a single photograph.
 
 Every picture is a function of (seed, number of the image) and is drawn when it is asked for. Left and right are told
-apart as in photographs, by what is seen of face, hair, chest, rucksack and feet: no side has a colour of its own,
+apart as in photographs, by what is seen of face, hair, neckline and feet: no side has a colour of its own,
 because mirroring (the commonest augmentation) would contradict such a code.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,9 +22,6 @@ from keras_regpose.skeleton import COCO17, MPII16, Skeleton
 _SHIFT = 4  # OpenCV takes coordinates in fixed point: this many bits after the point
 _ANGLES = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)
-_NEUTRAL = 128  # of the shading: neither lighter nor darker
-# The lit part of a limb: its size, and how bright it is.
-_SIZES, _LEVELS = (1, 0.78, 0.5), (0.78, 0.91, 1.03)
 _CLOSE_UPS = 0.15
 # Shares of front, back and any view, and of upright, leaning and lying.
 _VIEWS = (0.5, 0.25, 0.25)
@@ -118,26 +114,24 @@ class Synthetic(People):
         """The samples as a COCO keypoint file: images, annotations, categories. Made at first use."""
         height, width = self.image_size
         images, annotations = [], []
-        for index in range(len(self)):
+        for index, sample in enumerate(self._undrawn):
             number, place = self._locate(index)
             if place == 0:
-                figures = self._figures(number)
-                covered = self._covered(number, figures)
+                covered = self._covered(number)
                 name = f"synthetic_{self.seed}_{number + 1:06d}.png"
                 images.append({"id": number + 1, "file_name": name, "height": height, "width": width})
-            figure = figures[place]
-            flags = np.where(figure.inside, np.where(covered[place], 1, 2), 0)
-            points = np.column_stack([figure.keypoints * figure.inside[:, None], flags])
-            left, top, right, bottom = figure.box.tolist()
+            flags = np.where(sample.visible > 0, np.where(covered[place], 1, 2), 0)
+            points = np.column_stack([sample.keypoints * sample.visible[:, None], flags])
+            left, top, right, bottom = sample.box.tolist()
             annotations.append(
                 {
-                    "id": index + 1,
-                    "image_id": number + 1,
+                    "id": sample.id,
+                    "image_id": sample.image_id,
                     "category_id": 1,
                     "keypoints": points.ravel().tolist(),
-                    "num_keypoints": int(figure.inside.sum()),
+                    "num_keypoints": int(sample.visible.sum()),
                     "bbox": [left, top, right - left, bottom - top],
-                    "area": estimated_area(figure.box),
+                    "area": sample.area,
                     "iscrowd": 0,
                 }
             )
@@ -159,50 +153,32 @@ class Synthetic(People):
         """Returns the people of a picture, the farthest first, as they are drawn."""
         generator = np.random.default_rng((self.seed, number, 0))
         count = int(self._group_sizes[number])
-        light = generator.uniform((-0.5, -0.6), (0.5, -0.2))
-        figures = [
-            _place_person(generator, self.image_size, self.skeleton, light, slot, count) for slot in range(count)
-        ]
+        figures = [_place_person(generator, self.image_size, self.skeleton, slot, count) for slot in range(count)]
         return sorted(figures, key=lambda figure: figure.scale)
 
-    def _occluders(self, number, figures):
+    def _shapes(self, number, figures):
+        """Returns all outlines of a picture in the order in which they are drawn, those in front of people last."""
+        shapes = [(place, shape) for place, figure in enumerate(figures) for shape in figure.shapes]
         generator = np.random.default_rng((self.seed, number, 1))
-        return [(_fixed(shape), color) for shape, color in draw_occluders(generator, [f.box for f in figures])]
+        occluders = draw_occluders(generator, [figure.box for figure in figures])
+        return shapes + [(None, _Shape(_fixed(outline), color)) for outline, color in occluders]
 
     def _draw(self, number, figures):
         generator = np.random.default_rng((self.seed, number, 2))
         image = draw_background(generator, self.image_size)
-        # Brightness is painted apart from colour, so that it can be smooth where outlines are sharp.
-        shade = np.full(self.image_size, _NEUTRAL, np.uint8)
-        for figure in figures:
-            for part in figure.parts:
-                outlines = [cv2.convexHull(points) for points in part.circles]
-                cv2.fillConvexPoly(image, outlines[0], part.color, cv2.LINE_AA, _SHIFT)
-                if not part.flat:
-                    for outline, level in zip(outlines, _LEVELS, strict=True):
-                        cv2.fillConvexPoly(shade, outline, _NEUTRAL * level * part.brightness, cv2.LINE_8, _SHIFT)
-        for shape, color in self._occluders(number, figures):
-            cv2.fillConvexPoly(image, shape, color, cv2.LINE_AA, _SHIFT)
-            cv2.fillConvexPoly(shade, shape, _NEUTRAL, cv2.LINE_8, _SHIFT)
-        side = 2 * round(self.image_size[0] / 128) + 1
-        shade = cv2.GaussianBlur(shade, (side, side), 0)
-        image = cv2.multiply(image, cv2.merge([shade] * 3), scale=1 / _NEUTRAL)
+        for _, shape in self._shapes(number, figures):
+            cv2.fillConvexPoly(image, shape.outline, shape.color, cv2.LINE_AA, _SHIFT)
         return photograph(generator, image)
 
-    def _covered(self, number, figures):
+    def _covered(self, number):
         """Returns one (K,) bool array per person: which joints are behind something."""
         height, width = self.image_size
-        # Each part leaves its number at its pixels; a joint is covered where a part drawn after its own did so.
+        figures, own = self._figures(number), {}
+        # Each shape leaves its number at its pixels; a joint is covered where one drawn after its own did so.
         numbers = np.zeros((height, width), np.int32)
-        own, drawn = {}, 0
-        for place, figure in enumerate(figures):
-            for part in figure.parts:
-                drawn += 1
-                cv2.fillConvexPoly(numbers, cv2.convexHull(part.circles[0]), drawn, shift=_SHIFT)
-                own.update(((place, name), drawn) for name in part.joints)
-        for shape, _ in self._occluders(number, figures):
-            drawn += 1
-            cv2.fillConvexPoly(numbers, shape, drawn, shift=_SHIFT)
+        for drawn, (place, shape) in enumerate(self._shapes(number, figures), start=1):
+            cv2.fillConvexPoly(numbers, shape.outline, drawn, shift=_SHIFT)
+            own.update(((place, name), drawn) for name in shape.joints)
         covered = []
         for place, figure in enumerate(figures):
             x, y = figure.keypoints.round().astype(int).T
@@ -211,23 +187,15 @@ class Synthetic(People):
         return covered
 
 
-@dataclass
-class _DrawnPart:
-    """A part of a body in the picture; its outline is the convex hull of circles.
+class _Shape(NamedTuple):
+    """A convex outline, (P, 1, 2) points in OpenCV's fixed point, its colour, and the joints that lie inside."""
 
-    `circles` is (3, P, 2): points on the circles in OpenCV's fixed point, and on the two smaller sets of circles that
-    are painted lighter, one for each of _LEVELS.
-    """
-
-    circles: np.ndarray
+    outline: np.ndarray
     color: tuple[float, ...]
-    brightness: float
-    flat: bool
-    joints: tuple[str, ...]
+    joints: tuple[str, ...] = ()
 
 
-@dataclass
-class _Figure:
+class _Figure(NamedTuple):
     """A person in the picture."""
 
     keypoints: np.ndarray
@@ -235,10 +203,10 @@ class _Figure:
     box: np.ndarray
     head_size: float
     scale: float
-    parts: list[_DrawnPart]
+    shapes: list[_Shape]
 
 
-def _place_person(generator, image_size, skeleton, light, slot, count):
+def _place_person(generator, image_size, skeleton, slot, count):
     """Draws a person and puts them before the camera, in one of `count` slots from left to right."""
     height, width = image_size
     joints, parts = random_person(generator)
@@ -276,21 +244,16 @@ def _place_person(generator, image_size, skeleton, light, slot, count):
         box=box.astype(np.float32),
         head_size=head_size,
         scale=scale,
-        parts=_draw_order(parts, tilt @ turn, flat[:spheres], radii, depths, joints, light),
+        shapes=_draw_order(parts, tilt @ turn, flat[:spheres], radii, depths, joints),
     )
 
 
-def _draw_order(parts, camera, centers, radii, depths, joints, light):
-    """Returns the parts that face the camera, the farthest first."""
-    shift = light * radii[:, None]
-    circles = np.stack(
-        [(centers + shift * (1 - size))[:, None] + radii[:, None, None] * size * _CIRCLE for size in _SIZES]
-    )
-    circles = _fixed(circles)
-    counts = np.array([len(part.radii) for part in parts])
-    ends = np.cumsum(counts)
-    starts = ends - counts
-    part_depths = (np.add.reduceat(depths[: ends[-1]], starts) / (ends - starts)).tolist()
+def _draw_order(parts, camera, centers, radii, depths, joints):
+    """Returns the outlines of the parts that face the camera, the farthest first."""
+    circles = _fixed(centers[:, None] + radii[:, None, None] * _CIRCLE)
+    ends = np.cumsum([len(part.radii) for part in parts])
+    spheres = [slice(end - len(part.radii), end) for part, end in zip(parts, ends, strict=True)]
+    part_depths = [depths[own].mean() for own in spheres]
     joint_depths = dict(zip(joints, depths[ends[-1] :].tolist(), strict=True))
 
     def depth_of_base(i):
@@ -301,16 +264,10 @@ def _draw_order(parts, camera, centers, radii, depths, joints, light):
     for i in sorted(facing, key=depth_of_base):
         part, depth = parts[i], part_depths[i]
         own = part.joints if part.base is None else part.joints + parts[part.base].joints
-        drawn.append(
-            _DrawnPart(
-                circles=circles[:, starts[i] : ends[i]].reshape(len(_SIZES), -1, 2),
-                color=part.color.tolist(),
-                brightness=min(max(1 + 0.6 * depth, 0.75), 1.1),
-                flat=part.flat,
-                # A joint at the far side of a part is hidden by that part, as the far shoulder is in profile.
-                joints=tuple(name for name in own if joint_depths[name] > depth - 0.06),
-            )
-        )
+        # A joint at the far side of a part is hidden by that part, as the far shoulder is in profile.
+        names = tuple(name for name in own if joint_depths[name] > depth - 0.06)
+        color = part.color * min(max(0.95 + 0.6 * depth, 0.7), 1.1)  # the far side lies in shadow
+        drawn.append(_Shape(cv2.convexHull(circles[spheres[i]].reshape(-1, 2)), tuple(color.tolist()), names))
     return drawn
 
 

@@ -22,7 +22,6 @@ class Part:
         joints: tuple of str. The joints inside this part, which it therefore cannot hide.
         base: int or None. Number of the part on which this one lies; it is drawn right after that part.
         normal: (3,) array or None. If given, the part is seen only when this direction points to the camera.
-        flat: bool. Whether the part takes on the shading of what is under it, as a print on a shirt does.
     """
 
     centers: np.ndarray
@@ -31,7 +30,6 @@ class Part:
     joints: tuple[str, ...] = ()
     base: int | None = None
     normal: np.ndarray | None = None
-    flat: bool = False
 
 
 # Joint angles in degrees, lowest and highest. Flexion is forward at the hip and backward at the knee.
@@ -51,15 +49,11 @@ _ARMS = {  # angle between upper arm and spine, its plane (0 sideways, 90 forwar
     "swinging": ((10, -80, -10, 10), (60, 95, 40, 110)),
 }
 _ARM_SHARES = (0.3, 0.2, 0.22, 0.14, 0.14)
-_HAIR_STYLES = ("short", "long", "bald", "cap", "bun")
-_HAIR_SHARES = (0.42, 0.25, 0.1, 0.13, 0.1)
 _HIPS = ("left_hip", "right_hip", "pelvis")
 _SHOULDERS = ("left_shoulder", "right_shoulder", "thorax", "neck")
-_SKIN = np.array(
-    [[255, 222, 196], [241, 194, 160], [214, 160, 122], [176, 120, 84], [132, 86, 58], [84, 54, 38]], float
-)
-_HAIR = np.array([[24, 20, 18], [58, 38, 26], [104, 68, 40], [190, 150, 92], [150, 70, 36], [170, 168, 165]], float)
-_CLOTH = np.array([[235, 235, 232], [26, 27, 32], [60, 78, 118], [120, 122, 126], [196, 182, 150], [40, 52, 44]], float)
+_SKIN = np.array([[255, 222, 196], [241, 194, 160], [176, 120, 84], [132, 86, 58], [84, 54, 38]], float)
+_HAIR = np.array([[24, 20, 18], [58, 38, 26], [104, 68, 40], [190, 150, 92], [170, 168, 165]], float)
+_SHARE_OF_LONG_HAIR, _SHARE_OF_LONG_SLEEVES, _SHARE_OF_LONG_TROUSERS = 0.3, 0.4, 0.65
 
 
 def random_person(generator: np.random.Generator) -> tuple[dict[str, np.ndarray], list[Part]]:
@@ -168,44 +162,30 @@ def _add_leg(joints, name, side, angles, turnout, size):
 
 
 def _dress(generator, joints, frames, size):
+    """Returns the parts of the body in the colours of skin and clothes."""
     skin = _SKIN[generator.integers(len(_SKIN))] * generator.uniform(0.94, 1.04, 3)
-    top, bottom, shoes = (_cloth_color(generator) for _ in range(3))
-    sleeve = (0, 0.55, 1)[pick(generator, (0.15, 0.45, 0.4))]
-    trouser = (0.45, 0.8, 1)[pick(generator, (0.2, 0.15, 0.65))]
-    parts = _trunk(generator, joints, frames["chest"], size, skin, top, bottom)
+    top, bottom, shoes = (generator.uniform(15, 240) * generator.uniform(0.5, 1, 3) for _ in range(3))
+    forearm = top if generator.random() < _SHARE_OF_LONG_SLEEVES else skin
+    shin = bottom if generator.random() < _SHARE_OF_LONG_TROUSERS else skin
+    parts = _trunk(joints, frames["chest"], size, skin, top, bottom)
     for name in ("left", "right"):
-
-        def limb(first, second, radii, bare, cloth=skin, cover=0.0, girth=size["girth"], name=name):
-            """Adds a limb, the first share of which is covered by cloth."""
+        for first, second, radii, color in (
+            ("shoulder", "elbow", (0.035, 0.026), top),
+            ("elbow", "wrist", (0.023, 0.015), forearm),
+            ("wrist", "hand", (0.015, 0.02), skin),
+            ("hip", "knee", (0.052, 0.036), bottom),
+            ("knee", "ankle", (0.033, 0.02), shin),
+            ("heel", "toe", (0.024, 0.017), shoes),
+        ):
             ends = np.array([joints[f"{name}_{first}"], joints[f"{name}_{second}"]])
-            radii = np.array(radii) * girth
             inner = ("ankle",) if second == "toe" else (first, second)
-            names = tuple(f"{name}_{joint}" for joint in inner)
-            parts.append(Part(ends, radii, cloth if cover >= 1 else bare, names))
-            if 0 < cover < 1:
-                ends = np.array([ends[0], ends[0] + (ends[1] - ends[0]) * cover])
-                radii = np.array([radii[0], radii[0] + (radii[1] - radii[0]) * cover]) * 1.2
-                parts.append(Part(ends, radii, cloth, names, len(parts) - 1))
-
-        limb("shoulder", "elbow", (0.032, 0.024), skin, top, sleeve)
-        limb("elbow", "wrist", (0.023, 0.015), skin, top, float(sleeve >= 1))
-        limb("wrist", "hand", (0.015, 0.02), skin)
-        limb("hip", "knee", (0.05, 0.034), skin, bottom, trouser)
-        limb("knee", "ankle", (0.033, 0.02), skin, bottom, float(trouser >= 1))
-        limb("heel", "toe", (0.024, 0.017), shoes)
+            radii = np.array(radii) * size["girth"]
+            parts.append(Part(ends, radii, color, tuple(f"{name}_{joint}" for joint in inner)))
     return parts + _head(generator, joints["skull"], frames["head"], size["head"], skin, len(parts))
 
 
-def _cloth_color(generator):
-    if generator.random() < 0.45:
-        return (_CLOTH[generator.integers(len(_CLOTH))] * generator.uniform(0.85, 1.1)).clip(12, 245)
-    color = generator.dirichlet((0.5, 0.5, 0.5))
-    saturation, value = generator.uniform(0.3, 0.95), generator.uniform(80, 240)
-    return value * (1 - saturation + saturation * color / color.max())
-
-
-def _trunk(generator, joints, chest, size, skin, top, bottom):
-    """Trunk and neck, and what tells front from back: neckline, buttons or print in front, a rucksack behind."""
+def _trunk(joints, chest, size, skin, top, bottom):
+    """Trunk and neck, and what tells front from back: the neckline."""
     waist, thorax, girth, depth = joints["waist"], joints["thorax"], size["girth"], 0.055 * size["girth"]
     shoulders = np.array([joints["left_shoulder"], joints["right_shoulder"]])
     hips = np.array([joints["left_hip"], joints["right_hip"]])
@@ -214,83 +194,39 @@ def _trunk(generator, joints, chest, size, skin, top, bottom):
     ribs = waist + chest @ [0, height / 2, 0.006] + np.array([across, -across])
     collar = shoulders * 0.4 + thorax * 0.6 + chest @ [0, 0.014, 0]
     belly = hips * 0.75 + waist * 0.25 + (chest @ [0, 0, 0.002])
-    parts = [
+    neckline = np.array([(-0.03, height + 0.012, 0.03), (0.03, height + 0.012, 0.03), (0, height - 0.06, depth)])
+    return [
         Part(np.vstack([hips, [waist * 0.35]]), np.array([0.052, 0.052, 0.058]) * girth, bottom, _HIPS),
         Part(np.vstack([belly, ribs]), np.repeat((0.053 * girth, depth), 2), top, _HIPS),
         Part(np.vstack([shoulders, collar, ribs]), np.repeat((0.032, 0.034, depth), 2), top, _SHOULDERS),
+        Part(waist + neckline @ chest.T, np.full(3, 0.01), skin, (), 2, chest[:, 2]),
+        Part(np.array([thorax, joints["upper_neck"]]), np.array([0.034, 0.03]), skin, ("thorax", "neck", "upper_neck")),
     ]
-    torso = len(parts) - 1
-
-    def add(points, radius, color, side):
-        """Adds a flat part on the chest (side 1) or the back (side -1), in coordinates from the waist."""
-        centers = waist + np.array(points) @ chest.T
-        parts.append(Part(centers, np.full(len(points), radius), color, (), torso, side * chest[:, 2], flat=True))
-
-    surface, accent = depth + 0.004, _cloth_color(generator)
-    if generator.random() < 0.3:
-        wide = 0.06 * size["shoulders"] + 0.7 * depth
-        for level in np.linspace(0, 0.7, generator.integers(2, 6)) * height:
-            for side in (1, -1):
-                add([(-wide, level, 0.6 * depth * side), (wide, level, 0.6 * depth * side)], 0.007, accent, side)
-    drop = generator.uniform(0.03, 0.075)
-    add([(-0.03, height + 0.012, 0.03), (0.03, height + 0.012, 0.03), (0, height - drop, surface)], 0.01, skin, 1)
-    style = generator.random()
-    if style < 0.4:
-        add([(0, height - drop, surface), (0, -0.05, surface)], 0.006, accent, 1)
-    elif style < 0.75:
-        x, low, high = generator.uniform((0.01, 0.02, 0.07), (0.04, 0.06, 0.1))
-        add([(-x, low, surface), (x, low, surface), (x, high, surface), (-x, high, surface)], 0.008, accent, 1)
-    if generator.random() < 0.2:
-        corners = [(x, y, -depth - 0.045) for x in (-0.05, 0.05) for y in (-0.01, 0.13)]
-        parts.append(Part(waist + np.array(corners) @ chest.T, np.full(4, 0.035), accent))
-        for x in (-0.065, 0.065):
-            add([(x, height + 0.02, 0.02), (x * 1.1, 0.03, surface)], 0.008, accent, 1)
-    neck = np.array([thorax, joints["upper_neck"]])
-    return [*parts, Part(neck, np.array([0.034, 0.03]), skin, ("thorax", "neck", "upper_neck"))]
 
 
 def _head(generator, skull, turn, scale, skin, number):
     """Skull, hair, face and ears; `number` is that of the first of these parts."""
     hair = _HAIR[generator.integers(len(_HAIR))] * generator.uniform(0.85, 1.15)
-    style = _HAIR_STYLES[pick(generator, _HAIR_SHARES)]
-    scalp = {"bald": skin, "cap": _cloth_color(generator)}.get(style, hair)
     parts = []
 
-    def add(points, radii, color, joints=(), normal=None, flat=True, on_skull=True):
+    def add(points, radii, color, joints=(), normal=None):
+        """Adds a part in coordinates from the skull's middle; one that is seen from one side only lies on the skull."""
         centers = skull + np.array(points) * scale @ turn.T
-        base = number if on_skull else None
-        normal = None if normal is None else turn @ normal
-        parts.append(Part(centers, np.array(radii) * scale, np.asarray(color, float), joints, base, normal, flat))
+        base, normal = (None, None) if normal is None else (number, turn @ normal)
+        parts.append(Part(centers, np.array(radii) * scale, np.asarray(color, float), joints, base, normal))
 
     ahead = (0, -0.05, 1)
-    add([(0, 0.012, -0.008), (0, -0.035, 0.012)], (0.058, 0.04), scalp, ("head_top",), None, False, False)
+    add([(0, 0.012, -0.008), (0, -0.035, 0.012)], (0.058, 0.04), hair, ("head_top",))
     # The face is a smaller hull, pushed forward: from behind it is not seen, and from the side hair stays behind it.
     add([(0, 0.004, 0.02), (0, -0.042, 0.022)], (0.047, 0.034), skin, (), (0, 0, 1))
-    if style not in ("bald", "long"):
-        add([(-0.03, 0.042, 0.024), (0.03, 0.042, 0.024), (0, 0.05, -0.01)], (0.02, 0.02, 0.03), scalp, (), ahead)
-    if style == "long":
-        add([(-0.026, 0.046, 0.02), (0.026, 0.046, 0.02)], (0.019, 0.019), hair, (), ahead)
-        locks = [(x, y, -0.05) for x, y in ((0.03, 0), (-0.03, 0), (0.024, -0.11), (-0.024, -0.11))]
-        add(locks, (0.036,) * 4, hair, (), None, False, False)
-    if style == "bun":
-        add([(0, 0.055, -0.045)], [0.026], hair, (), None, False, False)
+    add([(-0.03, 0.042, 0.024), (0.03, 0.042, 0.024), (0, 0.05, -0.01)], (0.02, 0.02, 0.03), hair, (), ahead)
+    if generator.random() < _SHARE_OF_LONG_HAIR:
+        add([(x, y, -0.05) for x in (0.028, -0.028) for y in (0, -0.11)], (0.036,) * 4, hair)
     for side, name in ((1, "left"), (-1, "right")):
-        ear, eye = (f"{name}_ear",), (f"{name}_eye",)
-        sight, x = (0.35 * side, 0, 1), 0.021 * side
-        add(
-            [(0.051 * side, 0.004, -0.006), (0.05 * side, -0.01, -0.003)],
-            (0.012, 0.009),
-            skin * 0.9,
-            ear,
-            (side, 0, 0.3),
-        )
+        eye, sight, x = (f"{name}_eye",), (0.35 * side, 0, 1), 0.021 * side
+        add([(0.05 * side, 0, -0.004)], [0.013], skin * 0.9, (f"{name}_ear",), (side, 0, 0.3))
         add([(x, 0.01, 0.05)], [0.012], (245, 245, 242), eye, sight)
         add([(x, 0.009, 0.057)], [0.0068], (38, 30, 28), eye, sight)
-        brow = skin * 0.5 if style == "bald" else hair * 0.7
-        add([(0.57 * x, 0.028, 0.055), (1.5 * x, 0.029, 0.048)], (0.0042, 0.0032), brow, eye, sight)
     add([(0, 0.002, 0.058), (0, -0.014, 0.064)], (0.005, 0.009), skin * 0.8, ("nose",), (0, 0, 1))
     add([(-0.015, -0.041, 0.054), (0.015, -0.041, 0.054)], (0.0045, 0.0045), skin * [0.75, 0.5, 0.5], (), ahead)
-    if style == "cap":
-        brim = [(-0.032, 0.034, 0.05), (0.032, 0.034, 0.05), (0, 0.03, 0.085)]
-        add(brim, (0.012,) * 3, scalp * 0.75, (), (0, 0, 1))
     return parts
