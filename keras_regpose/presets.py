@@ -17,6 +17,7 @@ from keras_regpose.hub.preset_files import (
     PresetError,
     PresetFolder,
     check_weights,
+    damage_explained,
     flow_model,
     is_preset,
     refuse_code,
@@ -78,12 +79,8 @@ def from_preset(
         model = model.with_dtype(dtype)
     if skeleton is None or skeleton == model.skeleton:
         return model
-    _log.warning(
-        "Kept the backbone of %s; the head and the flow for the %d keypoints of %r are new and untrained",
-        name,
-        len(skeleton),
-        skeleton.name,
-    )
+    new = "the head and the flow for the %d keypoints of %r are new and untrained"
+    _log.warning(f"Kept the backbone of %s; {new}", name, len(skeleton), skeleton.name)
     return model.with_skeleton(skeleton)
 
 
@@ -109,7 +106,7 @@ def load_preset(
     if verify:
         folder.verify()
     path, skeleton, method = folder.path, folder.skeleton, folder.method
-    try:
+    with damage_explained(path):
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         refuse_code(config, path)
         if not load_weights:
@@ -123,12 +120,7 @@ def load_preset(
             flow_model(model.flow).load_weights(path / FLOW_FILE)
             # It is 0 where training kept the flow out till the best epoch; plain `fit` would never let it in.
             model.flow.strength.assign(1.0)
-    except PresetError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PresetError(f"{path} is damaged ({reason}). Download or save the preset again") from error
-    return model
+        return model
 
 
 def _load(name, load_weights, refresh):
@@ -152,11 +144,11 @@ def _load(name, load_weights, refresh):
     if is_preset(BUNDLED / name):
         return load_preset(BUNDLED / name)
     model = load_preset(_published(name, info, refresh), verify=False)
-    if (model.method, model.input_size, model.skeleton.name) != (
+    if [model.method, *model.input_size, model.skeleton.name] != [
         info["method"],
-        tuple(info["input_size"]),
+        *info["input_size"],
         info["skeleton"],
-    ):
+    ]:
         raise PresetError(f"The weights found for {name} are of another model. Upgrade keras-regpose")
     return model
 
@@ -165,15 +157,10 @@ def _load_keras_file(path):
     """Opens what `model.save("m.keras")` wrote, with its optimizer."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}")
-    try:
+    with damage_explained(path, "It must be a file that model.save wrote: save it again"):
         with zipfile.ZipFile(path) as archive:
             refuse_code(json.loads(archive.read("config.json")), path)
         model = keras.saving.load_model(path, safe_mode=True)
-    except PresetError:
-        raise
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PresetError(f"{path} is damaged or not a file that model.save wrote ({reason}). Save it again") from error
     if not isinstance(model, PoseRegressor):
         raise PresetError(f"{path} holds a {type(model).__name__}, not a PoseRegressor: open it with keras.saving")
     return model

@@ -91,17 +91,10 @@ def whole(variable: keras.Variable) -> Target:
 
 
 def _convolution(layer):
-    height, width, channels, filters = layer.kernel.shape
-    return {
-        "weight": Target((filters, channels, height, width), ((layer.kernel, lambda x: x.transpose(2, 3, 1, 0)),)),
-    }
-
-
-def _depthwise_convolution(layer):
-    height, width, channels, multiplier = layer.kernel.shape
-    return {
-        "weight": Target((channels, multiplier, height, width), ((layer.kernel, lambda x: x.transpose(2, 3, 0, 1)),)),
-    }
+    # PyTorch's (outputs, inputs, height, width); of depthwise kernels the inputs come first.
+    order = (2, 3, 0, 1) if isinstance(layer, keras.layers.DepthwiseConv2D) else (3, 2, 0, 1)
+    shape = tuple(layer.kernel.shape[axis] for axis in order)
+    return {"weight": Target(shape, ((layer.kernel, lambda tensor: tensor.transpose(np.argsort(order))),))}
 
 
 def _batch_norm(layer):
@@ -115,7 +108,7 @@ def _batch_norm(layer):
 
 _LAYER_TARGETS = {
     keras.layers.Conv2D: _convolution,
-    keras.layers.DepthwiseConv2D: _depthwise_convolution,
+    keras.layers.DepthwiseConv2D: _convolution,
     keras.layers.BatchNormalization: _batch_norm,
 }
 

@@ -8,7 +8,6 @@ import numpy as np
 from keras_regpose.export.formats import FORMATS
 from keras_regpose.export.sidecar import read_sidecar
 from keras_regpose.inference.estimator import estimate
-from keras_regpose.skeleton import Skeleton
 
 
 def load_exported(path: str | os.PathLike, threads: int | None = None) -> "ExportedPoseRegressor":
@@ -48,44 +47,25 @@ def load_exported(path: str | os.PathLike, threads: int | None = None) -> "Expor
 
 
 class ExportedPoseRegressor:
-    """A model that runs outside Keras; made by `load_exported`."""
+    """A model that runs outside Keras; made by `load_exported`.
+
+    Attributes:
+        skeleton: `Skeleton`. The keypoints that the model regresses.
+        input_size: (height, width) of the crops in pixels.
+        method: "rle" or "deeppose".
+        format: "onnx", "openvino", "litert" or "tf_saved_model".
+        precision: "float32", "bfloat16", "float16" or "int8".
+        output_shape: (None, K, 4) with sigmas, else (None, K, 2).
+    """
 
     def __init__(self, description, run):
-        self._description = description
+        self.format, self.precision, self.method = description.format, description.precision, description.method
+        self.skeleton, self.input_size = description.skeleton, description.input_size
+        self.output_shape = (None, len(self.skeleton), 4 if self.method == "rle" else 2)
         self._run = run
 
     def __repr__(self):
         return f"<ExportedPoseRegressor {self.format} {self.precision} {self.skeleton.name} {self.input_size}>"
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """The keypoints that the model regresses."""
-        return self._description.skeleton
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """(height, width) of the crops in pixels."""
-        return self._description.input_size
-
-    @property
-    def method(self) -> str:
-        """ "rle" or "deeppose"."""
-        return self._description.method
-
-    @property
-    def format(self) -> str:
-        """ "onnx", "openvino", "litert" or "tf_saved_model"."""
-        return self._description.format
-
-    @property
-    def precision(self) -> str:
-        """ "float32", "bfloat16", "float16" or "int8"."""
-        return self._description.precision
-
-    @property
-    def output_shape(self) -> tuple:
-        """(None, K, 4) with sigmas, else (None, K, 2)."""
-        return (None, len(self.skeleton), 4 if self.method == "rle" else 2)
 
     def predict_on_batch(self, crops: np.ndarray) -> np.ndarray:
         """Runs the network.

@@ -7,8 +7,10 @@ SHA-256 of the other files, and `flow.weights.h5` holds the density learned by t
 A preset may come from a stranger: nothing in it is executed, and no file beside it is opened.
 """
 
+import contextlib
 import json
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +109,7 @@ class PresetFolder:
         if not is_preset(directory):
             raise FileNotFoundError(f"{directory} is not a preset: it has no preset.json, as save_to_preset writes it")
         file = directory / "preset.json"
-        try:
+        with damage_explained(file):
             description = json.loads(file.read_text(encoding="utf-8"))
             if description["format"] != FORMAT:
                 raise NewerFormatError(
@@ -119,13 +121,9 @@ class PresetFolder:
                 raise ValueError(f"method must be one of {METHODS}, not {method!r}")
             if not isinstance(description.setdefault("checksums", {}), dict):
                 raise ValueError("checksums must be an object of file names and SHA-256 digests")
-        except PresetError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise PresetError(f"{file} is damaged ({error}). Download or save the preset again") from error
-        for name in description["checksums"]:
-            if name not in PRESET_FILES[1:]:
-                raise PresetError(f"{file} lists {name!r}, which is no file of a preset. Do not use it")
+            for name in description["checksums"]:
+                if name not in PRESET_FILES[1:]:
+                    raise PresetError(f"{file} lists {name!r}, which is no file of a preset. Do not use it")
         folder = cls(directory, description, skeleton, method)
         if complete:
             folder.require_files()
@@ -159,6 +157,18 @@ class PresetFolder:
                 f"{self.path} is damaged: {' and '.join(damaged)} differ from the SHA-256 in preset.json. "
                 "Download or save the preset again"
             )
+
+
+@contextlib.contextmanager
+def damage_explained(path, advice: str = "Download or save the preset again"):
+    """Turns whatever is raised while something damaged is read into a `PresetError` that says so in one sentence."""
+    try:
+        yield
+    except PresetError:
+        raise
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PresetError(f"{path} is damaged ({reason}). {advice}") from error
 
 
 def is_preset(directory: str | os.PathLike) -> bool:
@@ -208,18 +218,14 @@ def flow_model(flow):
 
 
 def _store_half_precision(file):
-    with h5py.File(file, "r") as full:
-        arrays = {}
-        full.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-        attributes = {name: dict(item.attrs) for name, item in [("/", full), *_groups(full)]}
-    with h5py.File(file, "w") as half:
-        for name, values in attributes.items():
-            half.require_group(name).attrs.update(values)
-        for name, array in arrays.items():
-            half[name] = array.astype(np.float16) if array.dtype == np.float32 else array
+    def copy(name, item):
+        if isinstance(item, h5py.Group):
+            half.create_group(name).attrs.update(item.attrs)
+        else:
+            half[name] = item[()].astype(np.float16 if item.dtype == np.float32 else item.dtype)
 
-
-def _groups(file):
-    groups = []
-    file.visititems(lambda name, item: groups.append((name, item)) if isinstance(item, h5py.Group) else None)
-    return groups
+    shorter = file.with_suffix(".half")
+    with h5py.File(file, "r") as full, h5py.File(shorter, "w") as half:
+        half.attrs.update(full.attrs)
+        full.visititems(copy)
+    os.replace(shorter, file)

@@ -10,8 +10,22 @@ from keras_regpose.models.mobilenet_v2 import mobilenet_v2
 from keras_regpose.models.resnet import resnet
 
 
+class _Backbone(keras_cv.models.Backbone):
+    """A network of ours as KerasCV's backbones are: its last feature map, and the names of those before."""
+
+    def __init__(self, build, settings, input_shape, **kwargs):
+        image = keras.Input(input_shape, name="image")
+        features = build(image, **settings)
+        super().__init__(inputs=image, outputs=features["P5"], **kwargs)
+        self.settings = settings
+        self.pyramid_level_inputs = {level: tensor._keras_history.operation.name for level, tensor in features.items()}
+
+    def get_config(self):
+        return self.settings | {"input_shape": self.input_shape[1:], "name": self.name}
+
+
 @keras.saving.register_keras_serializable("keras_regpose")
-class ResNetBackbone(keras_cv.models.Backbone):
+class ResNetBackbone(_Backbone):
     """ResNet in torchvision's geometry; see `keras_regpose.models.resnet`.
 
     Args:
@@ -26,18 +40,11 @@ class ResNetBackbone(keras_cv.models.Backbone):
     """
 
     def __init__(self, depth: int, input_shape: tuple = (None, None, 3), **kwargs):
-        image = keras.Input(input_shape, name="image")
-        features = resnet(image, depth)
-        super().__init__(inputs=image, outputs=features["P5"], **kwargs)
-        self.depth = depth
-        self.pyramid_level_inputs = _layer_names(features)
-
-    def get_config(self):
-        return {"depth": self.depth, "input_shape": self.input_shape[1:], "name": self.name}
+        super().__init__(resnet, {"depth": depth}, input_shape, **kwargs)
 
 
 @keras.saving.register_keras_serializable("keras_regpose")
-class MobileNetV2Backbone(keras_cv.models.Backbone):
+class MobileNetV2Backbone(_Backbone):
     """MobileNetV2 in torchvision's geometry; see `keras_regpose.models.mobilenet_v2`.
 
     Args:
@@ -52,15 +59,4 @@ class MobileNetV2Backbone(keras_cv.models.Backbone):
     """
 
     def __init__(self, width: float = 1.0, input_shape: tuple = (None, None, 3), **kwargs):
-        image = keras.Input(input_shape, name="image")
-        features = mobilenet_v2(image, width)
-        super().__init__(inputs=image, outputs=features["P5"], **kwargs)
-        self.width = width
-        self.pyramid_level_inputs = _layer_names(features)
-
-    def get_config(self):
-        return {"width": self.width, "input_shape": self.input_shape[1:], "name": self.name}
-
-
-def _layer_names(features):
-    return {level: tensor._keras_history.operation.name for level, tensor in features.items()}
+        super().__init__(mobilenet_v2, {"width": width}, input_shape, **kwargs)

@@ -20,21 +20,15 @@ _OF_COORDINATES = ("coordinates", "sigma", "keypoints", "sigmas", "keypoints_and
 
 def fused_graph(graph: keras.Model) -> keras.Model:
     """Returns a copy of a functional model that uses the fused batch normalisation."""
-    return _copy_with(graph, BatchNormalization)
+    return _rebuilt(graph, _batch_norm_of(BatchNormalization))
 
 
 def stock_graph(graph: keras.Model) -> keras.Model:
     """Returns a copy of a functional model that names the stock batch normalisation, to be saved; all of it trains."""
-    copied = _copy_with(graph, keras.layers.BatchNormalization)
+    copied = _rebuilt(graph, _batch_norm_of(keras.layers.BatchNormalization))
     # What one training run froze must not stay frozen in the next, which starts from what is saved.
     unfreeze(copied)
     return copied
-
-
-def unfreeze(model: keras.Model) -> None:
-    """Makes all layers train. A model's own switch, where it is on already, does not reach them."""
-    for layer in model._flatten_layers(include_self=False):
-        layer.trainable = True
 
 
 def graph_with_dtype(graph: keras.Model, dtype: str) -> keras.Model:
@@ -44,38 +38,46 @@ def graph_with_dtype(graph: keras.Model, dtype: str) -> keras.Model:
         graph: keras.Model, as `pose_graph` returns it.
         dtype: str. Name of a dtype policy. What computes on pixels and on coordinates stays in float32.
     """
-    plain = keras.Model(graph.inputs[0], graph.outputs[0], name=graph.name)
-    copied = keras.Model.from_config(_set_dtype(copy.deepcopy(plain.get_config()), dtype))
-    copied.set_weights(plain.get_weights())
-    return copied
 
-
-def _set_dtype(config, dtype):
-    for layer in config["layers"]:
-        if "layers" in layer["config"]:
-            _set_dtype(layer["config"], dtype)
-        elif layer["class_name"] not in _OF_PIXELS and layer["config"]["name"] not in _OF_COORDINATES:
+    def change(layer):
+        if layer["class_name"] not in _OF_PIXELS and layer["config"]["name"] not in _OF_COORDINATES:
             layer["config"]["dtype"] = dtype
-    return config
+
+    return _rebuilt(graph, change)
 
 
-def _copy_with(graph, batch_norm):
+def unfreeze(model: keras.Model) -> None:
+    """Makes all layers train. A model's own switch, where it is on already, does not reach them."""
+    for layer in model._flatten_layers(include_self=False):
+        layer.trainable = True
+
+
+def _rebuilt(graph, change):
     plain = keras.Model(graph.inputs[0], graph.outputs[0], name=graph.name)
-    copied = keras.Model.from_config(replace_batch_norm(plain.get_config(), batch_norm))
+    copied = keras.Model.from_config(_changed(plain.get_config(), change))
     copied.set_weights(plain.get_weights())
     return copied
 
 
-def replace_batch_norm(config, layer_class):
-    """Returns a functional model's config with every batch normalisation of the given class, nested models included."""
+def _changed(config, change):
+    """Returns a functional model's config with each layer's changed, those of nested models included."""
     config = copy.deepcopy(config)
     for layer in config["layers"]:
-        if layer["class_name"] == "BatchNormalization":
-            serialized = keras.saving.serialize_keras_object(layer_class())
-            layer.update({key: serialized[key] for key in ("module", "class_name", "registered_name")})
-        elif "layers" in layer["config"]:
-            layer["config"] = replace_batch_norm(layer["config"], layer_class)
+        if "layers" in layer["config"]:
+            layer["config"] = _changed(layer["config"], change)
+        else:
+            change(layer)
     return config
+
+
+def _batch_norm_of(layer_class):
+    serialized = keras.saving.serialize_keras_object(layer_class())
+
+    def change(layer):
+        if layer["class_name"] == "BatchNormalization":
+            layer.update({key: serialized[key] for key in ("module", "class_name", "registered_name")})
+
+    return change
 
 
 def is_scaling(layer: keras.layers.Layer) -> bool:
@@ -93,7 +95,7 @@ def applied(model: keras.Model, x):
     Returns:
         Keras tensor of a new graph, in which the layers that `x` comes from and those of the model lie side by side.
     """
-    config = replace_batch_norm(keras.Model(model.inputs, model.outputs).get_config(), BatchNormalization)
+    config = _changed(keras.Model(model.inputs, model.outputs).get_config(), _batch_norm_of(BatchNormalization))
     before = keras.Model(input_of(x), x).get_config()
     (input_layer,) = (layer for layer in config["layers"] if layer["class_name"] == "InputLayer")
     config = rename_source(config, input_layer["name"], before["output_layers"][0])
