@@ -84,7 +84,7 @@ def preset_info(name: str) -> dict:
     }
     info.setdefault("caveats", [])
     if url is None:
-        info["metrics"] = _headline(name, info["evaluation"])
+        info["metrics"] = _measured(name, info["evaluation"])
     return info
 
 
@@ -119,43 +119,42 @@ def preset_table(markdown: bool = False) -> str:
     >>> print(preset_table().splitlines()[1])
     resnet152_rle_coco            256×192  58.3 M  11.28  AP .731  AR .777
     """
-    header = ("preset", "input", "params", "GMACs", "published", "measured here")
-    rows = [header] + [_table_row(name) for name in list_presets()]
-    if markdown:
-        rows = [(*row, f"[card](zoo/{row[0]}/README.md)") for row in rows]
-        rows[0] = (*header, "card")
-        rows.insert(1, ("---", "---", "---:", "---:", "---", "---", "---"))
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if column in (2, 3) else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+    rows = [("preset", "input", "params", "GMACs", "published", "measured here")]
+    for name in list_presets():
+        info = preset_info(name)
+        published = info["metrics"] if info["checkpoint"] is not None else {}
+        figures = [
+            "  ".join(f"{metric} {figure(value)}" for metric, value in headline(metrics).items())
+            for metrics in (published, _measured(name, info["evaluation"]))
         ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+        height, width = info["input_size"]
+        rows.append((name, f"{height}×{width}", f"{info['params'] / 1e6:4.1f} M", f"{info['gmacs']:5.2f}", *figures))
+    if markdown:
+        rows = [[*map(str.strip, row), f"[card](zoo/{row[0]}/README.md)"] for row in rows]
+        rows[0][-1] = "card"
+        rows.insert(1, ["---", "---", "---:", "---:", "---", "---", "---"])
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def _table_row(name):
-    info = preset_info(name)
-    height, width = info["input_size"]
-    published = info["metrics"] if info["checkpoint"] is not None else {}
-    figures = [_figures(metrics) for metrics in (published, _headline(name, info["evaluation"]))]
-    return name, f"{height}×{width}", f"{info['params'] / 1e6:.1f} M", f"{info['gmacs']:.2f}", *figures
-
-
-def _headline(name, protocol):
+def _measured(name, protocol):
     """Returns the figures that stand for a model: those measured with the boxes and flip test of the protocol."""
     measured = {}
     for evaluation in read_results(zoo_folder() / name).get("evaluations", []):
         if protocol["boxes"].startswith(evaluation["boxes"]) and evaluation["flip_test"] == protocol["flip_test"]:
             measured = evaluation["metrics"]
-    return {name: measured[name] for name in HEADLINE_METRICS if name in measured}
+    return headline(measured)
 
 
-def _figures(metrics):
-    return "  ".join(f"{name} {metrics[name]:.3f}".replace(" 0.", " .") for name in HEADLINE_METRICS if name in metrics)
+def headline(metrics: dict[str, float]) -> dict[str, float]:
+    """Returns those of a model's figures that stand for it."""
+    return {name: metrics[name] for name in HEADLINE_METRICS if name in metrics}
+
+
+def figure(value: float) -> str:
+    """Returns a figure as tables show it: .706 for 0.7061."""
+    return f"{value:.3f}".removeprefix("0")
 
 
 def picture_of(skeleton: Skeleton) -> Path | None:
