@@ -65,22 +65,32 @@ history = []
 for run in options.run:
     with open(Path(run) / "history.csv") as file:
         history += [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def evaluation(poses, positions, flip_test, **more):
+    """Figures of the test split, in the form of the zoo's result files."""
+    figures = score_predictions(poses, positions, test, model.input_size)
+    people, left_out, mean = (figures.pop(name) for name in ("persons", "left_out", "Mean"))
+    metrics = {name: round(float(value), 6) for name, value in ({"PCK@0.2": mean} | figures).items()}
+    data = {"data": protocol["data"], "people": people, "left_out": left_out, "boxes": protocol["boxes"]}
+    return data | {"flip_test": flip_test, "metrics": metrics} | more
+
+
+protocol = rp.preset_info("mobilenetv2_rle_lspet")["evaluation"]
+baseline = {"PCK@0.2": round(pck(mean_pred, truth, visible, torso, model.skeleton)["Mean"], 6)}
+calibrated = {
+    name: round(getattr(calibration, name), 4)
+    for name in ("count", "factor", "binned_error", "coverage_error", "rank_correlation")
+}
 result = {
     "environment": environment(),
-    "settings": options.settings,
-    "people": {"train": len(training), "test": len(test)},
-    "epochs": len(history) * options.passes,
-    "test_PCK@0.2_torso": score_predictions(poses, positions, test, model.input_size),
-    "test_PCK@0.2_torso_flip_test": score_predictions(
-        *predict_samples(model, test, flip_test=True), test, model.input_size
-    ),
-    "mean_pose_PCK@0.2_torso": pck(mean_pred, truth, visible, torso, model.skeleton)["Mean"],
+    "training": {"command": options.settings, "people": len(training), "epochs": len(history) * options.passes},
+    "evaluations": [
+        evaluation(*predict_samples(model, test, flip_test=True), True, baseline=baseline),
+        evaluation(poses, positions, False, calibration=calibrated),  # without flip test, as `estimate` predicts
+    ],
     "test_PCK@0.2_box": pck(pred, truth, visible, box_size(boxes), model.skeleton)["Mean"],
     "mean_pose_PCK@0.2_box": pck(mean_pred, truth, visible, box_size(boxes), model.skeleton)["Mean"],
-    "test_calibration": {
-        name: round(getattr(calibration, name), 4)
-        for name in ("count", "factor", "binned_error", "coverage_error", "rank_correlation")
-    },
     "passes_per_row_of_history": options.passes,
     "history": {key: [round(row[key], 4) for row in history] for key in ("loss", "rle_sigma", "val_PCK")},
 }
@@ -94,7 +104,7 @@ left.plot(epochs, result["history"]["loss"])
 losses = result["history"]["loss"]
 left.set(xlabel="epoch", ylabel="RLE loss", title="Training loss", ylim=(min(losses) - 3, losses[0] + 3))
 right.plot(epochs, result["history"]["val_PCK"], label="model, validation split")
-right.axhline(result["mean_pose_PCK@0.2_torso"], color="gray", linestyle="--", label="mean pose, test split")
+right.axhline(baseline["PCK@0.2"], color="gray", linestyle="--", label="mean pose, test split")
 right.set(xlabel="epoch", ylabel="PCK@0.2 of the torso", title="Photographs never trained on", ylim=(0, None))
 right.legend()
 figure.savefig(results / "lspet.png", dpi=110)

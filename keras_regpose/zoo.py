@@ -119,7 +119,7 @@ def preset_table(markdown: bool = False) -> str:
     >>> print(preset_table().splitlines()[1])
     resnet152_rle_coco            256×192  58.3 M  11.28  AP .731  AR .777
     """
-    rows = [("preset", "input", "params", "GMACs", "published", "measured here")]
+    rows = [["preset", "input", "params", "GMACs", "published", "measured here"]]
     for name in list_presets():
         info = preset_info(name)
         published = info["metrics"] if info["checkpoint"] is not None else {}
@@ -128,7 +128,7 @@ def preset_table(markdown: bool = False) -> str:
             for metrics in (published, _measured(name, info["evaluation"]))
         ]
         height, width = info["input_size"]
-        rows.append((name, f"{height}×{width}", f"{info['params'] / 1e6:4.1f} M", f"{info['gmacs']:5.2f}", *figures))
+        rows.append([name, f"{height}×{width}", f"{info['params'] / 1e6:4.1f} M", f"{info['gmacs']:5.2f}", *figures])
     if markdown:
         rows = [[*map(str.strip, row), f"[card](zoo/{row[0]}/README.md)"] for row in rows]
         rows[0][-1] = "card"

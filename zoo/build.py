@@ -1,6 +1,6 @@
 """Builds the zoo: official checkpoints → presets, checked, evaluated, with cards, published.
 
-Run it in a clone; it goes on where it was stopped:
+Run it in a clone; it goes on where it was stopped, and a row that fails does not stop the others:
 
     python zoo/build.py --coco ~/coco --mpii ~/mpii --output presets --publish me
 """
@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import datetime
 import importlib.metadata
-import os
 import platform
 import shutil
 import sys
@@ -43,68 +42,21 @@ DETECTIONS = "person_detection_results/COCO_val2017_detections_AP_H_56_person.js
 _PACKAGES = ("keras-regpose", "keras", "tensorflow", "numpy", "opencv-python-headless", "pycocotools")
 
 
-def build_zoo(
-    output: str | os.PathLike,
-    names: list[str] | None = None,
-    coco: str | os.PathLike | None = None,
-    detections: str | os.PathLike | None = None,
-    mpii: str | os.PathLike | None = None,
-    organisation: str | None = None,
-    private: bool = False,
-) -> int:
-    """Makes presets of the zoo's rows, and says what it does. What an earlier run did is not done again.
-
-    A row that fails does not stop the others.
-
-    Args:
-        output: str or path. Folder for the presets; each gets its own, with its card and `results.json`.
-        names: list of str or None. Rows to build; None is all.
-        coco: str, path or None. Folder of COCO 2017, on whose validation split its rows are evaluated, with flip test.
-        detections: str, path or None. Person detections for it; without them, and without the usual file in the
-            folder, annotated boxes are used alone.
-        mpii: str, path or None. Folder of MPII, on whose validation split its rows are evaluated, with flip test.
-        organisation: str or None. Where on the Hub the rows are published; None does not publish them.
-        private: bool. Whether new repositories are visible to their owners only.
-
-    Returns:
-        The number of rows that failed.
-
-    Raises:
-        ValueError: If there is no row of a name, or the data cannot be read.
-        FileNotFoundError: If the data is not there.
-    """
-    names = list(dict.fromkeys(names or list_presets()))
-    data = _open_data({preset_info(name)["dataset"] for name in names}, coco, detections, mpii)
-    failed = []
-    for number, name in enumerate(names, 1):
-        print(f"[{number}/{len(names)}] {name}", flush=True)
-        try:
-            _build_row(name, Path(output) / name, data, organisation, private)
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            failed.append(name)
-            print(f"  failed: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    print(f"{len(names) - len(failed)} of {len(names)} rows are in {output}")
-    if failed:
-        print(f"Failed: {', '.join(failed)}. The same command goes on with them", file=sys.stderr)
-    return len(failed)
-
-
-def _open_data(datasets, coco, detections, mpii):
+def _open_data(options, datasets):
     """Returns {data set: list of (boxes, samples)}, the boxes of the published figures first."""
     data = {"coco": [], "mpii": []}
-    if coco and "coco" in datasets:
-        usual = Path(coco) / DETECTIONS
-        boxes = detections or (usual if usual.is_file() else None)
-        if boxes:
-            text = f"detections of {Path(boxes).name}"
-            data["coco"].append((text, open_dataset("coco", coco, "val", boxes=boxes)))
-        data["coco"].append(("annotated", open_dataset("coco", coco, "val")))
-    if mpii and "mpii" in datasets:
-        data["mpii"].append(("annotated centre and scale", open_dataset("mpii", mpii, "val")))
+    if options.coco and "coco" in datasets:
+        usual = Path(options.coco) / DETECTIONS
+        if boxes := options.detections or (usual if usual.is_file() else None):
+            data["coco"].append((f"detections of {Path(boxes).name}", open_dataset("coco", options.coco, "val", boxes)))
+        data["coco"].append(("annotated", open_dataset("coco", options.coco, "val")))
+    if options.mpii and "mpii" in datasets:
+        data["mpii"].append(("annotated centre and scale", open_dataset("mpii", options.mpii, "val")))
     return data
 
 
-def _build_row(name, folder, data, organisation, private):
+def _build_row(name, data, options):
+    folder = Path(options.output) / name
     info = preset_info(name)
     keras.backend.clear_session()
     model = _make(name, info, folder)
@@ -115,13 +67,14 @@ def _build_row(name, folder, data, organisation, private):
     for boxes, samples in data.get(info["dataset"], ()):
         _evaluate(model, info, boxes, samples, results, folder)
     write_whole(folder / RESULTS, to_json(results))
-    write_whole(folder / CARD, zoo_card(name, results, organisation or ORGANISATION))
+    write_whole(folder / CARD, zoo_card(name, results, options.publish or ORGANISATION))
     if (picture := picture_of(model.skeleton)) is not None:
         shutil.copyfile(picture, folder / PICTURE)
-    if organisation:
-        publication = publish_preset(folder, f"{organisation}/{name}", private=private)
-        pin = {"repo": publication.repo_id, "revision": publication.commit, "sha256": sha256(folder / "preset.json")}
-        print(f"  published as {publication.address}; in facts.toml: hub = {{ {_toml(pin)} }}", flush=True)
+    if options.publish:
+        publication = publish_preset(folder, f"{options.publish}/{name}", private=options.private)
+        digest = sha256(folder / "preset.json")
+        pin = f'repo = "{publication.repo_id}", revision = "{publication.commit}", sha256 = "{digest}"'
+        print(f"  published as {publication.address}; in facts.toml: hub = {{ {pin} }}", flush=True)
 
 
 def _make(name, info, folder):
@@ -192,10 +145,6 @@ def _environment():
     return {"date": datetime.date.today().isoformat(), "python": platform.python_version(), "packages": packages}
 
 
-def _toml(values):
-    return ", ".join(f'{key} = "{value}"' for key, value in values.items())
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Runs the script; returns its exit status: 1 where a row has failed, 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -211,18 +160,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--private", action="store_true", help="make new repositories visible to their owners only")
     options = parser.parse_args(arguments)
     try:
-        failed = build_zoo(
-            options.output,
-            names=options.presets,
-            coco=options.coco,
-            detections=options.detections,
-            mpii=options.mpii,
-            organisation=options.publish,
-            private=options.private,
-        )
+        names = list(dict.fromkeys(options.presets or list_presets()))
+        data = _open_data(options, {preset_info(name)["dataset"] for name in names})
     except (ValueError, OSError) as error:
         print(f"zoo/build.py: {error}", file=sys.stderr)
         return 2
+    failed = []
+    for number, name in enumerate(names, 1):
+        print(f"[{number}/{len(names)}] {name}", flush=True)
+        try:
+            _build_row(name, data, options)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            failed.append(name)
+            print(f"  failed: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    print(f"{len(names) - len(failed)} of {len(names)} rows are in {options.output}")
+    if failed:
+        print(f"Failed: {', '.join(failed)}. The same command goes on with them", file=sys.stderr)
     return 1 if failed else 0
 
 
