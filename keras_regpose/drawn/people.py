@@ -15,7 +15,7 @@ import numpy as np
 from keras_regpose.data.people import People
 from keras_regpose.data.records import estimated_area
 from keras_regpose.data.sample import Sample
-from keras_regpose.drawn.person import pick, random_person, rotation
+from keras_regpose.drawn.person import random_person, rotation
 from keras_regpose.drawn.picture import draw_background, draw_occluders, photograph
 from keras_regpose.skeleton import COCO17, MPII16, Skeleton
 
@@ -23,9 +23,6 @@ _SHIFT = 4  # OpenCV takes coordinates in fixed point: this many bits after the 
 _ANGLES = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)
 _CLOSE_UPS = 0.15
-# Shares of front, back and any view, and of upright, leaning and lying.
-_VIEWS = (0.5, 0.25, 0.25)
-_ROLLS = (0.78, 0.14, 0.08)
 
 
 class Synthetic(People):
@@ -274,9 +271,8 @@ def _draw_order(parts, camera, centers, radii, depths, joints):
 def _camera(generator):
     """Returns how the body turns about its own axis, then tilts before the camera (to which z points), and how far
     away in statures it is."""
-    yaw = (generator.normal(0, 40), generator.normal(180, 35), generator.uniform(-180, 180))[pick(generator, _VIEWS)]
-    roll = (generator.normal(0, 6), generator.normal(0, 30), generator.normal(90, 15))[pick(generator, _ROLLS)]
-    roll = roll if generator.random() < 0.5 else -roll
+    yaw = generator.normal((0, 0, 180, 90)[generator.integers(4)], 35)
+    roll = generator.normal((0, 0, 0, 0, 0, 0, 90, -90)[generator.integers(8)], 12)
     pitch = generator.normal(6, 9)
     return rotation("y", yaw), rotation("z", roll) @ rotation("x", pitch), generator.uniform(2.5, 6)
 

@@ -4,10 +4,9 @@ Every part of the body is the convex hull of a few spheres: two for a limb, more
 statures (the person is about 1 tall): x to the person's left, y up, z out of the chest, origin between the hips.
 """
 
-import bisect
 from dataclasses import dataclass
-from itertools import accumulate
 
+import cv2
 import numpy as np
 
 
@@ -33,22 +32,20 @@ class Part:
 
 
 # Joint angles in degrees, lowest and highest. Flexion is forward at the hip and backward at the knee.
-_LEGS = {  # hip flexion, hip spread, knee flexion
-    "standing": ((-10, 0, 0), (14, 13, 14)),
-    "striding": ((-28, -4, 0), (60, 12, 85)),
-    "sitting": ((72, 0, 55), (100, 24, 105)),
-    "crouching": ((55, 4, 75), (118, 30, 135)),
-    "acrobatic": ((-28, 0, 0), (105, 55, 125)),
-}
-_LEG_SHARES = (0.36, 0.24, 0.14, 0.08, 0.18)
-_ARMS = {  # angle between upper arm and spine, its plane (0 sideways, 90 forward), inward twist, elbow flexion
-    "hanging": ((3, -20, -10, 0), (28, 80, 55, 60)),
-    "folded": ((15, 30, 20, 60), (50, 90, 80, 125)),
-    "reaching": ((35, 0, -50, 0), (115, 100, 50, 80)),
-    "raised": ((110, 0, -60, 0), (170, 80, 40, 110)),
-    "swinging": ((10, -80, -10, 10), (60, 95, 40, 110)),
-}
-_ARM_SHARES = (0.3, 0.2, 0.22, 0.14, 0.14)
+_LEGS = (  # hip flexion, hip spread, knee flexion
+    ((-10, 0, 0), (14, 13, 14)),  # standing
+    ((-28, -4, 0), (60, 12, 85)),  # striding
+    ((72, 0, 55), (100, 24, 105)),  # sitting
+    ((55, 4, 75), (118, 30, 135)),  # crouching
+    ((-28, 0, 0), (105, 55, 125)),  # acrobatic
+)
+_ARMS = (  # angle between upper arm and spine, its plane (0 sideways, 90 forward), inward twist, elbow flexion
+    ((3, -20, -10, 0), (28, 80, 55, 60)),  # hanging
+    ((15, 30, 20, 60), (50, 90, 80, 125)),  # folded
+    ((35, 0, -50, 0), (115, 100, 50, 80)),  # reaching
+    ((110, 0, -60, 0), (170, 80, 40, 110)),  # raised
+    ((10, -80, -10, 10), (60, 95, 40, 110)),  # swinging
+)
 _HIPS = ("left_hip", "right_hip", "pelvis")
 _SHOULDERS = ("left_shoulder", "right_shoulder", "thorax", "neck")
 _SKIN = np.array([[255, 222, 196], [241, 194, 160], [176, 120, 84], [132, 86, 58], [84, 54, 38]], float)
@@ -71,34 +68,15 @@ def random_person(generator: np.random.Generator) -> tuple[dict[str, np.ndarray]
     >>> sorted(joints)[:4], bool(0.1 < np.linalg.norm(joints["left_knee"] - joints["left_hip"]) < 0.3)
     (['head_top', 'left_ankle', 'left_ear', 'left_elbow'], True)
     """
-    size = dict(zip(("leg", "arm", "trunk", "shoulders", "hips", "girth", "head"), _sizes(generator), strict=True))
+    sizes = generator.uniform((0.9, 0.92, 0.92, 0.85, 0.85, 0.85, 0.95), (1.1, 1.08, 1.08, 1.15, 1.15, 1.3, 1.25))
+    size = dict(zip(("leg", "arm", "trunk", "shoulders", "hips", "girth", "head"), sizes, strict=True))
     joints, frames = _pose(generator, size)
     return joints, _dress(generator, joints, frames, size)
 
 
 def rotation(axis: str, degrees: float) -> np.ndarray:
     """Returns the (3, 3) right-handed rotation about "x", "y" or "z"."""
-    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    if axis == "x":
-        return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-    if axis == "y":
-        return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-
-
-def _sizes(generator):
-    low = (0.9, 0.92, 0.92, 0.85, 0.85, 0.85, 0.95)
-    high = (1.1, 1.08, 1.08, 1.15, 1.15, 1.3, 1.25)
-    return generator.uniform(low, high)
-
-
-def pick(generator: np.random.Generator, shares: tuple[float, ...]) -> int:
-    """Returns a random position: i in shares[i] of the cases. (`Generator.choice` takes ten times as long.)"""
-    return bisect.bisect(list(accumulate(shares[:-1])), generator.random())
-
-
-def _angles(generator, table, shares):
-    return generator.uniform(*list(table.values())[pick(generator, shares)])
+    return cv2.Rodrigues(np.deg2rad(degrees) * np.eye(3)["xyz".index(axis)])[0]
 
 
 def _pose(generator, size):
@@ -115,13 +93,11 @@ def _pose(generator, size):
         return skull + head @ (np.array([x, y, z]) * size["head"])
 
     joints["nose"], joints["head_top"] = on_head(0, -0.014, 0.064), on_head(0, 0.07, 0)
-    style = _angles(generator, _ARMS, _ARM_SHARES)
-    legs = list(_LEGS.values())[pick(generator, _LEG_SHARES)]
+    arms, legs = (table[generator.integers(len(table))] for table in (_ARMS, _LEGS))
     for name, side in (("left", 1), ("right", -1)):
         joints[f"{name}_eye"] = on_head(0.021 * side, 0.01, 0.052)
         joints[f"{name}_ear"] = on_head(0.05 * side, -0.002, -0.004)
-        arm = style if generator.random() < 0.3 else _angles(generator, _ARMS, _ARM_SHARES)
-        _add_arm(joints, name, side, chest, arm, size)
+        _add_arm(joints, name, side, chest, generator.uniform(*arms), size)
         _add_leg(joints, name, side, generator.uniform(*legs), generator.uniform(-10, 30), size)
     return joints, {"chest": chest, "head": head}
 
