@@ -3,11 +3,16 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Real, Shaped
+from jaxtyping import Float, Real, Shaped, UInt8
 
 Points = Real[np.ndarray, "people keypoints 2"]
 PerKeypoint = Shaped[np.ndarray, "people keypoints"]
 PerPerson = Real[np.ndarray, " people"]
+Image = UInt8[np.ndarray, "height width 3"]
+Vector = Real[np.ndarray, "2"]
+Vectors = Real[np.ndarray, "*batch 2"]
+Matrix = Real[np.ndarray, "2 3"]
+Output = Float[np.ndarray, "*batch keypoints numbers"]
 
 
 def check_arrays(subject: str, dtype: Any = np.float64, finite: bool = False, **arrays) -> list:

@@ -7,6 +7,8 @@ Source: `RegressionLabel` and `flip_coordinates` of MMPose 1.3.2.
 import numpy as np
 from jaxtyping import Float, Float32, Int, Real, Shaped
 
+from keras_regpose.arrays import Output
+
 METHODS = ("rle", "deeppose")
 
 
@@ -41,7 +43,7 @@ def encode(
     return np.concatenate([keypoints / np.array([width, height], np.float32), weight[..., None]], -1, dtype=np.float32)
 
 
-def keypoint_scores(output: Float[np.ndarray, "*batch keypoints numbers"]) -> Float[np.ndarray, "*batch keypoints"]:
+def keypoint_scores(output: Output) -> Float[np.ndarray, "*batch keypoints"]:
     """Returns (..., K) scores of (..., K, 4) or (..., K, 2) outputs: 1 − mean(σx, σy), or 1 where there is no σ."""
     if output.shape[-1] == 2:
         return np.ones(output.shape[:-1], output.dtype)
@@ -49,11 +51,8 @@ def keypoint_scores(output: Float[np.ndarray, "*batch keypoints numbers"]) -> Fl
 
 
 def mirror_output(
-    output: Float[np.ndarray, "*batch keypoints numbers"],
-    flip_permutation: Int[np.ndarray, " keypoints"],
-    input_width: int,
-    shift: bool = True,
-) -> Float[np.ndarray, "*batch keypoints numbers"]:
+    output: Output, flip_permutation: Int[np.ndarray, " keypoints"], input_width: int, shift: bool = True
+) -> Output:
     """Turns the output for a mirrored crop into that of the crop itself.
 
     Args:
@@ -77,11 +76,11 @@ def mirror_output(
 
 
 def merge_flipped(
-    output: Float[np.ndarray, "*batch keypoints numbers"],
-    mirrored: Float[np.ndarray, "*batch keypoints numbers"],
+    output: Output,
+    mirrored: Output,
     flip_permutation: Int[np.ndarray, " keypoints"],
     input_width: int,
     shift: bool = True,
-) -> Float[np.ndarray, "*batch keypoints numbers"]:
+) -> Output:
     """Averages the output for a crop with that for its mirror image (flip test)."""
     return (output + mirror_output(mirrored, flip_permutation, input_width, shift)) / 2

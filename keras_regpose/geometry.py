@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, Real, UInt8
+from jaxtyping import Real, UInt8
+
+from keras_regpose.arrays import Image, Matrix, Vector, Vectors
 
 BOX_PADDING = 1.25
 _LARGEST_SIDE = 32_000  # pixels: `remap` takes positions of 16 bits
@@ -26,18 +28,13 @@ class Cut(NamedTuple):
         scale: (2,) float32 array. The region's width and height in image pixels.
     """
 
-    crop: UInt8[np.ndarray, "height width 3"]
-    matrix: Float64[np.ndarray, "2 3"]
-    center: Real[np.ndarray, "2"]
-    scale: Float32[np.ndarray, "2"]
+    crop: Image
+    matrix: Matrix
+    center: Vector
+    scale: Vector
 
 
-def cut(
-    image: UInt8[np.ndarray, "height width 3"],
-    box: Real[np.ndarray, "4"],
-    input_size: tuple[int, int],
-    padding: float = BOX_PADDING,
-) -> Cut:
+def cut(image: Image, box: Real[np.ndarray, "4"], input_size: tuple[int, int], padding: float = BOX_PADDING) -> Cut:
     """Cuts the region around a person's box out of an image, as the network sees it.
 
     Args:
@@ -61,9 +58,9 @@ def cut(
 
 
 def cut_region(
-    image: UInt8[np.ndarray, "height width 3"],
-    center: Real[np.ndarray, "2"],
-    scale: Real[np.ndarray, "2"],
+    image: Image,
+    center: Vector,
+    scale: Vector,
     input_size: tuple[int, int],
     rotation: float = 0.0,
     mirrored: bool = False,
@@ -88,9 +85,7 @@ def cut_region(
     return Cut(crop_image(image, shown, input_size), matrix, center, scale)
 
 
-def box_to_center_scale(
-    boxes: Real[np.ndarray, "*batch 4"], padding: float = BOX_PADDING
-) -> tuple[Float32[np.ndarray, "*batch 2"], Float32[np.ndarray, "*batch 2"]]:
+def box_to_center_scale(boxes: Real[np.ndarray, "*batch 4"], padding: float = BOX_PADDING) -> tuple[Vectors, Vectors]:
     """Returns centres and padded sizes of boxes.
 
     Args:
@@ -112,9 +107,7 @@ def box_to_center_scale(
     return center, scale
 
 
-def fix_aspect_ratio(
-    scale: Real[np.ndarray, "*batch 2"], input_size: tuple[int, int]
-) -> Float32[np.ndarray, "*batch 2"]:
+def fix_aspect_ratio(scale: Vectors, input_size: tuple[int, int]) -> Vectors:
     """Grows the shorter side so that width / height is that of the model's input.
 
     Args:
@@ -140,9 +133,7 @@ def fix_aspect_ratio(
     ).astype(np.float32)
 
 
-def crop_matrix(
-    center: Real[np.ndarray, "2"], scale: Real[np.ndarray, "2"], rotation: float, input_size: tuple[int, int]
-) -> Float64[np.ndarray, "2 3"]:
+def crop_matrix(center: Vector, scale: Vector, rotation: float, input_size: tuple[int, int]) -> Matrix:
     """Returns the affine map from image pixels to crop pixels.
 
     With s = W / scale_width and the rotation θ:
@@ -183,7 +174,7 @@ def _right_angle(first, second):
     return second + np.array([-y, x])
 
 
-def mirror_matrix(matrix: Real[np.ndarray, "2 3"], image_width: int) -> Real[np.ndarray, "2 3"]:
+def mirror_matrix(matrix: Matrix, image_width: int) -> Matrix:
     """Returns the (2, 3) map that mirrors the image left-right (x ↦ width − 1 − x) before applying `matrix`."""
     linear = matrix[:, :2] * np.array([-1, 1])
     offset = matrix[:, 2] + matrix[:, 0] * (image_width - 1)
@@ -191,7 +182,7 @@ def mirror_matrix(matrix: Real[np.ndarray, "2 3"], image_width: int) -> Real[np.
 
 
 def crop_image(
-    image: UInt8[np.ndarray, "height width 3"], matrix: Real[np.ndarray, "2 3"], input_size: tuple[int, int]
+    image: Image, matrix: Matrix, input_size: tuple[int, int]
 ) -> UInt8[np.ndarray, "{input_size[0]} {input_size[1]} 3"]:
     """Cuts the model's input out of an image: bilinear, black outside the image.
 
@@ -255,17 +246,13 @@ def _thirty_seconds(rows, columns):
     return (np.add.outer(rows + 16, columns) >> 5).astype(np.float32) / np.float32(32)
 
 
-def transform_points(
-    points: Real[np.ndarray, "*batch 2"], matrix: Real[np.ndarray, "2 3"]
-) -> Real[np.ndarray, "*batch 2"]:
+def transform_points(points: Vectors, matrix: Matrix) -> Vectors:
     """Maps (..., 2) points through a (2, 3) affine matrix."""
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
 def crop_to_image(
-    points: Real[np.ndarray, "*batch keypoints 2"],
-    center: Real[np.ndarray, "*batch 2"],
-    scale: Real[np.ndarray, "*batch 2"],
+    points: Real[np.ndarray, "*batch keypoints 2"], center: Vectors, scale: Vectors
 ) -> Real[np.ndarray, "*batch keypoints 2"]:
     """Maps points from crop units back to image pixels (upright crops).
 
