@@ -69,28 +69,29 @@ def draw_poses(
     """
     picture = to_rgb(image)
     scores = np.ones((len(keypoints), len(skeleton))) if scores is None else scores
-    given = {"keypoints": keypoints, "scores": scores, "sigmas": sigmas, "boxes": boxes}
-    arrays = check_people(skeleton, np.float64, **{name: array for name, array in given.items() if array is not None})
-    keypoints, scores, sigmas, boxes = arrays["keypoints"], arrays["scores"], arrays.get("sigmas"), arrays.get("boxes")
+    # A joint whose σ is not a number has no ellipse.
+    sigmas = np.full((len(keypoints), len(skeleton), 2), np.nan) if sigmas is None else sigmas
+    given = {"keypoints": keypoints, "scores": scores, "sigmas": sigmas}
+    given = check_people(skeleton, np.float64, **given if boxes is None else {**given, "boxes": boxes})
+    keypoints, scores, sigmas = given["keypoints"], given["scores"], given["sigmas"]
     if not (np.isfinite(scale) and scale > 0):
         raise ValueError(f"scale must be a positive number. Received: {scale}")
     if scale != 1:
         picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        # The centre of the first pixel is (0, 0), and stays in the middle of what that pixel becomes.
-        keypoints, boxes = (keypoints + 0.5) * scale - 0.5, None if boxes is None else (boxes + 0.5) * scale - 0.5
-        sigmas = None if sigmas is None else sigmas * scale
-    sigmas = None if sigmas is None else sigmas * ellipse_scale
+    corners = keypoints if boxes is None else given["boxes"].reshape(-1, 2, 2)
+    # The centre of the first pixel is (0, 0), and stays in the middle of what that pixel becomes.
+    keypoints, corners = (keypoints + 0.5) * scale - 0.5, (corners + 0.5) * scale - 0.5
+    sigmas = sigmas * scale * ellipse_scale if ellipses else np.full_like(sigmas, np.nan)
 
-    picture = _draw_skeletons(picture, keypoints, scores >= score_threshold, sigmas if ellipses else None, skeleton)
+    picture = _draw_skeletons(picture, keypoints, scores >= score_threshold, sigmas, skeleton)
     plates = []
-    for n, points in enumerate(keypoints):
-        corners = points if boxes is None else boxes[n].reshape(2, 2)
-        corners = corners[np.isfinite(corners).all(-1)].clip(-1e6, 1e6)
-        if boxes is not None and len(corners) == 2:
-            first, second = corners.round().astype(int).tolist()
-            cv2.rectangle(picture, first, second, _BOX, max(1, _thickness(points, picture.shape) // 3))
-        if labels and len(corners):
-            _draw_label(picture, (f"{n + 1}: {scores[n].mean():.2f}", str(n + 1)), corners.min(0), plates)
+    for n, points in enumerate(corners):
+        points = points[np.isfinite(points).all(-1)].clip(-1e6, 1e6)
+        if boxes is not None and len(points) == 2:
+            first, second = points.round().astype(int).tolist()
+            cv2.rectangle(picture, first, second, _BOX, max(1, _thickness(keypoints[n], picture.shape) // 3))
+        if labels and len(points):
+            _draw_label(picture, (f"{n + 1}: {scores[n].mean():.2f}", str(n + 1)), points.min(0), plates)
     return picture
 
 
@@ -141,19 +142,20 @@ def _draw_skeletons(picture, keypoints, certain, sigmas, skeleton):
     if factor > 1:
         picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
     keypoints = (keypoints + 0.5) * factor - 0.5
-    thickness = [_thickness(points, picture.shape) for points in keypoints]
-    limbs = certain[:, skeleton.edge_indices].all(-1) if skeleton.edges else certain[:, :0]
-    if sigmas is not None:
-        layer = picture.copy()
-        _draw_ellipses(layer, keypoints, sigmas * factor, thickness, skeleton)
-        picture = cv2.addWeighted(layer, _ELLIPSE_OPACITY, picture, 1 - _ELLIPSE_OPACITY, 0)
-    if not limbs.all():
-        layer = picture.copy()
-        _draw_limbs(layer, keypoints, ~limbs, thickness, skeleton)
-        picture = cv2.addWeighted(layer, _FADED_OPACITY, picture, 1 - _FADED_OPACITY, 0)
-    _draw_limbs(picture, keypoints, limbs, thickness, skeleton)
-    _draw_joints(picture, keypoints, certain, thickness, skeleton)
+    people = [
+        _marks(*person, picture.shape, skeleton) for person in zip(keypoints, certain, sigmas * factor, strict=True)
+    ]
+    for n, opacity in enumerate((_ELLIPSE_OPACITY, _FADED_OPACITY, 1, 1)):
+        picture = _draw(picture, [mark for person in people for mark in person[n]], opacity)
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA) if factor > 1 else picture
+
+
+def _draw(picture, marks, opacity):
+    """Draws marks, each a function of OpenCV with its arguments, and returns the picture."""
+    layer = picture.copy() if marks and opacity < 1 else picture
+    for draw, *arguments in marks:
+        draw(layer, *arguments, cv2.LINE_AA, _SHIFT)
+    return cv2.addWeighted(layer, opacity, picture, 1 - opacity, 0) if layer is not picture else picture
 
 
 def _thickness(points, shape):
@@ -180,45 +182,31 @@ def _fixed(values):
     return np.round(np.clip(values, -1e5, 1e5) * (1 << _SHIFT)).astype(int).tolist()
 
 
-def _draw_ellipses(layer, keypoints, sigmas, thickness, skeleton):
-    colors = _side_colors(skeleton)
-    for points, spreads, width in zip(keypoints, sigmas, thickness, strict=True):
-        for point, spread, color in zip(points, spreads, colors, strict=True):
-            if np.isfinite(point).all() and np.isfinite(spread).all() and (spread > 0).all():
-                # Filled, they would hide the photograph: limbs are about fifteen times as long as thick.
-                line = max(1, width // 3) if spread.max() > 15 * width else -1
-                cv2.ellipse(layer, _fixed(point), _fixed(spread), 0, 0, 360, color, line, cv2.LINE_AA, _SHIFT)
-
-
-def _draw_limbs(layer, keypoints, shown, thickness, skeleton):
-    """Draws each person's limbs, all rims first; `shown` is (N, E) with E the number of the skeleton's edges."""
-    colors = _side_colors(skeleton)
-    for points, limbs, width in zip(keypoints, shown, thickness, strict=True):
-        edges = [
-            (_fixed(points[i]), _fixed(points[j]), _limb_color(colors[i], colors[j]))
-            for (i, j), limb in zip(skeleton.edge_indices, limbs, strict=True)
-            if limb and np.isfinite(points[[i, j]]).all()
-        ]
-        for start, end, _ in edges:
-            cv2.line(layer, start, end, _RIM, width + 2 * _rim(width), cv2.LINE_AA, _SHIFT)
-        for start, end, color in edges:
-            cv2.line(layer, start, end, color, width, cv2.LINE_AA, _SHIFT)
-
-
-def _draw_joints(picture, keypoints, certain, thickness, skeleton):
-    for points, sure, width in zip(keypoints, certain, thickness, strict=True):
-        radius = max(1.5, width)
-        for point, filled, color in zip(points, sure, _side_colors(skeleton), strict=True):
-            if not np.isfinite(point).all():
-                continue
-            center = _fixed(point)
-            if filled:
-                cv2.circle(picture, center, _fixed(radius + _rim(width)), _RIM, -1, cv2.LINE_AA, _SHIFT)
-                cv2.circle(picture, center, _fixed(radius), color, -1, cv2.LINE_AA, _SHIFT)
-            else:
-                line = max(1, width // 2)
-                cv2.circle(picture, center, _fixed(radius * 1.3), _RIM, line + 2 * _rim(line), cv2.LINE_AA, _SHIFT)
-                cv2.circle(picture, center, _fixed(radius * 1.3), color, line, cv2.LINE_AA, _SHIFT)
+def _marks(points, certain, sigmas, shape, skeleton):
+    """Returns the marks of one person's ellipses, faded limbs, limbs and joints."""
+    width = _thickness(points, shape)
+    rim, radius, colors = _rim(width), max(1.5, width), _side_colors(skeleton)
+    finite = np.isfinite(points).all(-1)
+    ellipses, rims, limbs, joints = [], ([], []), ([], []), []
+    for i, j in skeleton.edge_indices:
+        if finite[i] and finite[j]:
+            ends, sure = (_fixed(points[i]), _fixed(points[j])), int(certain[i] and certain[j])
+            rims[sure].append((cv2.line, *ends, _RIM, width + 2 * rim))
+            limbs[sure].append((cv2.line, *ends, _limb_color(colors[i], colors[j]), width))
+    for n in np.flatnonzero(finite):
+        center, spread = _fixed(points[n]), sigmas[n]
+        if np.isfinite(spread).all() and (spread > 0).all():
+            # Filled, they would hide the photograph: limbs are about fifteen times as long as thick.
+            line = max(1, width // 3) if spread.max() > 15 * width else -1
+            ellipses.append((cv2.ellipse, center, _fixed(spread), 0, 0, 360, colors[n], line))
+        if certain[n]:
+            joints.append((cv2.circle, center, _fixed(radius + rim), _RIM, -1))
+            joints.append((cv2.circle, center, _fixed(radius), colors[n], -1))
+        else:
+            line = max(1, width // 2)
+            joints.append((cv2.circle, center, _fixed(radius * 1.3), _RIM, line + 2 * _rim(line)))
+            joints.append((cv2.circle, center, _fixed(radius * 1.3), colors[n], line))
+    return ellipses, rims[0] + limbs[0], rims[1] + limbs[1], joints
 
 
 def _rim(width):
