@@ -49,11 +49,7 @@ def check_boxes(boxes: Any) -> tuple[Float32[np.ndarray, "people 4"], Float32[np
         )
     bad = ~np.isfinite(array).all(1) | (array[:, 2] <= array[:, 0]) | (array[:, 3] <= array[:, 1])
     bad |= (np.abs(array[:, :4]) > 1e7).any(1)
-    if bad.any():
-        first = int(np.argmax(bad))
-        raise ValueError(
-            f"Box {first} is not x1, y1, x2, y2 in pixels with x2 > x1 and y2 > y1. Received: {array[first].tolist()}"
-        )
+    _refuse(bad, array, "is not x1, y1, x2, y2 in pixels with x2 > x1 and y2 > y1")
     scores = array[:, 4].copy() if array.shape[1] == 5 else np.ones(len(array), np.float32)
     return array[:, :4].copy(), scores
 
@@ -62,12 +58,14 @@ def check_inside(boxes: Float32[np.ndarray, "people 4"], image_size: tuple[int, 
     """Raises ValueError if a box has nothing in common with an image of (height, width)."""
     height, width = image_size
     outside = (boxes[:, 2] <= 0) | (boxes[:, 3] <= 0) | (boxes[:, 0] >= width) | (boxes[:, 1] >= height)
-    if outside.any():
-        first = int(np.argmax(outside))
-        raise ValueError(
-            f"Box {first} lies outside of the image, which has {width} × {height} pixels. "
-            f"Received: {boxes[first].tolist()}"
-        )
+    _refuse(outside, boxes, f"lies outside of the image, which has {width} × {height} pixels")
+
+
+def _refuse(bad, boxes, why):
+    """Raises ValueError if any box is bad, with the first that is; `bad` has a truth value for each."""
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise ValueError(f"Box {first} {why}. Received: {boxes[first].tolist()}")
 
 
 def box_finder(boxes: Any, images: str, count: int | None = None, score_threshold: float | None = None) -> BoxFinder:
@@ -84,33 +82,34 @@ def box_finder(boxes: Any, images: str, count: int | None = None, score_threshol
         FileNotFoundError: If the boxes are a path and there is no such file.
         ValueError: If the boxes are wrong, or do not fit the images.
     """
-    find = _finder(boxes, images, count)
+    boxes_of = _boxes_of_frames(boxes, images, count)
 
-    def find_inside(frame, position):
-        found, scores = find(frame, position)
+    def find(frame, position):
+        found, scores = check_boxes(boxes_of(frame, position))
         if score_threshold is not None:
             found, scores = found[scores >= score_threshold], scores[scores >= score_threshold]
         check_inside(found, frame.image.shape[:2])
         return found, scores
 
-    return find_inside
+    return find
 
 
-def _finder(boxes, images, count):
+def _boxes_of_frames(boxes, images, count):
+    """Returns the function that gives the boxes of a frame in any form that `check_boxes` takes."""
     if boxes is None:
         return _whole_image
     if isinstance(boxes, (str, os.PathLike)):
         return _of_detections(boxes)
     if callable(boxes):
-        return lambda frame, position: check_boxes(boxes(frame.image))
+        return lambda frame, position: boxes(frame.image)
     if images != "one" and not _are_of_one_image(boxes):
         return _box_by_box(boxes, count)
-    found = check_boxes(boxes)
+    rows = np.column_stack(check_boxes(boxes))
     if images == "list":
         raise ValueError(
             f"A list of {count} images needs a list with the boxes of each image. Received: boxes of one image"
         )
-    return lambda frame, position: found
+    return lambda frame, position: rows
 
 
 def _of_detections(path):
@@ -123,11 +122,7 @@ def _of_detections(path):
     for detection in read_detections(path)[0]:
         by_image.setdefault(detection.image_id, []).append([*detection.box, detection.score])
 
-    def find(frame, position):
-        rows = next((by_image[image_id] for image_id in image_ids(frame) if image_id in by_image), [])
-        return check_boxes(rows)
-
-    return find
+    return lambda frame, position: next((by_image[one] for one in image_ids(frame) if one in by_image), [])
 
 
 def image_ids(frame: Frame) -> list[int | str]:
@@ -142,8 +137,7 @@ def image_ids(frame: Frame) -> list[int | str]:
 
 
 def _whole_image(frame, position):
-    height, width = frame.image.shape[:2]
-    return np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)
+    return [[0, 0, *frame.image.shape[1::-1]]]
 
 
 def _are_of_one_image(boxes):
@@ -161,10 +155,9 @@ def _box_by_box(boxes, count):
     if count is not None and len(boxes) != count:
         raise ValueError(f"There are {count} images and boxes for {len(boxes)} of them: give each image its own list")
 
-    def find(frame, position):
+    def boxes_of(frame, position):
         if position >= len(boxes):
             raise ValueError(f"There are boxes for {len(boxes)} images, and image {position} has none")
-        entry = boxes[position]
-        return _whole_image(frame, position) if entry is None else check_boxes(entry)
+        return _whole_image(frame, position) if boxes[position] is None else boxes[position]
 
-    return find
+    return boxes_of

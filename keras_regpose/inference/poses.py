@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import supervision
 
 _ARRAYS = ("keypoints", "sigmas", "scores", "boxes", "box_scores")
+_IN_JSON = (*_ARRAYS, "skeleton", "image_size", "source", "frame")
 
 
 @dataclasses.dataclass(eq=False)
@@ -86,9 +87,7 @@ class Poses:
     def __post_init__(self):
         if not isinstance(self.skeleton, Skeleton):
             raise ValueError(f"skeleton must be a keras_regpose.Skeleton. Received: {self.skeleton!r}")
-        given = {name: getattr(self, name) for name in _ARRAYS if name != "sigmas" or self.sigmas is not None}
-        for name, array in check_people(self.skeleton, np.float32, **given).items():
-            setattr(self, name, array)
+        vars(self).update(check_people(self.skeleton, np.float32, **self._arrays()))
         if self.image_size is not None:
             size = tuple(int(side) for side in self.image_size)
             if len(size) != 2 or min(size) < 1:
@@ -121,9 +120,11 @@ class Poses:
         elif not isinstance(index, slice):
             index = np.asarray(index)
             index = index.astype(int) if index.size == 0 and index.dtype != bool else index
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        chosen = {name: None if array is None else array[index] for name, array in arrays.items()}
-        return dataclasses.replace(self, **chosen)
+        return dataclasses.replace(self, **{name: array[index] for name, array in self._arrays().items()})
+
+    def _arrays(self):
+        """Returns the arrays that there are, by name; only σ may be missing."""
+        return {name: getattr(self, name) for name in _ARRAYS if name != "sigmas" or self.sigmas is not None}
 
     def _repr_png_(self) -> bytes | None:
         """What notebooks show: the picture, at most 1,600 pixels wide, or nothing if there is nothing to draw on."""
@@ -154,15 +155,8 @@ class Poses:
         """
         import PIL.Image
 
-        picture = draw_poses(
-            self._image(image),
-            self.keypoints,
-            self.scores,
-            self.sigmas,
-            self.boxes if boxes else None,
-            self.skeleton,
-            **options,
-        )
+        given = {"boxes": self.boxes if boxes else None, "skeleton": self.skeleton, **options}
+        picture = draw_poses(self._image(image), self.keypoints, self.scores, self.sigmas, **given)
         return PIL.Image.fromarray(picture)
 
     def save(self, path: str | os.PathLike, image: Any = None, **options) -> None:
@@ -198,12 +192,8 @@ class Poses:
         [480, 640]
         """
         # Every float32 is a Python float, and Python writes floats with as many digits as they need.
-        values = {name: _to_lists(getattr(self, name)) for name in _ARRAYS}
-        values["skeleton"] = self.skeleton.to_dict()
-        values["image_size"] = None if self.image_size is None else list(self.image_size)
-        values["source"] = self.source
-        values["frame"] = self.frame
-        return json.dumps(values, allow_nan=False, ensure_ascii=False)
+        values = {name: getattr(self, name) for name in _IN_JSON}
+        return json.dumps(values, allow_nan=False, ensure_ascii=False, default=_to_json)
 
     @classmethod
     def from_json(cls, text: str) -> "Poses":
@@ -219,10 +209,9 @@ class Poses:
             values = json.loads(text)
         except ValueError as error:
             raise ValueError(f"The text is not JSON ({error}): pass the text that Poses.to_json returned") from error
-        needed = {*_ARRAYS, "skeleton", "image_size", "source", "frame"}
-        if not isinstance(values, dict) or set(values) != needed:
+        if not isinstance(values, dict) or set(values) != set(_IN_JSON):
             got = ", ".join(sorted(values)) if isinstance(values, dict) else type(values).__name__
-            raise ValueError(f"The JSON of poses has the keys {', '.join(sorted(needed))}. Received: {got}")
+            raise ValueError(f"The JSON of poses has the keys {', '.join(sorted(_IN_JSON))}. Received: {got}")
         return cls(**{**values, "skeleton": Skeleton.from_dict(values["skeleton"])})
 
     def to_coco(self, image_id: int | str, score_mode: str | None = None) -> list[dict]:
@@ -291,23 +280,23 @@ class Poses:
 
     def _image(self, image):
         """Returns the array to draw on."""
-        if image is None:
-            image = self.image
+        given = (image, self.image, self.source if self.frame is None else None)
+        image = next((one for one in given if one is not None), None)
         if image is None and self.frame is not None:
             raise ValueError(
                 f"Frame {self.frame} is no longer in memory: plot it before you ask for the next one, or pass the image"
             )
+        if image is None and self.image_size is None:
+            raise ValueError("There is nothing to draw on: pass the image, as in poses.plot(image)")
         if image is None:
-            image = self.source
-        if image is None:
-            if self.image_size is None:
-                raise ValueError("There is nothing to draw on: pass the image, as in poses.plot(image)")
             return np.full((*self.image_size, 3), 96, np.uint8)
         if isinstance(image, (str, os.PathLike)) or hasattr(image, "getbands"):
             return read_image(image)
         return np.asarray(image)
 
 
-def _to_lists(array):
-    """Returns an array as nested lists of JSON numbers."""
-    return None if array is None else np.where(np.isfinite(array), array.astype(object), np.array(None)).tolist()
+def _to_json(value):
+    """Returns a skeleton as a dict, or an array as nested lists of JSON numbers."""
+    if isinstance(value, Skeleton):
+        return value.to_dict()
+    return np.where(np.isfinite(value), value.astype(object), np.array(None)).tolist()
