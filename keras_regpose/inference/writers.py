@@ -1,6 +1,7 @@
 """Poses as files in a folder: annotated pictures and videos, JSON, and COCO results."""
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -62,7 +63,6 @@ class ResultsWriter:
             raise ValueError(f"formats must be some of {', '.join(FORMATS)}. Received: {formats!r}")
         self._names = {"coco"}
         self._coco = contextlib.ExitStack()
-        self._append_to_coco = None
         self._video = contextlib.ExitStack()
         self._append = {}  # what appends to the files of the current video, by format
         self._current = None  # its source
@@ -94,69 +94,56 @@ class ResultsWriter:
             OSError: If a file cannot be written.
         """
         # All is made before anything is written, so that an error leaves no file ahead of the others.
-        values = {}
-        if "picture" in self.formats:
-            values["picture"] = [np.asarray(poses.plot(**self.options))]
-        if "json" in self.formats:
-            values["json"] = [poses.to_json()]
-        if "coco" in self.formats:
-            values["coco"] = [json.dumps(result, ensure_ascii=False) for result in _coco_results(poses)]
-        if poses.frame is None:
-            self._write_image(poses, **values)
-        else:
-            self._write_frame(poses, values)
+        values = {form: _VALUES[form](poses, self.options) for form in self.formats}
+        append = self._image_files(poses) if poses.frame is None else self._video_files(poses)
+        for form, those in values.items():
+            append[form](*those)
 
-    def _write_image(self, poses, picture=None, json=None, coco=None):
-        name = self._free_name(poses.source or "image")
-        if picture is not None:
-            save_picture(self._target(f"{name}.png", poses), *picture)
-        if json is not None:
-            write_whole(self.folder / f"{name}.json", f"{json[0]}\n")
-        if coco is not None:
-            if self._append_to_coco is None:
-                self._append_to_coco = self._coco.enter_context(_json_list(self.folder / "coco.json"))
-            self._append_to_coco(*coco)
+    def _image_files(self, poses):
+        """Returns what writes the results of an image, by format."""
+        path = self._free_path(poses, "image", ".png")
+        return {
+            "picture": functools.partial(save_picture, f"{path}.png"),
+            "json": lambda text: write_whole(f"{path}.json", f"{text}\n"),
+            "coco": lambda *results: self._append_to_coco(*results),
+        }
 
-    def _write_frame(self, poses, values):
+    @functools.cached_property
+    def _append_to_coco(self):
+        return self._coco.enter_context(_json_list(self.folder / "coco.json"))
+
+    def _video_files(self, poses):
+        """Returns what appends to the results of a video, by format."""
         last = self._last_frames.get(poses.source)
         if last is None or poses.frame <= last:
-            self._begin_video(poses)
+            self._video.close()
+            self._current, path = poses.source, self._free_path(poses, "camera", ".mp4")
+            files = {
+                "picture": _video(Path(f"{path}.mp4"), poses.frame_rate or _USUAL_RATE),
+                "json": _json_list(Path(f"{path}.json")),
+                "coco": _json_list(Path(f"{path}.coco.json")),
+            }
+            self._append = {form: self._video.enter_context(files[form]) for form in self.formats}
         elif poses.source != self._current:
             raise ValueError(
                 f"Frame {poses.frame} of {poses.source} comes after another video began: write one video after the "
                 "other, or each with a writer of its own"
             )
         self._last_frames[poses.source] = poses.frame
-        for form, those in values.items():
-            self._append[form](*those)
+        return self._append
 
-    def _begin_video(self, poses):
-        self._video.close()
-        self._current, name = poses.source, self._free_name(poses.source or "camera")
-        files = {}
-        if "picture" in self.formats:
-            files["picture"] = _video(self._target(f"{name}.mp4", poses), poses.frame_rate or _USUAL_RATE)
-        if "json" in self.formats:
-            files["json"] = _json_list(self.folder / f"{name}.json")
-        if "coco" in self.formats:
-            files["coco"] = _json_list(self.folder / f"{name}.coco.json")
-        self._append = {form: self._video.enter_context(file) for form, file in files.items()}
-
-    def _free_name(self, source):
-        """Returns the name of a source's results, which no other source has."""
+    def _free_path(self, poses, default, suffix):
+        """Returns the path of a source's results without a suffix, which no other source has."""
+        source = poses.source or default
         stem = Path(source.rstrip("/").split("?")[0]).stem.replace(" ", "_") if "://" in source else Path(source).stem
         name, number = stem, 2
         while name in self._names:
             name, number = f"{stem}_{number}", number + 1
         self._names.add(name)
-        return name
-
-    def _target(self, name, poses):
-        """Returns the path of a picture or video, unless that is the source itself."""
-        path = self.folder / name
-        if poses.source and path.exists() and os.path.exists(poses.source) and path.samefile(poses.source):
-            raise ValueError(f"The result would replace the image {poses.source} itself: choose another folder")
-        return path
+        picture = self.folder / f"{name}{suffix}"
+        if "picture" in self.formats and picture.exists() and os.path.exists(source) and picture.samefile(source):
+            raise ValueError(f"The result would replace the image {source} itself: choose another folder")
+        return self.folder / name
 
 
 def write_results(
@@ -191,7 +178,15 @@ def _coco_results(poses):
             "COCO results need the image's name, which these poses do not have: estimate from a file, or set "
             "poses.source"
         )
-    return poses.to_coco(names[0])
+    return [json.dumps(result, ensure_ascii=False) for result in poses.to_coco(names[0])]
+
+
+# What of an image or a frame is appended to the files of a format.
+_VALUES = {
+    "picture": lambda poses, options: [np.asarray(poses.plot(**options))],
+    "json": lambda poses, options: [poses.to_json()],
+    "coco": lambda poses, options: _coco_results(poses),
+}
 
 
 @contextlib.contextmanager
