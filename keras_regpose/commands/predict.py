@@ -1,6 +1,5 @@
 """Estimate poses in images and videos; write annotated pictures and videos, JSON, COCO results."""
 
-import itertools
 import logging
 import os
 import sys
@@ -8,7 +7,7 @@ import sys
 from keras_regpose.commands.shared import box, positive
 from keras_regpose.inference.boxes import box_finder
 from keras_regpose.inference.estimator import estimate_frames
-from keras_regpose.inference.sources import Files, Video, open_path
+from keras_regpose.inference.sources import Files, open_pictures
 from keras_regpose.inference.writers import FORMATS, ResultsWriter
 from keras_regpose.interrupt import noted_signals
 from keras_regpose.progress import progress_bar
@@ -56,17 +55,8 @@ def run(options):
 
     sources = _open(options.sources, skip)
     totals = [source.total for source in sources]
-    results = itertools.chain.from_iterable(
-        estimate_frames(
-            model,
-            source,
-            find_boxes,
-            flip_test=options.flip_test,
-            batch_size=options.batch_size,
-            on_error=skip,
-        )
-        for source in sources
-    )
+    settings = {"flip_test": options.flip_test, "batch_size": options.batch_size, "on_error": skip}
+    results = (poses for source in sources for poses in estimate_frames(model, source, find_boxes, **settings))
     done = 0
     with (
         noted_signals() as interrupted,
@@ -93,7 +83,7 @@ def _open(names, on_error):
     for name in names:
         try:
             camera = name.isdecimal() and not os.path.exists(name)
-            source = Video(int(name)) if camera else open_path(name) or Files([name])
+            source = open_pictures(int(name) if camera else name) or Files([name])
         except ValueError as error:
             on_error(error)
             continue

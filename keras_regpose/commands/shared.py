@@ -13,19 +13,21 @@ def positive(text):
 
 
 def size(text):
-    try:
-        height, width = (int(side) for side in text.lower().split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH, such as 256x192, received {text!r}") from None
-    return height, width
+    return tuple(_numbers(text.lower(), int, 2, "x", "HEIGHTxWIDTH, such as 256x192"))
 
 
 def box(text):
+    return _numbers(text, float, 4, ",", "x1,y1,x2,y2 in pixels")
+
+
+def _numbers(text, kind, count, separator, form):
     try:
-        x1, y1, x2, y2 = (float(value) for value in text.split(","))
+        numbers = [kind(number) for number in text.split(separator)]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be x1,y1,x2,y2 in pixels, received {text!r}") from None
-    return [x1, y1, x2, y2]
+        numbers = []
+    if len(numbers) != count:
+        raise argparse.ArgumentTypeError(f"must be {form}, received {text!r}")
+    return numbers
 
 
 def add_data_options(sub, dataset_required=True):

@@ -54,13 +54,6 @@ def check_boxes(boxes: Any) -> tuple[Float32[np.ndarray, "people 4"], Float32[np
     return array[:, :4].copy(), scores
 
 
-def check_inside(boxes: Float32[np.ndarray, "people 4"], image_size: tuple[int, int]) -> None:
-    """Raises ValueError if a box has nothing in common with an image of (height, width)."""
-    height, width = image_size
-    outside = (boxes[:, 2] <= 0) | (boxes[:, 3] <= 0) | (boxes[:, 0] >= width) | (boxes[:, 1] >= height)
-    _refuse(outside, boxes, f"lies outside of the image, which has {width} × {height} pixels")
-
-
 def _refuse(bad, boxes, why):
     """Raises ValueError if any box is bad, with the first that is; `bad` has a truth value for each."""
     if bad.any():
@@ -88,7 +81,9 @@ def box_finder(boxes: Any, images: str, count: int | None = None, score_threshol
         found, scores = check_boxes(boxes_of(frame, position))
         if score_threshold is not None:
             found, scores = found[scores >= score_threshold], scores[scores >= score_threshold]
-        check_inside(found, frame.image.shape[:2])
+        height, width = frame.image.shape[:2]
+        outside = (found[:, 2:] <= 0).any(1) | (found[:, 0] >= width) | (found[:, 1] >= height)
+        _refuse(outside, found, f"lies outside of the image, which has {width} × {height} pixels")
         return found, scores
 
     return find

@@ -93,12 +93,11 @@ class Video:
             if os.path.getsize(source) == 0:
                 raise ImageError(f"The video file {source} is empty")
         self._capture = cv2.VideoCapture(source)
-        opened, first = self._capture.read() if self._capture.isOpened() else (False, None)
+        opened, self._first = self._capture.read()
         if not opened:
             if camera:
                 raise ImageError(f"There is no camera {source}, or another program uses it")
             raise ImageError(f"The video {source} is damaged or is not a video in a format that OpenCV reads")
-        self._first = first
         count, rate = self._capture.get(cv2.CAP_PROP_FRAME_COUNT), self._capture.get(cv2.CAP_PROP_FPS)
         self.total = int(count) if not self.live and 0 < count < 1e9 else None
         self.rate = float(rate) if np.isfinite(rate) and 0 < rate < 1000 else None
@@ -137,35 +136,36 @@ def open_source(source: Any) -> "Frame | Files | Video | list":
     """
     if isinstance(source, (list, tuple)):
         return list(source)
-    if isinstance(source, (int, np.integer)) and not isinstance(source, bool):
-        return Video(int(source))
-    if not isinstance(source, (str, os.PathLike)):
-        return read_picture(source)
-    opened = open_path(os.fspath(source))
+    opened = open_pictures(source)
     return read_picture(source) if opened is None else opened
 
 
-def open_path(path: str) -> "Files | Video | None":
-    """Opens a folder, a pattern or a video; returns None for anything else, which should be one picture.
+def open_pictures(source: Any) -> "Files | Video | None":
+    """Opens a folder, a pattern, a video or a camera; returns None for anything else, which should be one picture.
 
     Raises:
-        ImageError: If the video cannot be read.
+        ImageError: If the video or the camera cannot be read.
         ValueError: If the folder or the pattern has no image.
     """
+    if isinstance(source, (int, np.integer)) and not isinstance(source, bool):
+        return Video(int(source))
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    path = os.fspath(source)
     if _is_url(path):
         is_stream = path.lower().startswith(_STREAMS)
         return Video(path) if is_stream or _is_video(urllib.parse.urlsplit(path).path) else None
     if os.path.isdir(path):
-        files = sorted(str(file) for file in Path(path).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            raise ValueError(f"The folder {path} has no images ({', '.join(IMAGE_SUFFIXES)})")
-        return Files(files)
-    if any(sign in path for sign in "*?[") and not os.path.exists(path):
-        files = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
-        if not files:
-            raise ValueError(f"No file fits the pattern {path}")
-        return Files(files)
-    return Video(path) if _is_video(path) else None
+        files = [str(file) for file in Path(path).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+        none = f"The folder {path} has no images ({', '.join(IMAGE_SUFFIXES)})"
+    elif any(sign in path for sign in "*?[") and not os.path.exists(path):
+        files = filter(os.path.isfile, glob.iglob(path, recursive=True))
+        none = f"No file fits the pattern {path}"
+    else:
+        return Video(path) if _is_video(path) else None
+    if not (files := sorted(files)):
+        raise ValueError(none)
+    return Files(files)
 
 
 def read_picture(source: Any) -> Frame:
@@ -174,11 +174,10 @@ def read_picture(source: Any) -> Frame:
     Raises:
         ImageError: If it cannot be read.
     """
-    if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        image = _download(path) if _is_url(path) else read_image(path)
-        return Frame(image, path)
-    return Frame(read_image(source))
+    if not isinstance(source, (str, os.PathLike)):
+        return Frame(read_image(source))
+    path = os.fspath(source)
+    return Frame(_download(path) if _is_url(path) else read_image(path), path)
 
 
 def read_ahead(items: Iterable, count: int = 4) -> Iterator:

@@ -62,8 +62,8 @@ class ResultsWriter:
         if not self.formats or not set(self.formats) <= set(FORMATS):
             raise ValueError(f"formats must be some of {', '.join(FORMATS)}. Received: {formats!r}")
         self._names = {"coco"}
-        self._coco = contextlib.ExitStack()
-        self._video = contextlib.ExitStack()
+        self._files = contextlib.ExitStack()
+        self._video = self._files.enter_context(contextlib.ExitStack())
         self._append = {}  # what appends to the files of the current video, by format
         self._current = None  # its source
         self._last_frames = {}  # of each video, by source
@@ -76,10 +76,7 @@ class ResultsWriter:
 
     def close(self) -> None:
         """Completes all files."""
-        try:
-            self._video.close()
-        finally:
-            self._coco.close()
+        self._files.close()
 
     def write(self, poses: Poses) -> None:
         """Writes the poses in one image, or in the next frame of a video.
@@ -110,7 +107,7 @@ class ResultsWriter:
 
     @functools.cached_property
     def _append_to_coco(self):
-        return self._coco.enter_context(_json_list(self.folder / "coco.json"))
+        return self._files.enter_context(_json_list(self.folder / "coco.json"))
 
     def _video_files(self, poses):
         """Returns what appends to the results of a video, by format."""
