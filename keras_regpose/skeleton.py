@@ -1,7 +1,8 @@
 """What a keypoint set is: names, edges, left-right pairs, OKS sigmas, body halves."""
 
+import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,44 +42,35 @@ class Skeleton:
     lower_body: tuple[str, ...] = ()
 
     def __post_init__(self):
-        def freeze(field, value):
-            object.__setattr__(self, field, value)
-
         if isinstance(self.keypoints, str) or not all(isinstance(name, str) and name for name in self.keypoints):
             raise ValueError(f"Skeleton keypoints must be a sequence of names. Received: {self.keypoints!r}")
-        freeze("keypoints", tuple(self.keypoints))
+        for field in ("keypoints", "upper_body", "lower_body"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
         if not self.keypoints:
             raise ValueError("A Skeleton needs at least one keypoint. Received: none")
-        repeated = sorted({name for name in self.keypoints if self.keypoints.count(name) > 1})
-        if repeated:
-            raise ValueError(f"Skeleton keypoint names must be unique. Repeated: {', '.join(repeated)}")
-
         for field in ("edges", "flip_pairs"):
-            pairs = tuple(tuple(pair) for pair in getattr(self, field))
-            for pair in pairs:
+            object.__setattr__(self, field, tuple(tuple(pair) for pair in getattr(self, field)))
+            for pair in getattr(self, field):
                 if len(pair) != 2 or pair[0] == pair[1]:
                     raise ValueError(f"Skeleton {field} must join two different keypoints. Received: {pair}")
-            freeze(field, pairs)
-        for field in ("upper_body", "lower_body"):
-            freeze(field, tuple(getattr(self, field)))
-        mentioned = [name for pair in self.edges + self.flip_pairs for name in pair]
-        for name in mentioned + list(self.upper_body + self.lower_body):
+        object.__setattr__(self, "sigmas", tuple(float(s) for s in self.sigmas or (0.05,) * len(self)))
+
+        for name in [*sum(self.edges + self.flip_pairs, ()), *self.upper_body, *self.lower_body]:
             if name not in self.keypoints:
                 raise ValueError(
                     f"Skeleton {self.name!r} has no keypoint {name!r}. It has: {', '.join(self.keypoints)}"
                 )
-        paired = [name for pair in self.flip_pairs for name in pair]
-        if len(set(paired)) != len(paired):
+        repeated = _repeated(self.keypoints)
+        if repeated:
+            raise ValueError(f"Skeleton keypoint names must be unique. Repeated: {', '.join(repeated)}")
+        if _repeated(sum(self.flip_pairs, ())):
             raise ValueError(f"A keypoint may stand in one flip pair only. Received: {self.flip_pairs}")
         if set(self.upper_body) & set(self.lower_body):
             raise ValueError("A keypoint cannot belong to both the upper and the lower body")
-
-        sigmas = tuple(float(s) for s in self.sigmas or (0.05,) * len(self))
-        if len(sigmas) != len(self.keypoints) or not all(np.isfinite(s) and s > 0 for s in sigmas):
+        if len(self.sigmas) != len(self) or not all(np.isfinite(s) and s > 0 for s in self.sigmas):
             raise ValueError(
-                f"Skeleton {self.name!r} needs {len(self)} positive sigmas, one per keypoint. Received: {sigmas}"
+                f"Skeleton {self.name!r} needs {len(self)} positive sigmas, one per keypoint. Received: {self.sigmas}"
             )
-        freeze("sigmas", sigmas)
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -111,15 +103,7 @@ class Skeleton:
 
     def to_dict(self) -> dict:
         """Returns the skeleton as JSON-ready values; `Skeleton.from_dict` is the inverse."""
-        return {
-            "name": self.name,
-            "keypoints": list(self.keypoints),
-            "edges": [list(pair) for pair in self.edges],
-            "flip_pairs": [list(pair) for pair in self.flip_pairs],
-            "sigmas": list(self.sigmas),
-            "upper_body": list(self.upper_body),
-            "lower_body": list(self.lower_body),
-        }
+        return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_dict(cls, values: dict) -> "Skeleton":
@@ -133,6 +117,10 @@ class Skeleton:
             got = sorted(values) if isinstance(values, dict) else type(values).__name__
             raise ValueError(f"A skeleton needs 'name' and 'keypoints' and may have {sorted(known)}. Received: {got}")
         return cls(**values)
+
+
+def _repeated(names):
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 with open(Path(__file__).with_name("skeletons.toml"), "rb") as _file:

@@ -11,6 +11,7 @@ from jaxtyping import Real, Shaped
 
 from keras_regpose.skeleton import Skeleton
 
+_PROBABILITIES = [f"{change}_probability" for change in ("flip", "half_body", "shift", "scale", "rotation")]
 # Half bodies: who qualifies, which half is preferred, and the padding around it.
 MIN_KEYPOINTS = 9
 MIN_UPPER_KEYPOINTS = 2
@@ -56,10 +57,9 @@ class Augmentation:
 
     def __post_init__(self):
         object.__setattr__(self, "scale_range", tuple(self.scale_range))
-        for name in ("flip", "half_body", "shift", "scale", "rotation"):
-            value = getattr(self, f"{name}_probability")
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}_probability must be between 0 and 1. Received: {value}")
+        for name in _PROBABILITIES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1. Received: {getattr(self, name)}")
         for name in ("shift_factor", "rotation"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name} must be a number of at least 0. Received: {getattr(self, name)}")
@@ -79,13 +79,7 @@ class Augmentation:
     @classmethod
     def none(cls) -> "Augmentation":
         """Changes nothing."""
-        return cls(
-            flip_probability=0.0,
-            half_body_probability=0.0,
-            shift_probability=0.0,
-            scale_probability=0.0,
-            rotation_probability=0.0,
-        )
+        return cls(**dict.fromkeys(_PROBABILITIES, 0.0))
 
 
 def augment(
@@ -145,9 +139,10 @@ def augment(
         keypoints[:, 0] = image_width - 1 - keypoints[:, 0]
         center = np.array([image_width - 1 - center[0], center[1]])
 
-    half_body = _half_body(augmentation.half_body_probability, keypoints, visible, skeleton, generator)
-    if half_body is not None:
-        center, scale = half_body
+    points = _half_body(augmentation.half_body_probability, keypoints, visible, skeleton, generator)
+    extent = np.ptp(points, axis=0) if len(points) else np.zeros(2)
+    if extent.any():  # otherwise there is no region to cut out
+        center, scale = points.mean(axis=0), extent * HALF_BODY_PADDING
 
     shift_x, shift_y, zoom, turn = _truncated_normal(generator, 4)
     if generator.random() < augmentation.shift_probability:
@@ -160,26 +155,20 @@ def augment(
 
 
 def _half_body(probability, keypoints, visible, skeleton, generator):
-    """Returns centre and scale of the upper or lower body, or None where the whole person is kept."""
+    """Returns the labelled keypoints of the upper or lower body, or none where the whole person is kept."""
     labelled = visible > 0.5
     if labelled.sum() < MIN_KEYPOINTS or generator.random() >= probability:
-        return None
-    upper = [index for index in skeleton.upper_body_indices if labelled[index]]
-    lower = [index for index in skeleton.lower_body_indices if labelled[index]]
+        return keypoints[:0]
     prefer_upper = generator.random() < UPPER_BODY_PREFERENCE
-    if len(upper) < MIN_UPPER_KEYPOINTS and len(lower) < MIN_LOWER_KEYPOINTS:
-        return None
-    if len(lower) < MIN_LOWER_KEYPOINTS:
-        chosen = upper
-    elif len(upper) < MIN_UPPER_KEYPOINTS:
-        chosen = lower
-    else:
-        chosen = upper if prefer_upper else lower
-    points = keypoints[chosen]
-    extent = points.max(axis=0) - points.min(axis=0)
-    if not extent.any():
-        return None  # all in one place: there is no region to cut out
-    return points.mean(axis=0), extent * HALF_BODY_PADDING
+    halves = [
+        half[labelled[half]]
+        for half, least in (
+            (skeleton.upper_body_indices, MIN_UPPER_KEYPOINTS),
+            (skeleton.lower_body_indices, MIN_LOWER_KEYPOINTS),
+        )
+        if labelled[half].sum() >= least
+    ]
+    return keypoints[halves[0 if prefer_upper else -1]] if halves else keypoints[:0]
 
 
 def _truncated_normal(generator, count):

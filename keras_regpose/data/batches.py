@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -24,6 +25,7 @@ from keras_regpose.data.sample import Sample
 READ_AHEAD = 4
 
 
+@dataclass(eq=False)
 class PoseBatches(keras.utils.PyDataset):
     """Batches of a `CropLoader`; what the training of backends without tf.data takes as it is.
 
@@ -37,29 +39,22 @@ class PoseBatches(keras.utils.PyDataset):
         host: (index, count) of this host. Of each batch it gets its share only.
     """
 
-    def __init__(
-        self,
-        loader: CropLoader,
-        batch_size: int,
-        shuffle: bool,
-        drop_remainder: bool,
-        epoch: int = 0,
-        first_batch: int = 0,
-        host: tuple[int, int] = (0, 1),
-    ):
+    loader: CropLoader
+    batch_size: int
+    shuffle: bool
+    drop_remainder: bool
+    epoch: int = 0
+    first_batch: int = 0
+    host: tuple[int, int] = (0, 1)
+
+    def __post_init__(self):
         # Not more: Keras' own reading ahead hands batches of an earlier pass to the next one. See `_read_ahead`.
         super().__init__(workers=1)
-        if batch_size % host[1]:
+        if self.batch_size % self.host[1]:
             raise ValueError(
-                f"A batch of {batch_size} cannot be shared by {host[1]} hosts. Use a multiple of {host[1]}"
+                f"A batch of {self.batch_size} cannot be shared by {self.host[1]} hosts. "
+                f"Use a multiple of {self.host[1]}"
             )
-        self.loader = loader
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.drop_remainder = drop_remainder
-        self.epoch = epoch
-        self.first_batch = first_batch
-        self.host = host
         self._readers = None
         self._ahead: dict[tuple[int, int], concurrent.futures.Future] = {}
 

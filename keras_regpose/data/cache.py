@@ -51,8 +51,8 @@ class PhotographCache:
     """
 
     def __init__(self, memory_bytes: int, folder: str | os.PathLike | None = None, folder_bytes: int = 64 << 30):
-        self._first = _Shelf(memory_bytes // 2)
-        self._latest = _Shelf(memory_bytes - memory_bytes // 2)
+        self._first = _Memory(memory_bytes // 2)
+        self._latest = _Memory(memory_bytes - memory_bytes // 2)
         self._lock = threading.Lock()
         self._folder = None if folder is None else _Folder(folder, folder_bytes)
 
@@ -66,55 +66,41 @@ class PhotographCache:
             status = os.stat(path)
         except (OSError, ValueError):
             return read_image(path)  # which says what is wrong
-        version = (status.st_size, status.st_mtime_ns)
+        version = (path, status.st_size, status.st_mtime_ns)
         with self._lock:
-            image = self._first.get(path, version)
+            image = self._first.get(version)
             if image is None:
-                image = self._latest.get(path, version)
-        if image is not None:
-            return image
-        if self._folder is not None:
-            image = self._folder.get(path, version)
+                image = self._latest.get(version)
         if image is None:
-            image = read_image(path)
-            if self._folder is not None:
-                self._folder.put(path, version, image)
-        with self._lock:
-            if not self._first.put(path, version, image):
-                self._latest.put(path, version, image, make_room=True)
+            image = read_image(path) if self._folder is None else self._folder.read(version)
+            with self._lock:
+                if not self._first.put(version, image):
+                    self._latest.put(version, image, make_room=True)
         return image
 
 
-class _Shelf:
-    """Photographs in memory, those used last at the end."""
+class _Memory:
+    """Photographs by their version, those used last at the end."""
 
     def __init__(self, limit):
         self.bytes_left = limit
         self.entries = OrderedDict()
 
-    def get(self, path, version):
-        entry = self.entries.get(path)
-        if entry is None:
-            return None
-        if entry[0] != version:
-            self.remove(path)
-            return None
-        self.entries.move_to_end(path)
-        return entry[1]
+    def get(self, version):
+        if version in self.entries:
+            self.entries.move_to_end(version)
+        return self.entries.get(version)
 
-    def put(self, path, version, image, make_room=False):
-        if path in self.entries:  # another thread was faster
-            self.remove(path)
+    def put(self, version, image, make_room=False):
+        if version in self.entries:  # another thread was faster
+            return True
         while make_room and self.entries and image.nbytes > self.bytes_left:
-            self.remove(next(iter(self.entries)))
+            self.bytes_left += self.entries.popitem(last=False)[1].nbytes
         if image.nbytes > self.bytes_left:
             return False
-        self.entries[path] = (version, image)
+        self.entries[version] = image
         self.bytes_left -= image.nbytes
         return True
-
-    def remove(self, path):
-        self.bytes_left += self.entries.pop(path)[1].nbytes
 
 
 class _Folder:
@@ -125,7 +111,6 @@ class _Folder:
         self.limit = limit
         os.makedirs(self.folder, exist_ok=True)
         self.lock = threading.Lock()
-        self.closed = False  # to writing
         self.measure()
 
     def measure(self):
@@ -141,31 +126,29 @@ class _Folder:
         self.bytes_left = self.limit - total
         self.written = 0
 
-    def place(self, path, version):
-        name = hashlib.sha256(f"{os.path.abspath(path)}\0{version}".encode(errors="surrogateescape")).hexdigest()
-        return os.path.join(self.folder, name[:40] + ".npy")
-
-    def get(self, path, version):
-        try:
-            image = np.load(self.place(path, version), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None  # not there, or damaged: it will be decoded and written anew
-        return image if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 else None
-
-    def put(self, path, version, image):
+    def read(self, version):
+        """Returns a photograph from its place in the folder, or else decodes it and writes it there."""
+        path, *change = version
+        name = hashlib.sha256(f"{os.path.abspath(path)}\0{tuple(change)}".encode(errors="surrogateescape")).hexdigest()
+        place = os.path.join(self.folder, name[:40] + ".npy")
+        # A file that is not there, or is damaged, will be written anew.
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            image = np.load(place, allow_pickle=False)
+            if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+                return image
+        image = read_image(path)
         try:
             if self._reserve(image.nbytes):
-                self._write(self.place(path, version), image)
+                self._write(place, image)
         except OSError as error:
             with self.lock:
-                if not self.closed:
+                if self.limit:
                     _log.warning("No more photographs are kept in %s: %s", self.folder, error)
-                self.closed = True
+                self.limit = self.bytes_left = self.written = 0
+        return image
 
     def _reserve(self, count):
         with self.lock:
-            if self.closed:
-                return False
             if self.written > self.limit // 100:
                 self.measure()  # other runs may be writing too
             if count > self.bytes_left:
@@ -180,7 +163,6 @@ class _Folder:
                 np.save(file, image)
                 file.close()
                 os.replace(file.name, place)
-            except BaseException:
-                with contextlib.suppress(OSError):
+            finally:
+                with contextlib.suppress(OSError):  # usually it has been renamed
                     os.unlink(file.name)
-                raise
