@@ -7,6 +7,7 @@ from keras_regpose.data.coco import Coco
 from keras_regpose.data.lsp import Lsp
 from keras_regpose.data.mpii import Mpii
 from keras_regpose.data.people import People
+from keras_regpose.data.records import require_folder
 from keras_regpose.drawn.people import Synthetic
 
 DATASETS = ("coco", "mpii", "lsp", "synthetic")
@@ -49,15 +50,13 @@ def open_dataset(
     if directory is None:
         raise ValueError(f"The data set {kind!r} needs its folder: pass --data DIR")
     root = Path(directory)
-    if not root.is_dir():
-        raise FileNotFoundError(f"There is no folder {root}: pass the folder of the {kind} data set")
+    require_folder(root, f"the folder of the {kind} data set")
     if boxes is not None and kind != "coco":
         raise ValueError(f"Boxes from a detections file are for COCO data. Received: data set {kind!r}")
     if kind == "coco":
         annotations = root / "annotations" / f"person_keypoints_{split}2017.json"
         return Coco(annotations, root / f"{split}2017", boxes=boxes)
     if kind == "mpii":
-        head_boxes = root / "annotations" / "mpii_gt_val.mat"
-        annotations = root / "annotations" / f"mpii_{split}.json"
-        return Mpii(annotations, root / "images", head_boxes=head_boxes if split == "val" else None)
+        head_boxes = root / "annotations" / "mpii_gt_val.mat" if split == "val" else None
+        return Mpii(root / "annotations" / f"mpii_{split}.json", root / "images", head_boxes)
     return Lsp(root, split=split)

@@ -90,8 +90,6 @@ def _from_pil(image):
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):  # 16-bit files
             return _from_array(np.asarray(image).clip(0, 65535).astype(np.uint16))
-        if image.mode in ("RGBA", "LA", "RGBX"):
-            return _from_array(np.asarray(image.convert("RGBA")))
         return np.array(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"The image {getattr(image, 'filename', '')} cannot be decoded: {error}") from error

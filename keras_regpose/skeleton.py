@@ -60,8 +60,7 @@ class Skeleton:
                 raise ValueError(
                     f"Skeleton {self.name!r} has no keypoint {name!r}. It has: {', '.join(self.keypoints)}"
                 )
-        repeated = _repeated(self.keypoints)
-        if repeated:
+        if repeated := _repeated(self.keypoints):
             raise ValueError(f"Skeleton keypoint names must be unique. Repeated: {', '.join(repeated)}")
         if _repeated(sum(self.flip_pairs, ())):
             raise ValueError(f"A keypoint may stand in one flip pair only. Received: {self.flip_pairs}")

@@ -12,8 +12,7 @@ from keras_regpose.convert import mmpose
 def stand_in(name, folder, tensor=None):
     """Writes a file of random numbers with the tensors of a row's checkpoint; returns its path and its name there."""
     model = from_preset(name, load_weights=False)
-    targets = {f"backbone.{key}": target for key, target in mmpose.backbone_targets(model, "mmpose").items()}
-    targets |= mmpose._head_targets(model) | (mmpose._flow_targets(model.flow) if model.flow else {})
+    targets = mmpose.mmpose_targets(model)
     random = np.random.default_rng(0)
     tensor = tensor or (lambda key, shape: random.uniform(0.01, 0.1, shape).astype("float32"))
     tensors = {key: tensor(key, target.shape) for key, target in targets.items()}

@@ -2,11 +2,8 @@
 
 import os
 
-from keras_regpose.convert.mmpose import read_state_dict, without_counters
-from keras_regpose.convert.weights import assign_tensors, backbone_targets
+from keras_regpose.convert.weights import assign_tensors, backbone_targets, read_state_dict
 from keras_regpose.regressor import PoseRegressor
-
-_CLASSIFIERS = ("fc.", "classifier.")
 
 
 def load_torchvision_backbone(model: PoseRegressor, path_or_state_dict: str | os.PathLike | dict) -> None:
@@ -29,8 +26,6 @@ def load_torchvision_backbone(model: PoseRegressor, path_or_state_dict: str | os
     >>> model = rp.PoseRegressor("resnet50", rp.COCO17)  # doctest: +SKIP
     >>> load_torchvision_backbone(model, "resnet50-0676ba61.pth")  # doctest: +SKIP
     """
-    source, tensors = read_state_dict(path_or_state_dict)
-    tensors = {str(name).removeprefix("module."): tensor for name, tensor in without_counters(tensors).items()}
+    source, tensors = read_state_dict(path_or_state_dict, unused=("fc.", "classifier."))
     library = "tonylins" if "features.1.conv.0.weight" in tensors else "torchvision"
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_CLASSIFIERS)}
     assign_tensors(backbone_targets(model, library), tensors, source)

@@ -4,12 +4,14 @@ Axes: kernels (out, in, h, w) → (h, w, in, out); depthwise (channels, 1, h, w)
 (out, in) → (in, out).
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
+from keras_regpose.convert.pth import read_checkpoint, verify_checksum
 from keras_regpose.convert.restricted_pickle import CheckpointError, Stub
 from keras_regpose.models.backbones import BACKBONES, backbone_of
 from keras_regpose.regressor import PoseRegressor
@@ -46,11 +48,46 @@ def backbone_targets(model: PoseRegressor, library: str) -> dict[str, Target]:
         raise ValueError(f"PyTorch's weights fit a backbone made by name: {fitting}. Received another model")
     targets = {}
     for layer in model.backbone.layers:
-        for kind, layer_targets in _LAYER_TARGETS.items():
-            if isinstance(layer, kind):
-                for parameter, target in layer_targets(layer).items():
-                    targets[f"{backbone.torch_module(layer.name, library)}.{parameter}"] = target
+        for parameter, target in _layer_targets(layer).items():
+            targets[f"{backbone.torch_module(layer.name, library)}.{parameter}"] = target
     return targets
+
+
+def read_state_dict(
+    path_or_state_dict: str | os.PathLike | dict,
+    unused: tuple[str, ...],
+    rename: Callable[[str], str] = lambda name: name,
+) -> tuple[str, dict]:
+    """Returns a name for errors, and the tensors by name, of a path, a checkpoint or a state_dict.
+
+    The counters of batches, which only PyTorch's batch normalisation uses, are left out.
+
+    Args:
+        path_or_state_dict: path of a .pth file, or its content, or its `state_dict`: a dict of names to arrays.
+        unused: tuple of str. Tensors whose names begin with one of these are left out.
+        rename: callable. Makes the name of a tensor the one to return it by.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is damaged, is no state_dict, or has two tensors of one name.
+    """
+    source, content = "The state_dict", path_or_state_dict
+    if isinstance(content, str | os.PathLike):
+        source = str(content)
+        verify_checksum(source)
+        content = read_checkpoint(source)
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not any(isinstance(value, np.ndarray) for value in content.values()):
+        raise CheckpointError(f"{source} holds no state_dict: expected a dict of names to tensors")
+    tensors = {}
+    for old_name, tensor in content.items():
+        name = rename(str(old_name).removeprefix("module."))
+        if not name.startswith(unused) and not name.endswith(".num_batches_tracked"):
+            if name in tensors:
+                raise CheckpointError(f"{source} has {name} twice, the second time as {old_name}")
+            tensors[name] = tensor
+    return source, tensors
 
 
 def assign_tensors(targets: dict[str, Target], tensors: dict, source: str) -> None:
@@ -90,27 +127,20 @@ def whole(variable: keras.Variable) -> Target:
     return Target(tuple(variable.shape), ((variable, lambda tensor: tensor),))
 
 
-def _convolution(layer):
+def _layer_targets(layer):
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return {
+            "weight": whole(layer.gamma),
+            "bias": whole(layer.beta),
+            "running_mean": whole(layer.moving_mean),
+            "running_var": whole(layer.moving_variance),
+        }
+    if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+        return {}
     # PyTorch's (outputs, inputs, height, width); of depthwise kernels the inputs come first.
     order = (2, 3, 0, 1) if isinstance(layer, keras.layers.DepthwiseConv2D) else (3, 2, 0, 1)
     shape = tuple(layer.kernel.shape[axis] for axis in order)
     return {"weight": Target(shape, ((layer.kernel, lambda tensor: tensor.transpose(np.argsort(order))),))}
-
-
-def _batch_norm(layer):
-    return {
-        "weight": whole(layer.gamma),
-        "bias": whole(layer.beta),
-        "running_mean": whole(layer.moving_mean),
-        "running_var": whole(layer.moving_variance),
-    }
-
-
-_LAYER_TARGETS = {
-    keras.layers.Conv2D: _convolution,
-    keras.layers.DepthwiseConv2D: _convolution,
-    keras.layers.BatchNormalization: _batch_norm,
-}
 
 
 def _enumerate(names):

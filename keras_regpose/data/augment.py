@@ -4,7 +4,7 @@ Only numbers are changed here: the pipeline draws all of it into one affine map,
 Source: `RandomFlip`, `RandomHalfBody` and `RandomBBoxTransform` of MMPose 1.3.2, with their order of draws.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Real, Shaped
@@ -12,6 +12,9 @@ from jaxtyping import Real, Shaped
 from keras_regpose.skeleton import Skeleton
 
 _PROBABILITIES = [f"{change}_probability" for change in ("flip", "half_body", "shift", "scale", "rotation")]
+_Pair = Real[np.ndarray, "2"]
+_Keypoints = Real[np.ndarray, "keypoints 2"]
+_Flags = Shaped[np.ndarray, " keypoints"]
 # Half bodies: who qualifies, which half is preferred, and the padding around it.
 MIN_KEYPOINTS = 9
 MIN_UPPER_KEYPOINTS = 2
@@ -79,26 +82,19 @@ class Augmentation:
     @classmethod
     def none(cls) -> "Augmentation":
         """Changes nothing."""
-        return cls(**dict.fromkeys(_PROBABILITIES, 0.0))
+        return replace(cls(), **dict.fromkeys(_PROBABILITIES, 0.0))
 
 
 def augment(
     augmentation: Augmentation,
-    center: Real[np.ndarray, "2"],
-    scale: Real[np.ndarray, "2"],
-    keypoints: Real[np.ndarray, "keypoints 2"],
-    visible: Shaped[np.ndarray, " keypoints"],
+    center: _Pair,
+    scale: _Pair,
+    keypoints: _Keypoints,
+    visible: _Flags,
     image_width: int,
     skeleton: Skeleton,
     generator: np.random.Generator,
-) -> tuple[
-    bool,
-    Real[np.ndarray, "2"],
-    Real[np.ndarray, "2"],
-    float,
-    Real[np.ndarray, "keypoints 2"],
-    Shaped[np.ndarray, " keypoints"],
-]:
+) -> tuple[bool, _Pair, _Pair, float, _Keypoints, _Flags]:
     """Draws one random change of a sample. What is passed in stays as it is.
 
     Everything returned belongs to the photograph as it is after mirroring: `geometry.mirror_matrix` makes the crop
@@ -160,14 +156,9 @@ def _half_body(probability, keypoints, visible, skeleton, generator):
     if labelled.sum() < MIN_KEYPOINTS or generator.random() >= probability:
         return keypoints[:0]
     prefer_upper = generator.random() < UPPER_BODY_PREFERENCE
-    halves = [
-        half[labelled[half]]
-        for half, least in (
-            (skeleton.upper_body_indices, MIN_UPPER_KEYPOINTS),
-            (skeleton.lower_body_indices, MIN_LOWER_KEYPOINTS),
-        )
-        if labelled[half].sum() >= least
-    ]
+    halves = [half[labelled[half]] for half in (skeleton.upper_body_indices, skeleton.lower_body_indices)]
+    enough = (MIN_UPPER_KEYPOINTS, MIN_LOWER_KEYPOINTS)
+    halves = [half for half, least in zip(halves, enough, strict=True) if len(half) >= least]
     return keypoints[halves[0 if prefer_upper else -1]] if halves else keypoints[:0]
 
 

@@ -50,10 +50,10 @@ class PoseBatches(keras.utils.PyDataset):
     def __post_init__(self):
         # Not more: Keras' own reading ahead hands batches of an earlier pass to the next one. See `_read_ahead`.
         super().__init__(workers=1)
-        if self.batch_size % self.host[1]:
+        _, hosts = self.host
+        if self.batch_size % hosts:
             raise ValueError(
-                f"A batch of {self.batch_size} cannot be shared by {self.host[1]} hosts. "
-                f"Use a multiple of {self.host[1]}"
+                f"A batch of {self.batch_size} cannot be shared by {hosts} hosts. Use a multiple of {hosts}"
             )
         self._readers = None
         self._ahead: dict[tuple[int, int], concurrent.futures.Future] = {}
@@ -202,10 +202,9 @@ def _as_tensorflow_dataset(batches, repeat):
     dataset = tf.data.Dataset.from_tensors(0).map(lambda _: tf.numpy_function(begin, [], (tf.int64, tf.int64)))
     dataset = dataset.flat_map(numbers)  # pyright: ignore[reportArgumentType] -- which takes a pair for one
     dataset = dataset.map(load, num_parallel_calls=os.cpu_count(), deterministic=True)
-    if repeat:
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-    elif batches.first_batch == 0:
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(per_epoch))
+    if repeat or batches.first_batch == 0:
+        cardinality = tf.data.INFINITE_CARDINALITY if repeat else per_epoch
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(cardinality))
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     # There is nothing to tune, and the end of fit would wait for its thread, which sleeps for up to a minute.

@@ -59,13 +59,12 @@ class Mpii(People):
         if not isinstance(records, list):
             raise ValueError(f"{path} is not an MPII file: it holds {type(records).__name__}, expected a list")
         require_folder(images)
-        head_sizes = None if head_boxes is None else _head_sizes(head_boxes, len(records))
+        head_sizes = [None] * len(records) if head_boxes is None else _head_sizes(head_boxes, len(records))
         image_ids: dict[str, int] = {}
 
         def make_sample(position, record):
-            name = record["image"]
-            head_size = None if head_sizes is None else float(head_sizes[position])
-            return _sample(position, record, images, image_ids.setdefault(name, len(image_ids)), head_size)
+            image_id = image_ids.setdefault(record["image"], len(image_ids))
+            return _sample(position, record, images, image_id, head_sizes[position])
 
         samples, skipped = collect(
             records, make_sample, "person", path, max_skipped_share, f"{path} has no people with labelled joints"
@@ -106,4 +105,4 @@ def _head_sizes(path, count):
             f"The head boxes in {path} must have the shape (2, 2, {count}), one for each annotated person. "
             f"Received: {boxes.shape}"
         )
-    return _HEAD_SHARE * np.linalg.norm(boxes[1] - boxes[0], axis=0)
+    return (_HEAD_SHARE * np.linalg.norm(boxes[1] - boxes[0], axis=0)).tolist()

@@ -122,9 +122,9 @@ def require_file(path: str | os.PathLike) -> None:
         raise FileNotFoundError(f"There is no file {path}: check the path")
 
 
-def require_folder(path: str | os.PathLike) -> None:
+def require_folder(path: str | os.PathLike, what: str = "the folder that holds the images") -> None:
     if not os.path.isdir(path):
-        raise FileNotFoundError(f"There is no folder {path}: pass the folder that holds the images")
+        raise FileNotFoundError(f"There is no folder {path}: pass {what}")
 
 
 def to_floats(values, shape: tuple[int, ...], what: str) -> np.ndarray:
