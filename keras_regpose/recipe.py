@@ -21,6 +21,13 @@ CHOICES = {
     "schedule": ("steps", "cosine"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
+_CALLED = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a list of whole numbers",
+}
 
 
 @dataclass(frozen=True)
@@ -92,11 +99,9 @@ class Recipe:
     augmentation: Augmentation = Augmentation()
 
     def __post_init__(self):
-        for name in ("input_size", "drops"):
-            value = getattr(self, name)
-            if isinstance(value, list | tuple):
-                object.__setattr__(self, name, tuple(value))
         for field in dataclasses.fields(self):
+            if isinstance(getattr(self, field.name), list):
+                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
             _check_kind(field.name, getattr(self, field.name), field.type)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
@@ -143,9 +148,8 @@ class Recipe:
         settings = dict(settings)
         augmentation = settings.pop("augmentation", {})
         for given, kind in ((settings, cls), (augmentation, Augmentation)):
-            known = {field.name for field in dataclasses.fields(kind)}
-            if unknown := sorted(set(given) - known):
-                raise ValueError(f"{source} has {unknown[0]!r}, which is none of {', '.join(sorted(known))}")
+            if unknown := sorted(given.keys() - _names(kind)):
+                raise ValueError(f"{source} has {unknown[0]!r}, which is none of {', '.join(sorted(_names(kind)))}")
         return cls(**settings, augmentation=Augmentation(**augmentation))
 
     @classmethod
@@ -157,7 +161,7 @@ class Recipe:
         >>> Recipe.with_settings(epochs=3, rotation=40.0).augmentation.rotation
         40.0
         """
-        return cls(**_gathered(settings, settings.pop("augmentation", Augmentation())))
+        return cls().changed(**{"learning_rate": cls.learning_rate} | settings)
 
     def to_dict(self) -> dict:
         """Returns the settings as JSON-ready values, from which `from_dict` builds the recipe again."""
@@ -171,19 +175,21 @@ class Recipe:
         et al. 2017, "Accurate, Large Minibatch SGD", section 2.1. Settings of the augmentation stand beside the others:
         `recipe.changed(epochs=20, rotation=40.0)`.
         """
-        changes = _gathered(changes, changes.pop("augmentation", self.augmentation))
-        kinds = {field.name: field.type for field in dataclasses.fields(self)}
-        for name in changes.keys() & kinds.keys():
-            _check_kind(name, changes[name], kinds[name])
-        if "learning_rate" not in changes:
-            people = changes.get("batch_size", self.batch_size) * changes.get("accumulate", self.accumulate)
-            changes["learning_rate"] = self.learning_rate * people / (self.batch_size * self.accumulate)
-        longer = changes.get("epochs", self.epochs) / self.epochs
-        if self.drops is not None and "drops" not in changes:
-            changes["drops"] = tuple(round(drop * longer) for drop in self.drops)
-        if "delay_flow" not in changes:
-            changes["delay_flow"] = round(self.delay_flow * longer)
-        return dataclasses.replace(self, **changes)
+        names, of_augmentation = _names(Recipe), _names(Augmentation)
+        if unknown := sorted(changes.keys() - names - of_augmentation):
+            known = ", ".join(sorted(names | of_augmentation))
+            raise ValueError(f"There is no setting {unknown[0]!r}. There are: {known}")
+        augmentation = {name: changes.pop(name) for name in of_augmentation & changes.keys()}
+        changes["augmentation"] = dataclasses.replace(changes.get("augmentation", self.augmentation), **augmentation)
+        changed = dataclasses.replace(self, **changes)
+        people = changed.batch_size * changed.accumulate
+        longer = changed.epochs / self.epochs
+        in_proportion = {
+            "learning_rate": self.learning_rate * people / (self.batch_size * self.accumulate),
+            "drops": self.drops and tuple(round(drop * longer) for drop in self.drops),
+            "delay_flow": round(self.delay_flow * longer),
+        }
+        return dataclasses.replace(changed, **in_proportion | changes)
 
     def drop_epochs(self) -> tuple[int, ...]:
         """Returns the epochs at which the "steps" schedule divides the learning rate by ten."""
@@ -192,35 +198,21 @@ class Recipe:
         return tuple(round(self.epochs * share) for share in (170 / 210, 200 / 210))
 
 
-def _gathered(settings, augmentation):
-    """Returns settings of a recipe, with those of its augmentation gathered into it."""
-    names = {field.name for field in dataclasses.fields(Augmentation)} & settings.keys()
-    known = {field.name for field in dataclasses.fields(Recipe)} | names
-    if unknown := sorted(settings.keys() - known):
-        raise ValueError(f"There is no setting {unknown[0]!r}. There are: {', '.join(sorted(known))}")
-    changed = dataclasses.replace(augmentation, **{name: settings[name] for name in names})
-    return {name: value for name, value in settings.items() if name not in names} | {"augmentation": changed}
+def _names(kind):
+    """Returns the names of a dataclass' settings."""
+    return {field.name for field in dataclasses.fields(kind)}
 
 
 def _check_kind(name, value, kind):
     """Raises a ValueError if a setting is of another kind than its annotation says."""
-    if typing.get_origin(kind) is tuple:
-        wanted, right = "a list of whole numbers", isinstance(value, list | tuple)
-        right = right and all(type(item) is int for item in value)
-    elif isinstance(kind, types.UnionType):
+    if isinstance(kind, types.UnionType):
         if value is None:
             return
-        return _check_kind(name, value, typing.get_args(kind)[0])
-    elif kind is bool:
-        wanted, right = "true or false", isinstance(value, bool)
-    elif kind is float:
-        wanted, right = "a number", isinstance(value, int | float) and not isinstance(value, bool)
-    elif kind is int:
-        wanted, right = "a whole number", isinstance(value, int) and not isinstance(value, bool)
-    else:
-        wanted, right = {str: "a text"}.get(kind, f"of type {kind.__name__}"), isinstance(value, kind)
-    if not right:
-        raise ValueError(f"{name} must be {wanted}. Received: {value!r}")
+        kind = typing.get_args(kind)[0]
+    kind = typing.get_origin(kind) or kind
+    right = isinstance(value, int | float if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+    if not right or kind is tuple and any(type(item) is not int for item in value):
+        raise ValueError(f"{name} must be {_CALLED.get(kind, f'of type {kind.__name__}')}. Received: {value!r}")
 
 
 def list_recipes() -> list[str]:

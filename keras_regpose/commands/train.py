@@ -1,14 +1,12 @@
 """Train a model by a recipe, or fine-tune a preset."""
 
-import contextlib
 import dataclasses
+import functools
 import inspect
 import re
-import sys
 import time
 import types
 import typing
-from pathlib import Path
 
 from keras_regpose.commands.shared import add_data_options, open_samples, size
 from keras_regpose.data.augment import Augmentation
@@ -88,59 +86,41 @@ def run(options):
     first = this_host()[0] == 0
     if first:
         print(f"{len(samples)} people to learn from, {len(validation)} to validate on", flush=True)
-    settings = {
-        "output": options.output,
-        "recipe": recipe,
-        "resume": options.resume,
-        "cache_bytes": int(options.cache_gb * 2**30),
-        "cache_folder": options.cache_folder,
-        "checkpoint_minutes": options.checkpoint_minutes,
-    }
-    with device_scope(), _told_how_to_go_on(first):
+    with device_scope():
         if options.preset:
             model = from_preset(options.preset, skeleton=samples.skeleton, dtype=recipe.precision)
             unfreeze(model)  # whatever was frozen when the preset was made
         else:
             model = starting_model(recipe, samples.skeleton, options.start)
         began = time.monotonic()
-        if recipe.pretrain:
-            history = pretrain(model, samples, **settings)
-        else:
-            history = train(model, samples, validation, **settings)
+        learn = pretrain if recipe.pretrain else functools.partial(train, validation=validation)
+        history = learn(
+            model,
+            samples,
+            output=options.output,
+            recipe=recipe,
+            resume=options.resume,
+            cache_bytes=int(options.cache_gb * 2**30),
+            cache_folder=options.cache_folder,
+            checkpoint_minutes=options.checkpoint_minutes,
+        )
     if first:
         _summarize(history, options.output, time.monotonic() - began)
 
 
-@contextlib.contextmanager
-def _told_how_to_go_on(first):
-    from keras_regpose.training.checkpoint import Stopped
-
-    try:
-        yield
-    except Stopped:
-        if first:
-            print("Stopped; all is saved. The same command with --resume goes on", file=sys.stderr)
-        raise
-
-
 def _recipe(options):
-    if options.recipe is None:
-        if options.dataset is None:
-            raise ValueError("Say what to learn from: --recipe NAME, or --dataset LAYOUT")
-        recipe = Recipe()
-    elif Path(options.recipe).suffix == ".toml":
-        recipe = Recipe.read(options.recipe)
-    else:
-        recipe = Recipe.of(options.recipe)
+    if options.recipe is None and options.dataset is None:
+        raise ValueError("Say what to learn from: --recipe NAME, or --dataset LAYOUT")
     fields = (*dataclasses.fields(Recipe), *dataclasses.fields(Augmentation))
     names = [field.name for field in fields if field.name not in ("start", "augmentation")]
     changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.recipe is None:
-        changes.setdefault("learning_rate", recipe.learning_rate)  # there is no published pair to keep in proportion
     if options.from_random:
         changes["start"] = "random"
     if options.no_augmentation:
         changes["augmentation"] = Augmentation.none()
+    if options.recipe is None:
+        return Recipe.with_settings(**changes)
+    recipe = Recipe.read(options.recipe) if options.recipe.endswith(".toml") else Recipe.of(options.recipe)
     return recipe.changed(**changes)
 
 

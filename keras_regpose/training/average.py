@@ -16,15 +16,12 @@ class MovingAverage(keras.callbacks.Callback):
 
     Args:
         model: keras.Model. The flow's strength, which is set and not learned, stays out.
-        decay: float or None. None keeps no average: the weights are what they are.
+        decay: float.
     """
 
-    def __init__(self, model: keras.Model, decay: float | None):
+    def __init__(self, model: keras.Model, decay: float):
         super().__init__()
         self.decay = decay
-        self.averaged, self.saved_variables = [], []  # checkpoints keep those that are saved
-        if decay is None:
-            return
         statistics = (v for v in model.non_trainable_variables if v.path.endswith(("moving_mean", "moving_variance")))
         self.averaged = [*model.trainable_variables, *statistics]
         self.steps = keras.Variable(0, dtype="int32", trainable=False, name="average_steps")
@@ -32,7 +29,7 @@ class MovingAverage(keras.callbacks.Callback):
             keras.Variable(np.array(variable), dtype=variable.dtype, trainable=False, name="average")
             for variable in self.averaged
         ]
-        self.saved_variables = [self.steps, *averages]
+        self.saved_variables = [self.steps, *averages]  # by checkpoints
         self.update = _compiled(
             lambda averages, values, rate: [
                 average + (value - average) * rate for average, value in zip(averages, values, strict=True)
@@ -40,8 +37,6 @@ class MovingAverage(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.decay is None:
-            return
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()
         step = int(self.steps.value)
@@ -57,18 +52,19 @@ class MovingAverage(keras.callbacks.Callback):
     @contextlib.contextmanager
     def applied(self):
         """Context in which the model has the averages in place of its weights and batch statistics."""
-        current = [np.array(variable) for variable in self.averaged]
-        self.apply()
+        self.exchange()
         try:
             yield
         finally:
-            for variable, value in zip(self.averaged, current, strict=True):
-                variable.assign(value)
+            self.exchange()
 
-    def apply(self) -> None:
-        """Puts the averages in place of the model's weights and batch statistics."""
+    def exchange(self) -> None:
+        """Puts the averages in place of the model's weights and batch statistics, and the other way round."""
         for variable, average in zip(self.averaged, self.saved_variables[1:], strict=True):
-            variable.assign(np.array(average))  # JAX would share the memory, and a step of training gives it away
+            # Copies: JAX would share the memory, and a step of training gives it away.
+            value, other = np.array(variable), np.array(average)
+            variable.assign(other)
+            average.assign(value)
 
 
 def _compiled(function):

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -19,6 +20,7 @@ from keras_regpose.training.devices import on_this_host_alone, this_host
 METRICS = ("val_AP", "val_PCKh", "val_PCK")
 
 
+@dataclass(eq=False, repr=False)
 class KeypointMetrics(keras.callbacks.Callback):
     """Adds AP, PCKh or PCK on validation samples to the logs of `fit`, where later callbacks can follow them.
 
@@ -49,25 +51,17 @@ class KeypointMetrics(keras.callbacks.Callback):
 
     saved = ("latest",)  # by checkpoints
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        every: int = 1,
-        flip_test: bool = False,
-        batch_size: int = 64,
-        pictures: str | Path | None = None,
-        epochs: int | None = None,
-        average: MovingAverage | None = None,
-    ):
+    samples: Sequence[Sample]
+    every: int = 1
+    flip_test: bool = False
+    batch_size: int = 64
+    pictures: str | Path | None = None
+    epochs: int | None = None
+    average: MovingAverage | None = None
+
+    def __post_init__(self):
         super().__init__()
-        self.samples = samples
-        self.every = every
-        self.flip_test = flip_test
-        self.batch_size = batch_size
-        self.pictures = None if pictures is None else Path(pictures)
-        self.epochs = epochs
         self.latest = {}
-        self.average = average
         self.copy = None
 
     def on_train_begin(self, logs=None):
@@ -87,9 +81,8 @@ class KeypointMetrics(keras.callbacks.Callback):
         figures = score_predictions(poses, positions, self.samples, self.model.input_size)
         self.latest = main_metrics(figures)
         if self.pictures is not None and this_host()[0] == 0:
-            self.pictures.mkdir(parents=True, exist_ok=True)
             sheet = prediction_sheet(poses, positions, self.samples)
-            save_picture(self.pictures / f"epoch-{epoch + 1:04d}.png", sheet)
+            save_picture(Path(self.pictures) / f"epoch-{epoch + 1:04d}.png", sheet)
 
     def _local_model(self):
         """The model itself, or a copy on this host where several devices of JAX train it: each host validates alone."""

@@ -5,7 +5,7 @@ the epoch, and what callbacks remember as JSON. It is written beside its place, 
 before is kept, so that a torn file costs one interval, never the run.
 """
 
-import contextlib
+import itertools
 import json
 import logging
 import os
@@ -15,6 +15,7 @@ import signal
 import time
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ import keras
 import numpy as np
 
 from keras_regpose.files import draft
-from keras_regpose.interrupt import noted_signals
-from keras_regpose.training.devices import any_host, this_host
+from keras_regpose.training.devices import from_all_hosts, this_host
+from keras_regpose.training.progress import Position
 
 _log = logging.getLogger(__name__)
 KEPT = 2
@@ -89,36 +90,31 @@ def load_checkpoint(folder: Path, variables: Sequence[keras.Variable]) -> dict |
 
 
 def _check_fit(file, arrays, variables):
-    theirs = _stable_names(name.partition(" ")[2] for name in arrays)
-    ours = _stable_names(variable.path for variable in variables)
-    theirs = list(zip(theirs, (array.shape for array in arrays.values()), strict=True))
-    ours = list(zip(ours, (tuple(variable.shape) for variable in variables), strict=True))
-    if theirs == ours:
-        return
-    different = next((pair for pair in zip(theirs, ours, strict=False) if pair[0] != pair[1]), None)
-    what = (
-        f"it has {different[0][0]} {different[0][1]} where this one has {different[1][0]} {different[1][1]}"
-        if different
-        else f"it has {len(theirs)} variables, this one {len(ours)}"
-    )
-    raise ValueError(f"The checkpoint {file} belongs to another model: {what}. Use another --output folder")
+    stored = _stable_names([(name.partition(" ")[2], array.shape) for name, array in arrays.items()])
+    wanted = _stable_names([(variable.path, tuple(variable.shape)) for variable in variables])
+    for theirs, ours in itertools.zip_longest(stored, wanted, fillvalue="no variable"):
+        if theirs != ours:
+            raise ValueError(
+                f"The checkpoint {file} belongs to another model: it has {theirs} where this one has {ours}. Use "
+                "another --output folder"
+            )
 
 
-def _stable_names(paths):
-    """Returns the paths of variables without what depends on how many layers a process has made before.
+def _stable_names(variables):
+    """Returns paths and shapes as texts, without what depends on how many layers a process has made before.
 
     Keras numbers layers without a name (`conv2d_3`), and puts their names into those of an optimizer's variables. Here
     they are numbered in the order of the paths, and of an optimizer's variables only their kind is kept.
     """
     numbers, names = {}, []
-    for path in paths:
+    for path, shape in variables:
         owner, _, rest = path.partition("/")
         base = re.sub(r"_\d+$", "", owner)
-        if re.search(r"_(momentum|velocity|gradient_accumulator)$", rest):
-            names.append(f"{base} {rest.rpartition('_')[2]}")
-            continue
-        known = numbers.setdefault(base, {})
-        names.append(f"{base} {known.setdefault(owner, len(known))}/{rest}")
+        if kind := re.search(r"_(momentum|velocity|gradient_accumulator)$", rest):
+            names.append(f"{base} {kind[1]} {shape}")
+        else:
+            known = numbers.setdefault(base, {})
+            names.append(f"{base} {known.setdefault(owner, len(known))}/{rest} {shape}")
     return names
 
 
@@ -133,70 +129,36 @@ def variables_of(model: keras.Model, further: Sequence[keras.Variable] = ()) -> 
     return list({id(variable): variable for variable in variables}.values())
 
 
-class Position(keras.callbacks.Callback):
-    """Where a run is: epoch, batch and step, counted after each step; others read it.
-
-    Args:
-        dataset: What `make_dataset` returned. At the beginning of each epoch it is told where to begin.
-        steps_per_epoch: int.
-
-    Attributes:
-        epoch: int. The epoch, from 0.
-        batch: int. Batches of it that are done.
-        step: int. Batches that are done in all.
-    """
-
-    saved = ("epoch", "batch", "step")
-
-    def __init__(self, dataset, steps_per_epoch: int):
-        super().__init__()
-        self.dataset = dataset
-        self.steps_per_epoch = steps_per_epoch
-        self.epoch = self.batch = self.step = 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-        self.dataset.seek(epoch, self.batch)
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.batch += 1
-        self.step += 1
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.epoch, self.batch = epoch + 1, 0
-
-
+@dataclass(eq=False, repr=False)
 class Checkpoints(keras.callbacks.Callback):
     """Saves a checkpoint after every epoch, every few minutes, and when the run is asked to stop. It runs last.
 
+    It is asked by SIGTERM or SIGINT while `noted` is the list of `noted_signals`: the present step then ends first.
+
     Args:
-        folder: Path of the checkpoints, or None to save none.
+        folder: Path of the checkpoints.
         position: `Position`.
         callbacks: sequence of callbacks. Of each, the attributes are kept that it names in `saved`, JSON-ready values,
             and its `saved_variables`.
-        facts: dict of JSON-ready values that a run to resume must have in common with this one: `recipe`, `people`.
+        facts: dict of JSON-ready values that a run to resume must have in common with this one.
         minutes: float. Longest time without a checkpoint.
     """
 
-    def __init__(
-        self,
-        folder: Path | None,
-        position: Position,
-        callbacks: Sequence[keras.callbacks.Callback],
-        facts: dict,
-        minutes: float,
-    ):
+    folder: Path
+    position: Position
+    callbacks: Sequence[keras.callbacks.Callback]
+    facts: dict
+    minutes: float
+
+    def __post_init__(self):
         super().__init__()
-        self.folder = folder
-        self.position = position
-        self.facts = json.loads(json.dumps(facts))
-        self.minutes = minutes
+        self.facts = json.loads(json.dumps(self.facts))
         self.saved_at = time.monotonic()
         self.noted = []  # the signal that asked to stop
         self.means = None
-        self.variables = [variable for callback in callbacks for variable in getattr(callback, "saved_variables", ())]
+        self.variables = [variable for each in self.callbacks for variable in getattr(each, "saved_variables", ())]
         self.states = {}
-        for callback in callbacks:
+        for callback in self.callbacks:
             if hasattr(callback, "saved"):
                 kind = type(callback).__name__
                 number = sum(name.startswith(f"{kind} ") for name in self.states)
@@ -208,17 +170,20 @@ class Checkpoints(keras.callbacks.Callback):
         Raises:
             ValueError: If it belongs to another model, or to a run with other settings, data or callbacks.
         """
-        if self.folder is None:
-            return
         stored = load_checkpoint(self.folder, variables_of(model, self.variables))
         if stored is None:
             return
-        if "callbacks" not in stored:
+        if "facts" not in stored:
             raise ValueError(
                 f"The run in {self.folder.parent} was begun by an earlier version of keras-regpose. Fine-tune its "
                 "`best` preset into another output folder"
             )
-        self._check_facts(stored)
+        for name, value in self.facts.items():
+            if stored["facts"].get(name) != value:
+                raise ValueError(
+                    f"The run to resume has {name} = {stored['facts'].get(name)!r}, this one {value!r}. Use the same "
+                    "settings and data, or another output folder"
+                )
         for name, state in stored["callbacks"].items():
             if name in self.states:
                 callback = self.states[name]
@@ -226,32 +191,6 @@ class Checkpoints(keras.callbacks.Callback):
             else:
                 _log.warning("The run to resume had a callback %s, of which nothing is known here", name)
         self.means = stored["means"]
-
-    def _check_facts(self, stored):
-        settings, theirs = self.facts["recipe"], stored["recipe"]
-        for name in settings:
-            if settings[name] != theirs.get(name):
-                raise ValueError(
-                    f"The run to resume has {name} = {theirs.get(name)!r}, this one {settings[name]!r}. Use the "
-                    "same settings, or another output folder"
-                )
-        if stored["people"] != self.facts["people"]:
-            raise ValueError(
-                f"The run to resume learns from {stored['people']} people, this one from {self.facts['people']}. Use "
-                "the same data, or another output folder"
-            )
-
-    @contextlib.contextmanager
-    def signals(self):
-        """Context in which SIGTERM and SIGINT let the present step end, save a checkpoint and stop the run.
-
-        A second one acts as it would without this.
-        """
-        if self.folder is None:
-            yield
-            return
-        with noted_signals() as self.noted:
-            yield
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.means is not None:
@@ -261,37 +200,34 @@ class Checkpoints(keras.callbacks.Callback):
             self.means = None
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.position.batch == self.position.steps_per_epoch:
-            return  # the epoch's end follows
-        # Hosts have to stop after the same step, or the others would wait for ever. Asking them costs a round trip.
-        ask = this_host()[1] == 1 or self.position.step % 10 == 0
-        stop = ask and any_host(bool(self.noted))
-        if stop or time.monotonic() - self.saved_at > 60 * self.minutes:
-            self._save()
-        self._stop(stop)
+        if self.position.batch < self.position.steps_per_epoch:  # else the epoch's end follows
+            # Hosts have to stop after the same step, or the others would wait for ever. Asking them costs a round trip.
+            ask = this_host()[1] == 1 or self.position.step % 10 == 0
+            self._save(ask, due=time.monotonic() - self.saved_at > 60 * self.minutes)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._save()
-        self._stop(any_host(bool(self.noted)))
+        self._save(ask=True, due=True)
 
-    def _stop(self, stop):
+    def _save(self, ask, due):
+        """Saves a checkpoint if it is due, or if one of the hosts was asked to stop, which stops the run."""
+        stop = ask and any(from_all_hosts(bool(self.noted)))
+        if (stop or due) and this_host()[0] == 0:
+            if hasattr(self.model, "jax_state_sync"):
+                self.model.jax_state_sync()
+            means = [np.asarray(variable).tolist() for variable in self.model.metrics_variables]
+            state = {
+                "step": self.position.step,
+                "facts": self.facts,
+                "callbacks": {
+                    name: {attribute: getattr(callback, attribute) for attribute in callback.saved}
+                    for name, callback in self.states.items()
+                },
+                "means": means if self.position.batch else None,
+            }
+            save_checkpoint(self.folder, variables_of(self.model, self.variables), state)
+        if stop or due:
+            self.saved_at = time.monotonic()
         if stop:
+            if this_host()[0] == 0:
+                _log.warning("Stopped; all is saved. The same command with --resume (resume=True) goes on")
             raise Stopped(128 + (self.noted or [signal.SIGTERM])[0])
-
-    def _save(self):
-        self.saved_at = time.monotonic()
-        if self.folder is None or this_host()[0] > 0:
-            return
-        if hasattr(self.model, "jax_state_sync"):
-            self.model.jax_state_sync()
-        means = [np.asarray(variable).tolist() for variable in self.model.metrics_variables]
-        state = self.facts | {
-            "step": self.position.step,
-            "callbacks": {
-                name: {attribute: getattr(callback, attribute) for attribute in callback.saved}
-                for name, callback in self.states.items()
-            },
-            "means": means if self.position.batch else None,
-        }
-        save_checkpoint(self.folder, variables_of(self.model, self.variables), state)
-        self.saved_at = time.monotonic()

@@ -30,21 +30,18 @@ def join_hosts(hosts: str | None = None, host_index: int | None = None) -> None:
     Raises:
         ValueError: If the hosts cannot be joined: wrong arguments, or another backend than JAX.
     """
-    _refuse_workers_of_tensorflow()
+    check_strategy()
     if (hosts is None) != (host_index is None):
         raise ValueError("--hosts and --host-index go together: all addresses, and which of them this host is")
-    launched = any(int(os.environ.get(name) or 1) > 1 for name in _LAUNCHERS)
-    if hosts is None and not launched:
+    is_jax = keras.backend.backend() == "jax"
+    if hosts is None:  # other backends may be started by a launcher too: as several runs of their own
+        if is_jax and any(int(os.environ.get(name) or 1) > 1 for name in _LAUNCHERS):
+            keras.distribution.initialize()
         return
-    if keras.backend.backend() != "jax":
-        if hosts is None:
-            return  # a launcher that starts several runs of their own, as with TensorFlow before
+    if not is_jax:
         raise ValueError(
             f"Several hosts need the JAX backend, this is {keras.backend.backend()!r}: set KERAS_BACKEND=jax"
         )
-    if hosts is None:
-        keras.distribution.initialize()
-        return
     addresses = [address.strip() for address in hosts.split(",")]
     if ":" not in addresses[0]:
         raise ValueError(f"--hosts must begin with an address and its port, such as 10.0.0.1:4321. Received: {hosts!r}")
@@ -78,9 +75,9 @@ def device_scope():
             return contextlib.nullcontext()
         # The pipeline gives each host its own share already.
         return keras.distribution.DataParallel(auto_shard_dataset=False).scope()
+    check_strategy()
     if keras.backend.backend() != "tensorflow":
         return contextlib.nullcontext()
-    _refuse_workers_of_tensorflow()
     import tensorflow as tf
 
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -97,11 +94,16 @@ def check_strategy() -> None:
     """
     if keras.backend.backend() != "tensorflow":
         return
-    _refuse_workers_of_tensorflow()
     import tensorflow as tf
 
     if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
         raise ValueError(_REFUSED)
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    except (ValueError, AttributeError):
+        return
+    if len(cluster.get("worker", [])) + len(cluster.get("chief", [])) > 1:
+        raise ValueError(f"TF_CONFIG names several workers, and {_REFUSED}")
 
 
 @contextlib.contextmanager
@@ -115,22 +117,13 @@ def on_this_host_alone():
         keras.distribution.set_distribution(shared)
 
 
-def any_host(value: bool) -> bool:
-    """Returns whether a value is true on any host. All of them have to call it."""
+def from_all_hosts(value: int) -> list[int]:
+    """Returns the values that the hosts have for a number. All of them have to call it."""
     if this_host()[1] == 1:
-        return value
+        return [value]
     from jax.experimental import multihost_utils  # pyright: ignore[reportMissingImports]
 
-    return bool(np.any(multihost_utils.process_allgather(np.array([value]))))
-
-
-def same_on_all_hosts(value: int) -> bool:
-    """Returns whether a number is the same on all hosts. All of them have to call it."""
-    if this_host()[1] == 1:
-        return True
-    from jax.experimental import multihost_utils  # pyright: ignore[reportMissingImports]
-
-    return len(np.unique(multihost_utils.process_allgather(np.array([value])))) == 1
+    return np.ravel(multihost_utils.process_allgather(np.array([value]))).tolist()
 
 
 def synchronize_batch_norm(model: keras.Model) -> None:
@@ -148,12 +141,3 @@ def synchronize_batch_norm(model: keras.Model) -> None:
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
-
-
-def _refuse_workers_of_tensorflow():
-    try:
-        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-    except (ValueError, AttributeError):
-        return
-    if keras.backend.backend() == "tensorflow" and len(cluster.get("worker", [])) + len(cluster.get("chief", [])) > 1:
-        raise ValueError(f"TF_CONFIG names several workers, and {_REFUSED}")

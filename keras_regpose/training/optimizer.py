@@ -7,7 +7,7 @@ import keras
 from keras_regpose.models.backbones import backbone_of
 from keras_regpose.recipe import Recipe
 from keras_regpose.regressor import PoseRegressor
-from keras_regpose.schedules import EveryFewSteps, WarmupCosine, WarmupSteps
+from keras_regpose.schedules import WarmupCosine, WarmupSteps
 
 # Layers behind the backbone, by the first part of their variables' paths.
 _HEAD = ("coordinates", "sigma", "flow", "heatmaps", "deconvolution")
@@ -52,11 +52,8 @@ def make_schedule(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.sche
     warmup = min(recipe.warmup, moves // 10)
     if recipe.schedule == "steps":
         drops = [round(epoch * per_epoch) for epoch in recipe.drop_epochs()]
-        schedule = WarmupSteps(recipe.learning_rate, drops, warmup)
-    else:
-        schedule = WarmupCosine(recipe.learning_rate, moves, warmup)
-    # Keras counts batches, whether the weights move or not.
-    return schedule if recipe.accumulate == 1 else EveryFewSteps(schedule, recipe.accumulate)
+        return WarmupSteps(recipe.learning_rate, drops, warmup, recipe.accumulate)
+    return WarmupCosine(recipe.learning_rate, moves, warmup, recipe.accumulate)
 
 
 def make_optimizer(recipe: Recipe, schedule) -> keras.optimizers.Optimizer:

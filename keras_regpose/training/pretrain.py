@@ -5,7 +5,6 @@ The deconvolution head is used here alone: what goes on from this is the backbon
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,10 +13,7 @@ from keras import ops
 from keras_regpose.data.sample import Sample
 from keras_regpose.models.batch_norm import BatchNormalization
 from keras_regpose.recipe import Recipe
-from keras_regpose.training.average import MovingAverage
-from keras_regpose.training.callbacks import SaveBestPreset
-from keras_regpose.training.optimizer import frozen_stages
-from keras_regpose.training.run import check_run, run_epochs
+from keras_regpose.training.loop import run_epochs
 
 SIGMA = 2.0  # pixels of the heatmap
 RADIUS = 3 * SIGMA
@@ -29,12 +25,7 @@ def pretrain(
     output: str | os.PathLike | None = None,
     recipe: Recipe | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    resume: bool = False,
-    cache_bytes: int = 1 << 30,
-    cache_folder: str | os.PathLike | None = None,
-    checkpoint_minutes: float = 10.0,
-    verbose: int | str = "auto",
-    **changes,
+    **options,
 ) -> dict[str, list]:
     """Trains the backbone of a model to draw heatmaps of the keypoints, through a head that is thrown away.
 
@@ -44,7 +35,8 @@ def pretrain(
         output: str, path or None. Folder for `best/` (a preset with the last epoch's backbone, since there are no
             keypoints to score), `checkpoints/`, `history.csv` and `tensorboard/`.
         recipe: `Recipe` or None for `Recipe()`.
-        callbacks, resume, cache_bytes, cache_folder, checkpoint_minutes, verbose, **changes: See `train`.
+        callbacks: See `train`.
+        **options: Further arguments of `train`, such as `resume`, `verbose` or `epochs`.
 
     Returns:
         dict of lists, one value per epoch: loss and learning rate.
@@ -57,31 +49,8 @@ def pretrain(
     >>> sorted(history)
     ['learning_rate', 'loss']
     """
-    recipe = Recipe.with_settings(**changes) if recipe is None else recipe.changed(**changes)
-    check_run(model, recipe)
     network = heatmap_model(model)
-    with frozen_stages(model, recipe.frozen_stages):
-        average = MovingAverage(network, recipe.average_decay)
-        chain = [average, *callbacks]
-        if output is not None:
-            chain.append(SaveBestPreset(Path(output) / "best", model=model, latest=True, average=average))
-        history = run_epochs(
-            network,
-            HeatmapLoss(),
-            samples,
-            model,
-            recipe,
-            chain,
-            output,
-            resume=resume,
-            cache_bytes=cache_bytes,
-            cache_folder=cache_folder,
-            checkpoint_minutes=checkpoint_minutes,
-            verbose=verbose,
-            targets_outside=True,
-        )
-        average.apply()
-    return history
+    return run_epochs(network, HeatmapLoss(), model, samples, None, output, recipe, callbacks=callbacks, **options)
 
 
 def heatmap_model(model: keras.Model) -> keras.Model:
@@ -125,16 +94,9 @@ class HeatmapLoss(keras.losses.Loss):
     `KeypointMSELoss(use_target_weight=True)` of MMPose 1.3.2.
     """
 
-    def __init__(self, name="heatmap"):
-        super().__init__(name=name)
-
     def call(self, y_true, y_pred):
-        height, width = y_pred.shape[1:3]
-        heatmaps, weights = draw_heatmaps(y_true, height, width)
+        heatmaps, weights = draw_heatmaps(y_true, *y_pred.shape[1:3])
         return ops.mean(ops.square((y_pred - heatmaps) * weights[:, None, None, :]), axis=(1, 2, 3))
-
-    def get_config(self):
-        return {"name": self.name}
 
 
 def draw_heatmaps(target, height: int, width: int):
@@ -156,13 +118,9 @@ def draw_heatmaps(target, height: int, width: int):
     """
     weight = target[..., 2]
     position = ops.where(weight[..., None] > 0, target[..., :2], 0.0)
-    center = ops.trunc(position * np.array([width, height], np.float32) + 0.5)  # towards zero, as the source does
-    inside = ops.all(
-        ops.logical_and(
-            center - RADIUS < np.array([width, height], np.float32), center + RADIUS + 1 >= np.zeros(2, np.float32)
-        ),
-        axis=-1,
-    )
+    shape = np.array([width, height], np.float32)
+    center = ops.trunc(position * shape + 0.5)  # towards zero, as the source does
+    inside = ops.all(ops.logical_and(center - RADIUS < shape, center + RADIUS + 1 >= 0), axis=-1)
     profiles = []
     for axis, size in ((1, height), (0, width)):
         distance = ops.arange(size, dtype="float32")[None, :, None] - center[:, None, :, axis]

@@ -1,4 +1,4 @@
-"""What a person watches: a progress bar, curves as CSV and for TensorBoard, and the word when numbers break."""
+"""Where a run is, and what a person watches of it: a progress bar, and curves as CSV and for TensorBoard."""
 
 import csv
 import io
@@ -11,61 +11,113 @@ import keras
 import numpy as np
 
 from keras_regpose.files import write_whole
-from keras_regpose.progress import progress_bar, progress_shown
+from keras_regpose.progress import progress_bar
+from keras_regpose.recipe import Recipe
+from keras_regpose.training.optimizer import make_schedule
+
+
+class Position(keras.callbacks.Callback):
+    """Where a run is, counted after each step; others read it. It runs first.
+
+    It adds the learning rate of the last step to the logs of each epoch, and stops the run at the first batch whose
+    loss is not a number, with the names of its images.
+
+    Args:
+        dataset: What `make_dataset` returned. At the beginning of each epoch it is told where to begin.
+        recipe: `Recipe`.
+        steps_per_epoch: int.
+
+    Attributes:
+        epoch: int. The epoch, from 0.
+        batch: int. Batches of it that are done.
+        step: int. Batches that are done in all.
+        schedule: callable from the step to the learning rate.
+    """
+
+    saved = ("epoch", "batch", "step")  # by checkpoints
+
+    def __init__(self, dataset, recipe: Recipe, steps_per_epoch: int):
+        super().__init__()
+        self.dataset = dataset
+        self.recipe = recipe
+        self.steps_per_epoch = steps_per_epoch
+        self.schedule = make_schedule(recipe, steps_per_epoch)
+        self.epoch = self.batch = self.step = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        self.dataset.seek(epoch, self.batch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = float((logs or {})["loss"])
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"The loss is {loss} in epoch {self.epoch + 1}, batch {self.batch + 1}. Look at the labels of its "
+                f"images, or lower the learning rate. The images: {self._images()}"
+            )
+        self.batch += 1
+        self.step += 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch, self.batch = epoch + 1, 0
+        if logs is not None:
+            logs["learning_rate"] = float(self.schedule(self.step - 1))
+
+    def _images(self):
+        """Returns the names of the present batch's images."""
+        loader, size = self.dataset.loader, self.recipe.batch_size
+        order = loader.order(self.epoch, shuffle=True)[self.batch * size : (self.batch + 1) * size]
+        images = [(index, loader.samples[index].image) for index in order]
+        names = [image if isinstance(image, str) else f"picture {index}" for index, image in images]
+        return ", ".join(names[:16]) + (f" and {len(names) - 16} more" if len(names) > 16 else "")
 
 
 class ProgressBar(keras.callbacks.Callback):
     """One bar for the whole run: epoch, losses by part, learning rate, images per second, time left.
 
     Args:
-        batch_size: int.
         position: `Position` of the run.
-        epochs: int.
-        steps_per_epoch: int.
-        schedule: callable from the step to the learning rate.
     """
 
-    def __init__(self, batch_size: int, position, epochs: int, steps_per_epoch: int, schedule):
+    def __init__(self, position: Position):
         super().__init__()
-        self.schedule = schedule
-        self.shown = 0.0
-        self.batch_size = batch_size
         self.position = position
-        self.epochs = epochs
-        self.steps_per_epoch = steps_per_epoch
+        self.shown = 0.0
         self.bar: Any = None
 
     def on_train_begin(self, logs=None):
         if self.bar is None:
-            done = self.position.step * self.batch_size
-            total = self.epochs * self.steps_per_epoch * self.batch_size
+            recipe = self.position.recipe
+            done = self.position.step * recipe.batch_size
+            total = recipe.epochs * self.position.steps_per_epoch * recipe.batch_size
             self.bar = progress_bar(total=total, initial=done, unit=" images", mininterval=1, smoothing=0.05)
             self.then = time.time()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._leave_out_time_since_then()  # validation and checkpoints
-        self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
+        self.bar.set_description(f"epoch {epoch + 1}/{self.position.recipe.epochs}", refresh=False)
 
     def on_train_batch_end(self, batch, logs=None):
         if self.shown == 0:
             self._leave_out_time_since_then()  # the first step compiles
         if time.monotonic() - self.shown > 1:
             self.shown = time.monotonic()
-            rate = float(self.schedule(self.position.step))
+            rate = float(self.position.schedule(self.position.step - 1))
             self.bar.set_postfix_str(f"{_figures(logs)} learning_rate {rate:.3g}", refresh=False)
-        self.bar.update(self.batch_size)
+        self.bar.update(self.position.recipe.batch_size)
         self.then = time.time()
 
     def _leave_out_time_since_then(self):
         """Takes the time since the last step, or the bar's begin, out of images per second and time left."""
         now = time.time()
-        self.bar.start_t += now - self.then
-        self.bar.last_print_t += now - self.then
+        if not self.bar.disable:
+            self.bar.start_t += now - self.then
+            self.bar.last_print_t += now - self.then
         self.then = now
 
     def on_epoch_end(self, epoch, logs=None):
-        if progress_shown():
-            self.bar.write(f"epoch {epoch + 1}/{self.epochs}: {_figures(logs)}", file=sys.stderr)
+        if not self.bar.disable:
+            self.bar.write(f"{self.bar.desc}{_figures(logs)}", file=sys.stderr)
 
     def close(self):
         """Leaves the bar as it stands."""
@@ -97,20 +149,18 @@ class Curves(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
         self.rows.append(row)
         if self.folder is not None:
-            self._write_table(self.folder)
-            self._write_for_tensorboard(self.folder, row)
+            self._write(self.folder, row)
 
-    def _write_table(self, folder):
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
+    def _write(self, folder, row):
+        from tensorboard.summary import Writer
+
         text = io.StringIO()
-        table = csv.DictWriter(text, names, lineterminator="\n")
+        table = csv.DictWriter(
+            text, list(dict.fromkeys(name for row in self.rows for name in row)), lineterminator="\n"
+        )
         table.writeheader()
         table.writerows(self.rows)
         write_whole(folder / "history.csv", text.getvalue())
-
-    def _write_for_tensorboard(self, folder, row):
-        from tensorboard.summary import Writer
-
         if self.writer is None:
             self.writer = Writer(str(folder / "tensorboard"))
         for name, value in row.items():
@@ -122,60 +172,6 @@ class Curves(keras.callbacks.Callback):
         """Closes the file for TensorBoard."""
         if self.writer is not None:
             self.writer.close()
-
-
-class LogLearningRate(keras.callbacks.Callback):
-    """Adds the learning rate of the last step to the logs of each epoch.
-
-    Args:
-        schedule: callable from the step to the learning rate.
-        position: `Position` of the run.
-    """
-
-    def __init__(self, schedule, position):
-        super().__init__()
-        self.schedule = schedule
-        self.position = position
-
-    def on_epoch_end(self, epoch, logs=None):
-        if logs is not None:
-            logs["learning_rate"] = float(self.schedule(self.position.step - 1))
-
-
-class NonFiniteLoss(ValueError):
-    """The loss became NaN or infinite."""
-
-
-class StopAtNonFiniteLoss(keras.callbacks.Callback):
-    """Stops the run at the first batch whose loss is not a number, and names its images.
-
-    Args:
-        loader: `CropLoader` of the training data.
-        batch_size: int.
-        position: `Position` of the run.
-    """
-
-    def __init__(self, loader, batch_size: int, position):
-        super().__init__()
-        self.loader = loader
-        self.batch_size = batch_size
-        self.position = position
-
-    def on_train_batch_end(self, batch, logs=None):
-        loss = float((logs or {})["loss"])
-        if np.isfinite(loss):
-            return
-        first = self.position.batch * self.batch_size
-        order = self.loader.order(self.position.epoch, shuffle=True)[first : first + self.batch_size]
-        images = [self.loader.samples[index].image for index in order]
-        names = [
-            image if isinstance(image, str) else f"picture {index}" for image, index in zip(images, order, strict=True)
-        ]
-        raise NonFiniteLoss(
-            f"The loss is {loss} in epoch {self.position.epoch + 1}, batch {self.position.batch + 1}. "
-            f"Look at the labels of its images, or lower the learning rate. The images: {', '.join(names[:16])}"
-            + (f" and {len(names) - 16} more" if len(names) > 16 else "")
-        )
 
 
 def _figures(logs):

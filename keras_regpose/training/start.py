@@ -47,20 +47,16 @@ def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike 
             )
         return model
     if Path(start).is_dir():
-        _copy_backbone(load_preset(start), model, start)
+        taken, wanted = load_preset(start).backbone.weights, model.backbone.weights
+        if [(w.name, w.shape) for w in taken] != [(w.name, w.shape) for w in wanted]:
+            raise ValueError(
+                f"The recipe's backbone has {len(wanted)} weights, that of {start} {len(taken)}, or of other shapes. "
+                "Pass --start with weights of the same backbone"
+            )
+        for from_weight, to_weight in zip(taken, wanted, strict=True):
+            to_weight.assign(from_weight)
     elif str(start) == "imagenet" or str(start).endswith(".h5"):
         load_imagenet_backbone(model, start)
     else:
         load_torchvision_backbone(model, start)
     return model
-
-
-def _copy_backbone(source, target, name):
-    taken, wanted = source.backbone.weights, target.backbone.weights
-    if [(w.name, w.shape) for w in taken] != [(w.name, w.shape) for w in wanted]:
-        raise ValueError(
-            f"The recipe's backbone has {len(wanted)} weights, that of {name} {len(taken)}, or of other shapes. Pass "
-            "--start with weights of the same backbone"
-        )
-    for from_weight, to_weight in zip(taken, wanted, strict=True):
-        to_weight.assign(from_weight)

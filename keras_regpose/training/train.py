@@ -2,16 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import keras
 
 from keras_regpose.data.sample import Sample
 from keras_regpose.recipe import Recipe
-from keras_regpose.training.average import MovingAverage
-from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
-from keras_regpose.training.optimizer import frozen_stages
-from keras_regpose.training.run import check_run, run_epochs
+from keras_regpose.training.loop import run_epochs
 
 
 def train(
@@ -68,41 +64,19 @@ def train(
     >>> len(history["loss"])
     1
     """
-    recipe = Recipe.with_settings(**changes) if recipe is None else recipe.changed(**changes)
-    if recipe.pretrain:
-        raise ValueError("This recipe pretrains a backbone with heatmaps: pass it to keras_regpose.training.pretrain")
-    check_run(model, recipe)
-    with frozen_stages(model, recipe.frozen_stages):
-        average = MovingAverage(model, recipe.average_decay)
-        chain = [average, *callbacks]
-        if model.flow is not None:
-            chain.append(DelayFlow(recipe.delay_flow))
-        if validation is not None:
-            pictures = None if output is None else Path(output) / "validation"
-            chain.append(
-                KeypointMetrics(
-                    validation,
-                    every=recipe.validate_every,
-                    pictures=pictures,
-                    epochs=recipe.epochs,
-                    average=average,
-                )
-            )
-            if output is not None:
-                chain.append(SaveBestPreset(Path(output) / "best", average=average))
-        history = run_epochs(
-            model,
-            None,
-            samples,
-            model,
-            recipe,
-            chain,
-            output,
-            resume=resume,
-            cache_bytes=cache_bytes,
-            cache_folder=cache_folder,
-            checkpoint_minutes=checkpoint_minutes,
-            verbose=verbose,
-        )
-        average.apply()
-    return history
+    return run_epochs(
+        model,
+        None,
+        model,
+        samples,
+        validation,
+        output,
+        recipe,
+        resume,
+        cache_bytes,
+        cache_folder,
+        checkpoint_minutes,
+        verbose,
+        callbacks,
+        **changes,
+    )

@@ -11,7 +11,7 @@ from keras_regpose import COCO17, PoseRegressor, from_preset
 from keras_regpose.cli import main
 from keras_regpose.data import Synthetic
 from keras_regpose.data.crops import CropLoader
-from keras_regpose.training import Recipe, pretrain, run, starting_model, train
+from keras_regpose.training import Recipe, loop, pretrain, starting_model, train
 from keras_regpose.training.pretrain import HeatmapLoss, draw_heatmaps, heatmap_model
 
 # MSRAHeatmap(input_size=(192, 256), heatmap_size=(48, 64), sigma=2) of MMPose 1.3.2:
@@ -59,8 +59,8 @@ def test_keypoints_outside_the_crop_reach_into_it():
 
 def test_heatmap_training_uses_them(monkeypatch):
     asked = []
-    original = run.make_dataset
-    monkeypatch.setattr(run, "make_dataset", lambda *a, **o: asked.append(o["targets_outside"]) or original(*a, **o))
+    original = loop.make_dataset
+    monkeypatch.setattr(loop, "make_dataset", lambda *a, **o: asked.append(o["targets_outside"]) or original(*a, **o))
     for function in (pretrain, train):
         function(tiny_model(), Synthetic(4, seed=0), epochs=1, batch_size=4, verbose=0)
     assert asked == [True, False]

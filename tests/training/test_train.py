@@ -2,22 +2,22 @@
 
 import csv
 import time
-from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 from tiny_model import tiny_model
 
+import keras_regpose as rp
 from keras_regpose import COCO17, PoseRegressor, from_preset
 from keras_regpose.data import Augmentation, Synthetic
 from keras_regpose.data.sample import Sample
 from keras_regpose.evaluation.evaluate import evaluate
 from keras_regpose.images import ImageError
 from keras_regpose.inference.draw import save_picture
-from keras_regpose.training import KeypointMetrics, SaveBestPreset, train
-from keras_regpose.training.progress import ProgressBar
-from keras_regpose.training.run import in_order
+from keras_regpose.training import KeypointMetrics, Recipe, SaveBestPreset, train
+from keras_regpose.training.loop import in_order
+from keras_regpose.training.progress import Position, ProgressBar
 
 PEOPLE, VALIDATION = Synthetic(8, seed=0), Synthetic(4, seed=1)
 SIZE = (64, 48)
@@ -135,6 +135,16 @@ def test_the_bar_shows_losses_rate_speed_and_time_left(capsys):
     assert "16/16 [" in shown and " images" in shown.rsplit("16/16 [", 1)[1]
 
 
+def test_a_silenced_bar_shows_nothing(capsys):
+    rp.set_progress(False)
+    try:
+        train(tiny_model(), PEOPLE, epochs=1, batch_size=4)
+    finally:
+        rp.set_progress(True)
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
+
+
 def test_unreadable_images_end_the_run_with_one_sentence():
     missing = [Sample(f"/nowhere/{s.id}.jpg", s.box, s.keypoints, s.visible, s.image_id, s.id) for s in PEOPLE]
     with pytest.raises(ImageError, match="images cannot be read, more than the 10% allowed"):
@@ -151,8 +161,7 @@ def test_mistakes_are_explained():
 
 
 def test_the_bar_counts_the_time_of_steps_alone():
-    position = SimpleNamespace(step=0)
-    bar = ProgressBar(4, position, epochs=2, steps_per_epoch=3, schedule=lambda step: 1e-3)
+    bar = ProgressBar(Position(None, Recipe(epochs=2, batch_size=4), steps_per_epoch=3))
     bar.on_train_begin()
     for epoch in range(2):
         bar.on_epoch_begin(epoch)

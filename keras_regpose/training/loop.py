@@ -1,0 +1,161 @@
+"""What training and pretraining share: batches, optimizer, callbacks in their order, and `fit` that can be resumed."""
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+
+from keras_regpose.data.batches import make_dataset
+from keras_regpose.data.sample import Sample
+from keras_regpose.images import ImageError
+from keras_regpose.interrupt import noted_signals
+from keras_regpose.recipe import Recipe
+from keras_regpose.training.average import MovingAverage
+from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
+from keras_regpose.training.checkpoint import Checkpoints
+from keras_regpose.training.devices import check_strategy, from_all_hosts, this_host
+from keras_regpose.training.optimizer import frozen_stages, make_optimizer
+from keras_regpose.training.progress import Curves, Position, ProgressBar
+
+
+def run_epochs(
+    network: keras.Model,
+    loss,
+    model,
+    samples: Sequence[Sample],
+    validation: Sequence[Sample] | None = None,
+    output: str | os.PathLike | None = None,
+    recipe: Recipe | None = None,
+    resume: bool = False,
+    cache_bytes: int = 1 << 30,
+    cache_folder: str | os.PathLike | None = None,
+    checkpoint_minutes: float = 10.0,
+    verbose: int | str = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **changes,
+) -> dict[str, list]:
+    """Trains a network with `fit` for the epochs of a recipe, from the last checkpoint where there is one.
+
+    Args:
+        network: keras.Model to train: the model itself, or to pretrain it, one that shares its backbone.
+        loss: None for the network's own, or anything Keras accepts.
+        model: `PoseRegressor` whose skeleton and input size the crops have, and of which presets are saved.
+        samples, validation, output, recipe, resume, cache_bytes, cache_folder, checkpoint_minutes, verbose, callbacks,
+            **changes: See `train`. A pretraining has no validation: the last epoch's preset is kept.
+
+    Returns:
+        dict of lists, one value per epoch.
+    """
+    recipe = Recipe.with_settings(**changes) if recipe is None else recipe.changed(**changes)
+    pretraining = network is not model
+    if recipe.pretrain and not pretraining:
+        raise ValueError("This recipe pretrains a backbone with heatmaps: pass it to keras_regpose.training.pretrain")
+    check_strategy()
+    precision = model.get_layer("pool").dtype_policy.name
+    if precision != recipe.precision:
+        raise ValueError(
+            f"The model computes in {precision}, but precision is {recipe.precision}. Pass precision={precision!r}, or "
+            f"train model.with_dtype({recipe.precision!r})"
+        )
+    output = None if output is None else Path(output)
+    first_host = this_host()[0] == 0
+    # An endless stream: which batches an epoch sees does not depend on how often fit looks at the data.
+    dataset = make_dataset(
+        samples,
+        model,
+        training=True,
+        batch_size=recipe.batch_size,
+        augmentation=recipe.augmentation,
+        seed=recipe.seed,
+        repeat=True,
+        host=this_host(),
+        targets_outside=pretraining,
+        cache_bytes=cache_bytes,
+        cache_folder=cache_folder,
+    )
+    position = Position(dataset, recipe, len(samples) // recipe.batch_size)
+    with frozen_stages(model, recipe.frozen_stages), contextlib.ExitStack() as stack:
+        network.compile(make_optimizer(recipe, position.schedule), loss)
+        network.optimizer.build(network.trainable_variables)
+        average = None if recipe.average_decay is None else MovingAverage(network, recipe.average_decay)
+        chosen = [*callbacks]
+        if not pretraining and model.flow is not None:
+            chosen.append(DelayFlow(recipe.delay_flow))
+        if validation is not None:
+            pictures = None if output is None else output / "validation"
+            chosen.append(
+                KeypointMetrics(
+                    validation, recipe.validate_every, pictures=pictures, epochs=recipe.epochs, average=average
+                )
+            )
+        if output is not None and (pretraining or validation is not None):
+            chosen.append(SaveBestPreset(output / "best", model=model, latest=pretraining, average=average))
+        curves = Curves(output if first_host else None)
+        stack.callback(curves.close)
+        chain = [position, *([average] if average else []), *in_order(chosen), curves]
+        if verbose and first_host:
+            chain.append(ProgressBar(position))
+            stack.callback(chain[-1].close)
+        if output is not None:
+            facts = recipe.to_dict() | {"people": len(samples)}
+            checkpoints = Checkpoints(output / "checkpoints", position, chain, facts, checkpoint_minutes)
+            _open_output(output, checkpoints, resume, network)
+            checkpoints.noted = stack.enter_context(noted_signals())
+            chain = [*chain, checkpoints]
+        network.stop_training = False
+        # An epoch that was stopped in the middle is finished first: fit's epochs are all of one length.
+        if position.batch:
+            _fit(network, position, position.epoch + 1, chain)
+        if not network.stop_training:
+            _fit(network, position, recipe.epochs, chain)
+        if average:
+            average.exchange()
+    return curves.history()
+
+
+def in_order(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
+    """Returns callbacks in the order in which they must run: figures are made before they are followed and written."""
+    return sorted(callbacks, key=lambda each: isinstance(each, SaveBestPreset) - isinstance(each, KeypointMetrics))
+
+
+def _open_output(output, checkpoints, resume, network):
+    """Loads the last checkpoint of a run that goes on, and refuses to write over one that is not meant to."""
+    if not resume and any(checkpoints.folder.glob("step-*.npz")):
+        raise ValueError(
+            f"{output} holds a run already. Add --resume (resume=True) to go on with it, or choose another folder"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    if resume:
+        checkpoints.restore(network)
+    if len(set(from_all_hosts(checkpoints.position.step))) > 1:
+        raise ValueError(f"The hosts do not see the same checkpoints in {output}. Choose a folder on a shared disk")
+    if this_host()[0] == 0:
+        for abandoned in sorted(output.glob(".best-*"), key=lambda path: path.stat().st_mtime, reverse=True):
+            if resume and not (output / "best").exists() and (abandoned / "best" / "preset.json").is_file():
+                os.replace(abandoned / "best", output / "best")  # the run was killed between two renamings
+            shutil.rmtree(abandoned, ignore_errors=True)
+
+
+def _fit(network, position, last, chain):
+    """Trains to the end of the epoch `last`, from where the run is."""
+    position.dataset.seek(position.epoch, position.batch)
+    try:
+        network.fit(
+            position.dataset,
+            initial_epoch=position.epoch,
+            epochs=last,
+            steps_per_epoch=position.steps_per_epoch - position.batch,
+            shuffle=False,
+            callbacks=chain,
+            verbose=0,
+        )
+    except Exception as error:
+        # tf.data wraps an error of the loader in its own; give back the sentence that names the images.
+        sentence = re.search(r"ImageError: (.*)", str(error))
+        if sentence is None or isinstance(error, ImageError):
+            raise
+        raise ImageError(sentence[1]) from error
