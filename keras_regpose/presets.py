@@ -11,9 +11,17 @@ from pathlib import Path
 import keras
 
 from keras_regpose.convert.mmpose import from_mmpose
-from keras_regpose.hub.download import ANOTHER_DISK, cache_home, cached_hub_preset, download_file, hub_preset, is_intact
+from keras_regpose.hub.download import (
+    ANOTHER_DISK,
+    cache_home,
+    cached_hub_preset,
+    download_file,
+    hub_preset,
+    intact_preset,
+)
 from keras_regpose.hub.preset_files import (
     FLOW_FILE,
+    NewerFormatError,
     PresetError,
     PresetFolder,
     check_weights,
@@ -179,7 +187,7 @@ def _published(name, info, refresh):
     pinned = {"repo_id": hub["repo"], "revision": hub.get("revision"), "expected": hub.get("sha256")}
     built = cache_home() / "presets" / f"{name}-{info['checkpoint']['sha256_prefix']}"
     if not refresh:
-        folder = cached_hub_preset(**pinned) or _intact_preset(built)
+        folder = cached_hub_preset(**pinned) or _built_preset(built)
         if folder is not None:
             return folder
     try:
@@ -201,12 +209,11 @@ def _published(name, info, refresh):
         ) from error
 
 
-def _intact_preset(path):
+def _built_preset(path):
     try:
-        folder = PresetFolder.open(path)
-    except (FileNotFoundError, PresetError):
+        return intact_preset(path)
+    except NewerFormatError:  # it is built again
         return None
-    return folder if is_intact(folder) else None
 
 
 def build_from_checkpoint(name: str, folder: Path) -> PresetFolder:
@@ -234,7 +241,7 @@ def build_from_checkpoint(name: str, folder: Path) -> PresetFolder:
         url = f"{base.rstrip('/')}/{url.removeprefix(CHECKPOINTS)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if (intact := _intact_preset(folder)) is not None:
+        if (intact := _built_preset(folder)) is not None:
             return intact
         if constants.HF_HUB_OFFLINE:
             raise ConnectionError("HF_HUB_OFFLINE is set")

@@ -66,7 +66,7 @@ def _recentre(graph, crops):
     """Gives channels between linear convolutions the mean 0, in place."""
     config = graph.get_config()
     sources, users = sources_of(config), users_of(config)
-    groups = _linear_groups(graph, sources, users)
+    groups = _linear_groups(graph)
     tensors = [name for group in groups for name in group]
     if not tensors:
         return
@@ -91,41 +91,45 @@ def _recentre(graph, crops):
                     layer.set_weights([kernel, bias + np.einsum("hwio,i->o", kernel, shifts[name])])
 
 
-def _linear_groups(graph, sources, users):
+def _linear_groups(graph):
     """Returns lists of layers whose outputs may be shifted together.
 
     They are convolutions without activation, and sums of them, from which only such sums and 1×1 convolutions take.
     """
-    repeated = repeated_layers(graph.get_config())  # what suits one of its inputs would not suit the others
-    linear = {
-        layer.name
-        for layer in graph.layers
-        if (
-            isinstance(layer, keras.layers.Add)
-            or (isinstance(layer, keras.layers.Conv2D) and is_linear(layer) and layer.use_bias)
-        )
-        and users[layer.name]
-        and all(_takes_linear(graph.get_layer(user)) for user in users[layer.name])
-        and not {layer.name, *users[layer.name]} & repeated
-    }
-    group_of = {name: {name} for name in linear}
-    broken = set()
-    for layer in graph.layers:
-        if isinstance(layer, keras.layers.Add):
-            together = set(sources[layer.name]) | {layer.name}
-            merged = set().union(*(group_of.get(name, {name}) for name in together))
-            if not together <= linear:
-                broken |= merged
-            for name in merged:
-                group_of[name] = merged
+
+    def is_sum(layer):
+        return isinstance(layer, keras.layers.Add)
+
+    def gives(layer):
+        return type(layer) is keras.layers.Conv2D and is_linear(layer) and layer.use_bias
+
+    def takes(layer):
+        is_plain = type(layer) is keras.layers.Conv2D and layer.kernel_size == (1, 1)
+        return is_plain and layer.groups == 1 and layer.use_bias
+
+    return _groups(graph, gives, is_sum, takes)
+
+
+def _groups(graph, gives, passes_on, takes):
+    """Returns lists of layers whose outputs may be changed together, since all that takes from them takes it back.
+
+    Args:
+        graph: keras.Model.
+        gives, passes_on, takes: functions, layer → whether its output can be changed by its own weights, is changed as
+            all its inputs are, or whether its weights can take back what its input is changed by.
+    """
+    config = graph.get_config()
+    sources, users = sources_of(config), users_of(config)
+    repeated = repeated_layers(config)  # what suits one of their inputs would not suit the others
+    taken = {layer.name for layer in graph.layers if passes_on(layer) or takes(layer)} - repeated
+    free = {layer.name for layer in graph.layers if passes_on(layer) or gives(layer)} - repeated
+    free = {name for name in free if users[name] and taken.issuperset(users[name])}
+    group_of = {name: {name} for name in sources}
+    for layer in filter(passes_on, graph.layers):
+        merged = set().union(*(group_of[name] for name in (layer.name, *sources[layer.name])))
+        group_of.update(dict.fromkeys(merged, merged))
     groups = {id(group): group for group in group_of.values()}
-    return [sorted(group) for group in groups.values() if not group & broken and group <= linear]
-
-
-def _takes_linear(layer):
-    return isinstance(layer, keras.layers.Add) or (
-        type(layer) is keras.layers.Conv2D and layer.kernel_size == (1, 1) and layer.groups == 1 and layer.use_bias
-    )
+    return [sorted(group) for group in groups.values() if group <= free]
 
 
 def _equalize(graph, crops):
@@ -138,7 +142,8 @@ def _equalize(graph, crops):
     groups = [[graph.get_layer(name) for name in group] for group in _scalable_groups(graph)]
 
     def is_activated(layer):  # int8 has no numbers for what an activation changes first
-        return len(users[layer.name]) == 1 and _is_activation(graph.get_layer(users[layer.name][0]))
+        takers = [graph.get_layer(user) for user in users[layer.name]]
+        return len(takers) == 1 and isinstance(takers[0], keras.layers.ReLU | keras.layers.Activation)
 
     tensors = [layer.name for group in groups for layer in group if not is_activated(layer)]
     if not tensors:
@@ -171,27 +176,7 @@ def _scalable_groups(graph):
 
     They are convolutions without activation, and what multiplies with its input: activations, padding, pooling, sums.
     """
-    config = graph.get_config()
-    sources, repeated = sources_of(config), repeated_layers(config)
-    fixed = {name for name, takers in users_of(config).items() if not takers}  # the output
-    group_of = {layer.name: {layer.name} for layer in graph.layers}
-    for layer in graph.layers:
-        if layer.name in repeated:
-            fixed.update({layer.name, *sources[layer.name]})
-            continue
-        if _is_homogeneous(layer):
-            merged = set().union(*(group_of[name] for name in (layer.name, *sources[layer.name])))
-            group_of.update(dict.fromkeys(merged, merged))
-        elif not (is_linear(layer) and layer.use_bias):
-            fixed.add(layer.name)
-        if not (_is_homogeneous(layer) or _takes_scaled(layer)):
-            fixed.update(sources[layer.name])
-    groups = {id(group): group for group in group_of.values()}
-    return [sorted(group) for group in groups.values() if not group & fixed]
-
-
-def _is_activation(layer):
-    return isinstance(layer, (keras.layers.ReLU, keras.layers.Activation))
+    return _groups(graph, lambda layer: is_linear(layer) and layer.use_bias, _is_homogeneous, _takes_scaled)
 
 
 def _is_homogeneous(layer):

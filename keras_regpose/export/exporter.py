@@ -16,7 +16,7 @@ from keras_regpose.drawn.people import Synthetic
 from keras_regpose.export.conditioning import conditioned
 from keras_regpose.export.formats import FORMATS
 from keras_regpose.export.frozen import frozen_function
-from keras_regpose.export.runtime import load_exported
+from keras_regpose.export.runtime import opened
 from keras_regpose.export.sidecar import Description, Deviation, sidecar_path, write_sidecar
 from keras_regpose.files import draft
 from keras_regpose.images import read_image
@@ -50,18 +50,11 @@ def export_model(
         raise ValueError(f"{path} exists and is not an export. Choose another name, or remove it")
     description = Description(format, precision, model.method, model.skeleton, model.input_size)
     expected = graph.predict_on_batch(compared)
-    deviation = Deviation.between(expected, expected, model.input_size)
     with draft(path) as written:
 
         def write(graph):
-            """Writes the draft and opens it by the same code as later, which wants a sidecar with some deviation."""
             FORMATS[format].write(frozen_function(graph), written, precision, calibration)
-            write_sidecar(written, description, deviation, parts(), {})
-            return load_exported(written)
-
-        def parts():
-            files = (file for file in written.parent.rglob("*") if file.is_file())
-            return sorted(file for file in files if file != sidecar_path(written))
+            return opened(written, description)
 
         prepared = conditioned(graph, crops, precision) if precision in _CONDITIONED else folded(graph)
         fast = write(prepared)
@@ -69,7 +62,7 @@ def export_model(
             fast = write(_corrected(prepared, graph, fast, crops))
         deviation = Deviation.between(fast.predict_on_batch(compared), expected, model.input_size)
         _check_deviation(deviation, format, precision, model.input_size)
-        write_sidecar(written, description, deviation, parts(), facts)
+        write_sidecar(written, description, deviation, facts)
         for file in written.parent.iterdir():  # pose.bin, and the sidecar; the file itself follows
             if file != written:
                 os.replace(file, path.parent / file.name)

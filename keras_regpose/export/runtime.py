@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_regpose.export.formats import FORMATS
-from keras_regpose.export.sidecar import read_sidecar
+from keras_regpose.export.sidecar import Description, read_sidecar
 from keras_regpose.inference.estimator import estimate
 
 
@@ -42,7 +42,13 @@ def load_exported(path: str | os.PathLike, threads: int | None = None) -> "Expor
         raise ValueError(f"{path} is in a format that is not known here: {description.format!r}. Upgrade keras-regpose")
     if FORMATS[description.format].SUFFIX != Path(path).suffix:
         raise ValueError(f"{path} is said to be in the format {description.format}, which its name does not fit")
-    run = FORMATS[description.format].open_export(Path(path), description.precision, threads or _cores())
+    return opened(Path(path), description, threads)
+
+
+def opened(path: Path, description: Description, threads: int | None = None) -> "ExportedPoseRegressor":
+    """Opens an export whose description is known; see `load_exported`."""
+    threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    run = FORMATS[description.format].open_export(path, description.precision, threads)
     return ExportedPoseRegressor(description, run)
 
 
@@ -92,7 +98,3 @@ class ExportedPoseRegressor:
     def estimate(self, source, boxes=None, **options):
         """Estimates the poses of the people in an image; see `PoseRegressor.estimate`, whose options it takes."""
         return estimate(self, source, boxes, **options)
-
-
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

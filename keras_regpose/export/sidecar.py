@@ -78,11 +78,17 @@ class Description:
 
 def sidecar_path(path: Path) -> Path:
     """Returns where the sidecar of an export is: beside a file, inside a folder."""
-    return path / "keras_regpose.json" if path.suffix == "" else path.with_name(f"{path.name}.json")
+    return _folder(path) / (f"{path.name}.json" if path.suffix else "keras_regpose.json")
 
 
-def write_sidecar(path: Path, description: Description, deviation: Deviation, files: list[Path], facts: dict) -> Path:
-    """Writes the sidecar of the export at `path` and returns where."""
+def _folder(path):
+    return path.parent if path.suffix else path
+
+
+def write_sidecar(path: Path, description: Description, deviation: Deviation, facts: dict) -> None:
+    """Writes the sidecar of the export at `path`, beside or in which nothing else lies."""
+    target, folder = sidecar_path(path), _folder(path)
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file != target)
     outputs = {"keypoints": "(B, K, 2) float32: x, y as fractions of the crop's width and height, 0 = left, top"}
     if description.method == "rle":
         outputs["sigmas"] = "(B, K, 2) float32: uncertainty of x and y in the same units; score = 1 - their mean"
@@ -98,14 +104,9 @@ def write_sidecar(path: Path, description: Description, deviation: Deviation, fi
         "outputs": outputs,
         "deviation": dataclasses.asdict(deviation),
         **facts,
-        "files": {
-            file.relative_to(path.parent if path.suffix else path).as_posix(): [file.stat().st_size, sha256(file)]
-            for file in files
-        },
+        "files": {file.relative_to(folder).as_posix(): [file.stat().st_size, sha256(file)] for file in files},
     }
-    target = sidecar_path(path)
     target.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return target
 
 
 def read_sidecar(path: str | os.PathLike) -> Description:
@@ -138,7 +139,7 @@ def read_sidecar(path: str | os.PathLike) -> Description:
     if version != VERSION:
         raise ValueError(f"{file} has version {version}, this keras-regpose reads {VERSION}. Upgrade keras-regpose")
     for name, (size, checksum) in files.items():
-        part = (path.parent if path.suffix else path) / name
+        part = _folder(path) / name
         if not part.is_file() or part.stat().st_size != size or sha256(part) != checksum:
             raise ValueError(f"{part} is missing, damaged or not the file that {file.name} describes. Export again")
     return description

@@ -59,8 +59,9 @@ def hub_preset(
     if folder is not None:
         return folder
     with hub_access(repo_id, revision):
-        path, folder = _download_snapshot(repo_id, revision)
-    if folder is None or not is_intact(folder, expected):
+        path = _download_snapshot(repo_id, revision)
+    folder = intact_preset(path, expected)
+    if folder is None:
         _forget(path)
         raise PresetError(
             f"hf://{repo_id} at {path.name[:10]} is damaged: what was downloaded differs from its checksums, and was "
@@ -74,22 +75,11 @@ def cached_hub_preset(repo_id: str, revision: str | None = None, expected: str |
     import huggingface_hub
 
     path = huggingface_hub.try_to_load_from_cache(repo_id, "preset.json", revision=revision)
-    if not isinstance(path, str):
-        return None
-    try:
-        folder = PresetFolder.open(Path(path).parent)
-    except NewerFormatError:
-        raise
-    except (PresetError, OSError):  # a download that was interrupted
-        return None
-    if is_intact(folder, expected):
-        return folder
-    _forget(folder.path)
-    return None
+    return intact_preset(Path(path).parent, expected) if isinstance(path, str) else None
 
 
 def _download_snapshot(repo_id, revision):
-    """Returns the path of the downloaded folder, and the `PresetFolder`, or None where it is damaged."""
+    """Returns the path of the downloaded folder, whose files are not compared yet."""
     import huggingface_hub
 
     # The answer to this one request decides what is wrong, if anything is: the client's downloads repeat a failed
@@ -109,53 +99,47 @@ def _download_snapshot(repo_id, revision):
         )
 
     path = Path(download("preset.json", info.sha)).parent
-    folder = newer = None
-    try:
-        folder = PresetFolder.open(path, complete=False)
-    except NewerFormatError as error:
-        newer = error  # it is kept all the same, so that the next load says so without a network
-    except PresetError:
-        pass
     for name in PRESET_FILES[1:]:
         if name in names:
             download(name, info.sha)
     # Last, so that the revision's name never points to a commit whose files are not all there.
     if revision != info.sha:
         download("preset.json", revision)
-    if newer is not None:
-        raise newer
-    return path, folder
+    return path
 
 
-def is_intact(folder: PresetFolder, expected: str | None = None) -> bool:
-    """Returns whether the files of a cached preset are those that its `preset.json` lists.
+def intact_preset(path: Path, expected: str | None = None) -> PresetFolder | None:
+    """Returns the preset in a folder of a cache, or None where there is none whose files are all there and intact.
 
-    They are compared once for each download.
+    They are compared with their checksums once for each download, and removed if they differ.
 
     Args:
-        folder: `PresetFolder`.
+        path: Path of the folder.
         expected: str or None. SHA-256 that the `preset.json` itself must have.
+
+    Raises:
+        NewerFormatError: If it was written by a newer version of this package.
     """
-    path = folder.path.resolve()
-    if any(not (path / name).is_file() for name in folder.needed_files):
-        return False
-    if expected is not None and sha256(path / "preset.json") != expected:
-        return False
-    state = {name: _state(path / name) for name in PRESET_FILES if (path / name).is_file()}
-    note = cache_home() / "verified" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+    try:
+        folder = PresetFolder.open(path)
+    except NewerFormatError:
+        raise
+    except (PresetError, OSError):  # a download that was interrupted
+        return None
+    status = {name: (path / name).stat() for name in PRESET_FILES if (path / name).is_file()}
+    state = {name: [file.st_size, file.st_mtime_ns] for name, file in status.items()}
+    note = cache_home() / "verified" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.json"
+    known = False
     with contextlib.suppress(OSError, ValueError):
-        if json.loads(note.read_text(encoding="utf-8")) == state:
-            return True
-    if folder.damaged_files():
-        return False
+        known = json.loads(note.read_text(encoding="utf-8")) == state
+    is_other = expected is not None and sha256(path / "preset.json") != expected
+    if is_other or (not known and folder.damaged_files()):
+        _forget(path)
+        return None
     with contextlib.suppress(OSError):  # Without the note, the next load compares again.
-        write_whole(note, json.dumps(state))
-    return True
-
-
-def _state(path):
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+        if not known:
+            write_whole(note, json.dumps(state))
+    return folder
 
 
 def _forget(folder):

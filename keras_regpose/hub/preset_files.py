@@ -94,12 +94,11 @@ class PresetFolder:
     method: str
 
     @classmethod
-    def open(cls, directory: str | os.PathLike, complete: bool = True) -> "PresetFolder":
-        """Reads `preset.json` and checks that it is of a format that this version reads.
+    def open(cls, directory: str | os.PathLike) -> "PresetFolder":
+        """Reads `preset.json` and checks that it is of a format that this version reads, and that no file is missing.
 
         Args:
             directory: str or path.
-            complete: bool. Whether all other files must be there, too.
 
         Raises:
             FileNotFoundError: If there is no preset there.
@@ -125,8 +124,9 @@ class PresetFolder:
                 if name not in PRESET_FILES[1:]:
                     raise PresetError(f"{file} lists {name!r}, which is no file of a preset. Do not use it")
         folder = cls(directory, description, skeleton, method)
-        if complete:
-            folder.require_files()
+        for name in folder.needed_files:
+            if not (directory / name).is_file():
+                raise PresetError(f"{directory} lacks {name}. Download or save the preset again")
         return folder
 
     @property
@@ -135,12 +135,6 @@ class PresetFolder:
         names = {"config.json", "model.weights.h5", *self.description["checksums"]}
         names |= {FLOW_FILE} if self.method == "rle" else set()
         return [name for name in PRESET_FILES if name in names]
-
-    def require_files(self) -> None:
-        """Raises `PresetError` if a file is missing."""
-        for name in self.needed_files:
-            if not (self.path / name).is_file():
-                raise PresetError(f"{self.path} lacks {name}. Download or save the preset again")
 
     def damaged_files(self) -> list[str]:
         """Returns the names of the files that are not what `preset.json` lists; older presets list none."""

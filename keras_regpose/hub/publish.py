@@ -134,10 +134,11 @@ def _publish(plan, files, description, replace):
     api = huggingface_hub.HfApi(library_name="keras_regpose")
     with hub_access(plan.repo_id, writing=True):
         remote = _remote(api, plan.repo_id)
-        _check_remote(plan, remote, description, replace)
         if remote is None:
             api.create_repo(plan.repo_id, private=plan.private)
             remote = api.model_info(plan.repo_id)
+        else:
+            _check_remote(plan, remote, description, replace)
         tags = {tag.name: tag.target_commit for tag in api.list_repo_refs(plan.repo_id).tags}
         if plan.tag in tags:
             raise ValueError(
@@ -186,8 +187,6 @@ def _remote(api, repo_id):
 
 
 def _check_remote(plan, remote, description, replace):
-    if remote is None:
-        return
     if plan.private and not remote.private:
         raise ValueError(
             f"{plan.repo_id} exists and is public, so nothing was sent. Make it private in its settings on the Hub "

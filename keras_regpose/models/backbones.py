@@ -25,8 +25,7 @@ class Backbone:
             backbone that is recognised, but not built by name.
         examples: tuple of str. Names to show to a person.
         build: function. From a Keras tensor, an image (B, H, W, 3) normalised with ImageNet's mean and deviation, and
-            the groups of `names` to the features (B, h, w, C) that the head pools; they may be of a new graph, which
-            holds a copy of the image's.
+            the groups of `names` to the features (B, h, w, C) that the head pools.
         torch_module: function or None. From a layer's name and a library, "mmpose", "torchvision" or "tonylins"
             (github.com/tonylins/pytorch-mobilenet-v2), to the name of the module that holds its weights there.
         imagenet: class or None. The model of `keras.applications` whose ImageNet weights fit.
@@ -100,7 +99,7 @@ def build_backbone(name: str, image):
         image: (B, H, W, 3) Keras tensor.
 
     Returns:
-        (B, h, w, C) Keras tensor, maybe of a copy of the image's graph.
+        (B, h, w, C) Keras tensor.
 
     Raises:
         ValueError: If there is no backbone of this name.

@@ -3,7 +3,7 @@
 import keras
 
 from keras_regpose.models.backbones import build_backbone
-from keras_regpose.models.rewrite import applied, input_of, is_scaling
+from keras_regpose.models.rewrite import applied, is_scaling
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -30,10 +30,11 @@ def pose_graph(backbone, keypoint_count, input_size, method, pixel_mean=None, pi
     scales_itself = not named and any(map(is_scaling, backbone.layers[:2]))
     mean = pixel_mean if pixel_mean is not None else (0.0, 0.0, 0.0) if scales_itself else IMAGENET_MEAN
     std = pixel_std if pixel_std is not None else (1.0, 1.0, 1.0) if scales_itself else IMAGENET_STD
-    image = _normalize_layer(mean, std)(keras.Input((*input_size, 3), name="image"))
-    features = build_backbone(backbone, image) if named else applied(backbone, image)
+    image = keras.Input((*input_size, 3), name="image")
+    normalized = _normalize_layer(mean, std)(image)
+    features = build_backbone(backbone, normalized) if named else applied(backbone, normalized)
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(features)
-    return keras.Model(input_of(features), pose_head(pooled, keypoint_count, method), name="pose_regressor")
+    return keras.Model(image, pose_head(pooled, keypoint_count, method), name="pose_regressor")
 
 
 def pose_head(pooled, keypoint_count: int, method: str):

@@ -4,28 +4,24 @@ A graph for training and prediction here uses the fused batch normalisation; the
 layers only. A graph that is exported has its batch normalisation in the convolutions, and scales pixels by rows.
 """
 
-import copy
-from typing import Any
-
 import keras
 import numpy as np
 
 from keras_regpose.models.batch_norm import BatchNormalization
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-# Layers that compute in float32 whatever the others do.
-_OF_PIXELS = ("InputLayer", "Rescaling", "Normalization")
+# Layers that compute in float32 whatever the others do, as those that scale pixels.
 _OF_COORDINATES = ("coordinates", "sigma", "keypoints", "sigmas", "keypoints_and_sigmas")
 
 
 def fused_graph(graph: keras.Model) -> keras.Model:
     """Returns a copy of a functional model that uses the fused batch normalisation."""
-    return _rebuilt(graph, _batch_norm_of(BatchNormalization))
+    return _copied(graph, _with_batch_norm(BatchNormalization))
 
 
 def stock_graph(graph: keras.Model) -> keras.Model:
     """Returns a copy of a functional model that names the stock batch normalisation, to be saved; all of it trains."""
-    copied = _rebuilt(graph, _batch_norm_of(keras.layers.BatchNormalization))
+    copied = _copied(graph, _with_batch_norm(keras.layers.BatchNormalization))
     # What one training run froze must not stay frozen in the next, which starts from what is saved.
     unfreeze(copied)
     return copied
@@ -39,11 +35,11 @@ def graph_with_dtype(graph: keras.Model, dtype: str) -> keras.Model:
         dtype: str. Name of a dtype policy. What computes on pixels and on coordinates stays in float32.
     """
 
-    def change(layer):
-        if layer["class_name"] not in _OF_PIXELS and layer["config"]["name"] not in _OF_COORDINATES:
-            layer["config"]["dtype"] = dtype
+    def clone(layer):
+        stays = is_scaling(layer) or layer.name in _OF_COORDINATES
+        return type(layer).from_config(layer.get_config() | ({} if stays else {"dtype": dtype}))
 
-    return _rebuilt(graph, change)
+    return _copied(graph, clone)
 
 
 def unfreeze(model: keras.Model) -> None:
@@ -52,32 +48,22 @@ def unfreeze(model: keras.Model) -> None:
         layer.trainable = True
 
 
-def _rebuilt(graph, change):
+def _copied(graph, clone=None, call=None, inputs=None):
+    """Returns a copy of a functional model and those nested in it; see `keras.models.clone_model`."""
     plain = keras.Model(graph.inputs[0], graph.outputs[0], name=graph.name)
-    copied = keras.Model.from_config(_changed(plain.get_config(), change))
-    copied.set_weights(plain.get_weights())
+    copied = keras.models.clone_model(plain, inputs, clone, call, recursive=True)
+    for layer in copied.layers:
+        if layer.weights:
+            layer.set_weights(plain.get_layer(layer.name).get_weights())
     return copied
 
 
-def _changed(config, change):
-    """Returns a functional model's config with each layer's changed, those of nested models included."""
-    config = copy.deepcopy(config)
-    for layer in config["layers"]:
-        if "layers" in layer["config"]:
-            layer["config"] = _changed(layer["config"], change)
-        else:
-            change(layer)
-    return config
+def _with_batch_norm(layer_class):
+    def clone(layer):
+        is_norm = type(layer) in (keras.layers.BatchNormalization, BatchNormalization)
+        return (layer_class if is_norm else type(layer)).from_config(layer.get_config())
 
-
-def _batch_norm_of(layer_class):
-    serialized = keras.saving.serialize_keras_object(layer_class())
-
-    def change(layer):
-        if layer["class_name"] == "BatchNormalization":
-            layer.update({key: serialized[key] for key in ("module", "class_name", "registered_name")})
-
-    return change
+    return clone
 
 
 def is_scaling(layer: keras.layers.Layer) -> bool:
@@ -90,49 +76,32 @@ def applied(model: keras.Model, x):
 
     Args:
         model: keras.Model with one input and one output. It stays as it is.
-        x: Keras tensor, the output of a layer that computes from one input.
+        x: Keras tensor, the output of a layer that computes from an input.
 
     Returns:
-        Keras tensor of a new graph, in which the layers that `x` comes from and those of the model lie side by side.
+        Keras tensor, of layers that lie side by side with those that `x` comes from.
     """
-    config = _changed(keras.Model(model.inputs, model.outputs).get_config(), _batch_norm_of(BatchNormalization))
-    before = keras.Model(input_of(x), x).get_config()
-    (input_layer,) = (layer for layer in config["layers"] if layer["class_name"] == "InputLayer")
-    config = rename_source(config, input_layer["name"], before["output_layers"][0])
-    config["layers"] = before["layers"] + [layer for layer in config["layers"] if layer["class_name"] != "InputLayer"]
-    config["input_layers"] = before["input_layers"]
-    flat = keras.Model.from_config(config)
-    flat.set_weights(model.get_weights())
-    return flat.outputs[0]
+    (image,) = keras.utils.get_source_inputs(x)
 
+    def call(layer, *args, **kwargs):
+        args = keras.tree.map_structure(lambda value: x if value is image else value, args)
+        return layer(*args, **kwargs)
 
-def input_of(tensor):
-    """Returns the input, a Keras tensor, from which a tensor of a graph with one input is computed.
-
-    One way back is enough. `keras.utils.get_source_inputs` goes all ways, whose number doubles with every residual
-    block: for ResNet-101 it does not end.
-    """
-    node = tensor._keras_history.operation._inbound_nodes[tensor._keras_history.node_index]
-    while not node.is_input:
-        tensor = node.input_tensors[0]
-        node = tensor._keras_history.operation._inbound_nodes[tensor._keras_history.node_index]
-    return tensor
+    return _copied(model, _with_batch_norm(BatchNormalization), call, image).outputs[0]
 
 
 def without_scaling(model: keras.Model) -> keras.Model:
     """Returns a copy of a functional model without the layers that scale pixels."""
-    config = keras.Model(model.inputs, model.outputs).get_config()
-    sources = sources_of(config)
-    scaling = {layer.name: sources[layer.name][0] for layer in model.layers if is_scaling(layer)}
-    copied = keras.Model.from_config(without_layers(config, scaling))
-    copy_weights(model, copied)
-    return copied
+    return _copied(model, call=_leaving_out(is_scaling))
 
 
-def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Gives each layer of a model the weights of the layer of the same name of another."""
-    for layer in target.layers:
-        layer.set_weights(source.get_layer(layer.name).get_weights())
+def _leaving_out(is_left_out):
+    """Returns a function that applies layers, but passes on the input of those that are left out."""
+
+    def call(layer, *args, **kwargs):
+        return args[0] if is_left_out(layer) else layer(*args, **kwargs)
+
+    return call
 
 
 def sources_of(config: dict) -> dict[str, list[str]]:
@@ -154,21 +123,6 @@ def repeated_layers(config: dict) -> set[str]:
     return {layer["config"]["name"] for layer in config["layers"] if len(layer["inbound_nodes"]) > 1}
 
 
-def without_layers(config: dict, replacements: dict[str, str]) -> dict:
-    """Returns a functional model's config without some layers: who took their output takes that of another layer.
-
-    Args:
-        config: dict, from `get_config`.
-        replacements: dict. Name of a layer to leave out → name of the layer to take from instead.
-    """
-    for old, new in replacements.items():
-        while new in replacements:
-            new = replacements[new]
-        config = rename_source(config, old, new)
-    layers = [layer for layer in config["layers"] if layer["config"]["name"] not in replacements]
-    return config | {"layers": layers}
-
-
 def _sources(value):
     """Returns the names of the layers that tensors in a serialised call come from."""
     if isinstance(value, dict):
@@ -176,20 +130,6 @@ def _sources(value):
             return [value["config"]["keras_history"][0]]
         value = list(value.values())
     return [name for item in value for name in _sources(item)] if isinstance(value, list | tuple) else []
-
-
-def rename_source(value: Any, old: str, new: str) -> Any:
-    """Makes every layer that takes the output of layer `old` take that of layer `new`."""
-    if isinstance(value, dict):
-        if value.get("class_name") == "__keras_tensor__":
-            history = value["config"]["keras_history"]
-            if history[0] == old:
-                value["config"]["keras_history"] = [new, *history[1:]]
-            return value
-        return {key: rename_source(item, old, new) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(rename_source(item, old, new) for item in value)
-    return value
 
 
 def folded(graph: keras.Model) -> keras.Model:
@@ -203,8 +143,8 @@ def folded(graph: keras.Model) -> keras.Model:
     Returns:
         keras.Model that gives the same outputs, but for rounding, when it predicts.
     """
-    config = keras.Model(graph.inputs[0], graph.outputs[0], name=graph.name).get_config()
-    sources, users = sources_of(config), users_of(config)
+    plain = keras.Model(graph.inputs[0], graph.outputs[0], name=graph.name)
+    sources, users = sources_of(plain.get_config()), users_of(plain.get_config())
     folds = {}
     for layer in graph.layers:
         before = sources.get(layer.name, ())
@@ -212,11 +152,13 @@ def folded(graph: keras.Model) -> keras.Model:
             convolution = graph.get_layer(before[0])
             if is_linear(convolution) and users[before[0]] == [layer.name]:
                 folds[layer.name] = convolution.name
-    for layer in config["layers"]:
-        if layer["config"]["name"] in folds.values():
-            layer["config"]["use_bias"] = True
-    dropout = {layer.name: sources[layer.name][0] for layer in graph.layers if isinstance(layer, keras.layers.Dropout)}
-    copied = keras.Model.from_config(without_layers(config, folds | dropout))
+
+    def clone(layer):
+        bias = {"use_bias": True} if layer.name in folds.values() else {}
+        return type(layer).from_config(layer.get_config() | bias)
+
+    leave_out = _leaving_out(lambda layer: layer.name in folds or isinstance(layer, keras.layers.Dropout))
+    copied = keras.models.clone_model(plain, clone_function=clone, call_function=leave_out)
     scales = {convolution: graph.get_layer(name) for name, convolution in folds.items()}
     for layer in copied.layers:
         weights = graph.get_layer(layer.name).get_weights()
