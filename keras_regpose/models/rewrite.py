@@ -52,9 +52,8 @@ def _copied(graph, clone=None, call=None, inputs=None):
     """Returns a copy of a functional model and those nested in it; see `keras.models.clone_model`."""
     plain = keras.Model(graph.inputs[0], graph.outputs[0], name=graph.name)
     copied = keras.models.clone_model(plain, inputs, clone, call, recursive=True)
-    for layer in copied.layers:
-        if layer.weights:
-            layer.set_weights(plain.get_layer(layer.name).get_weights())
+    for layer in (layer for layer in copied.layers if layer.weights):
+        layer.set_weights(plain.get_layer(layer.name).get_weights())
     return copied
 
 
@@ -160,7 +159,7 @@ def folded(graph: keras.Model) -> keras.Model:
     leave_out = _leaving_out(lambda layer: layer.name in folds or isinstance(layer, keras.layers.Dropout))
     copied = keras.models.clone_model(plain, clone_function=clone, call_function=leave_out)
     scales = {convolution: graph.get_layer(name) for name, convolution in folds.items()}
-    for layer in copied.layers:
+    for layer in (layer for layer in copied.layers if layer.weights):
         weights = graph.get_layer(layer.name).get_weights()
         if layer.name in scales:
             norm = scales[layer.name]
