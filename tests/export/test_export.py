@@ -65,13 +65,14 @@ def test_exports_give_kerass_outputs_for_any_batch(format, precision, exported, 
     fast = rp.load_exported(path)
     assert (fast.format, fast.precision, fast.method) == (format, precision, "rle")
     assert (fast.skeleton, fast.input_size, fast.output_shape) == (model.skeleton, (160, 160), (None, 14, 4))
-    expected = model.predict_on_batch(crops)
-    for count in (1, 24, 5):
+    expected, whole = model.predict_on_batch(crops), fast.predict_on_batch(crops)
+    deviation = Deviation.between(whole, expected, (160, 160))
+    assert deviation.median <= MEDIAN[precision] and deviation.sigma_median <= MEDIAN[precision]
+    for count in (24, 1, 5):
         output = fast.predict_on_batch(crops[:count])
         assert output.shape == (count, 14, 4) and output.dtype == np.float32
-        deviation = Deviation.between(output, expected[:count], (160, 160))
-        assert deviation.median <= MEDIAN[precision] and deviation.sigma_median <= MEDIAN[precision]
-        assert precision != "float32" or deviation.crop_units <= 1e-4
+        assert Deviation.between(output, whole[:count], (160, 160)).maximum <= 5e-3
+        assert precision != "float32" or Deviation.between(output, expected[:count], (160, 160)).crop_units <= 1e-4
     assert fast.predict_on_batch(crops[:0]).shape == (0, 14, 4)
     assert reported.median <= MEDIAN[precision]
     if precision != "float32":
