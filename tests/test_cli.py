@@ -162,7 +162,7 @@ def test_what_is_broken_in_a_data_set_is_named_counted_and_left_out(tmp_path, pr
 
     data[-1] = str(coco_folder(tmp_path / "worse", destroy))
     assert main(["evaluate", preset, *data]) == 2
-    assert "The images of more than 10% of the 24 people cannot be read" in sentence(capsys)
+    assert "of 24 people's images cannot be read, more than the 10% allowed" in sentence(capsys)
 
 
 def test_bad_input_gets_one_sentence_and_status_2(preset, photo, tmp_path, capsys):

@@ -286,9 +286,9 @@ class Poses:
             raise ValueError(
                 f"Frame {self.frame} is no longer in memory: plot it before you ask for the next one, or pass the image"
             )
-        if image is None and self.image_size is None:
-            raise ValueError("There is nothing to draw on: pass the image, as in poses.plot(image)")
         if image is None:
+            if self.image_size is None:
+                raise ValueError("There is nothing to draw on: pass the image, as in poses.plot(image)")
             return np.full((*self.image_size, 3), 96, np.uint8)
         if isinstance(image, (str, os.PathLike)) or hasattr(image, "getbands"):
             return read_image(image)
