@@ -158,7 +158,7 @@ def damage_explained(path, advice: str = "Download or save the preset again"):
     """Turns whatever is raised while something damaged is read into a `PresetError` that says so in one sentence."""
     try:
         yield
-    except PresetError:
+    except (PresetError, PermissionError):  # a file that may not be read is not damaged
         raise
     except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
