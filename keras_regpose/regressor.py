@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+import keras_regpose.metrics.keras_metrics  # noqa: F401 — registers what a saved model may be compiled with
 import keras_regpose.schedules  # noqa: F401 — registers the schedules that a saved optimizer may use
 from keras_regpose.codec import METHODS
 from keras_regpose.export.exporter import export_model

@@ -64,8 +64,11 @@ class People(Sequence[Sample]):
             skeleton: `Skeleton` of the model.
 
         Raises:
-            ValueError: If the samples have another number of keypoints.
+            ValueError: If the samples are no sequence, or have another number of keypoints.
         """
+        if not (hasattr(samples, "__len__") and hasattr(samples, "__getitem__")):
+            kind = type(samples).__name__
+            raise ValueError(f"Samples must be a list of Sample, or those of a reader such as Coco. Received: {kind}")
         people = samples if isinstance(samples, People) else People(samples, skeleton)
         if len(people) and len(people[0].keypoints) != len(skeleton):
             raise ValueError(

@@ -116,6 +116,16 @@ def coco_keypoints(
     >>> round(coco_keypoints([found], {"images": [{"id": 7}], "annotations": [truth]})["AP"], 6)
     1.0
     """
+    evaluation = coco_evaluation(
+        predictions, annotations, score_mode, nms, nms_threshold, keypoint_threshold, sigmas, verbose
+    )
+    return coco_figures(evaluation)
+
+
+def coco_evaluation(
+    predictions, annotations, score_mode, nms, nms_threshold=0.9, keypoint_threshold=0.2, sigmas=None, verbose=False
+):
+    """Returns the `pycocotools.cocoeval.COCOeval` of predictions, which knows every match; see `coco_keypoints`."""
     columns = _columns(predictions)
     truth, keypoint_names = _load_truth(annotations)
     keypoint_count = len(truth["annotations"][0]["keypoints"]) // 3
@@ -140,8 +150,12 @@ def coco_keypoints(
         )
     results = _score_and_suppress(columns, score_mode, nms, nms_threshold, keypoint_threshold, checked_sigmas)
     with contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO()):
-        stats = _evaluate(truth, results, checked_sigmas)
-    return dict(zip(RESULT_NAMES, stats.tolist(), strict=True))
+        return _evaluate(truth, results, checked_sigmas)
+
+
+def coco_figures(evaluation) -> dict[str, float]:
+    """Returns the ten figures of a `COCOeval` by name."""
+    return dict(zip(RESULT_NAMES, evaluation.stats.tolist(), strict=True))
 
 
 def _columns(predictions):
@@ -256,7 +270,7 @@ def _load_truth(annotations):
 
 
 def _evaluate(truth, results, sigmas):
-    """Returns the ten figures of pycocotools."""
+    """Returns pycocotools' evaluation of results."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -283,4 +297,4 @@ def _evaluate(truth, results, sigmas):
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
-    return evaluation.stats
+    return evaluation

@@ -1,6 +1,7 @@
 """Samples → predictions → the data set's own metric."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,15 @@ from keras_regpose import geometry
 from keras_regpose.data.people import People, Subset
 from keras_regpose.data.sample import Sample
 from keras_regpose.data.unreadable import UnreadableImages
-from keras_regpose.evaluation.coco import coco_keypoints
-from keras_regpose.evaluation.pck import pck, torso_size
-from keras_regpose.evaluation.pckh import pckh
+from keras_regpose.evaluation.coco import coco_evaluation, coco_figures
+from keras_regpose.evaluation.intervals import Interval, Population, interval, over_people, over_pictures
+from keras_regpose.evaluation.pck import TORSO, box_diagonal, epe, normalized_distances, pck, torso_size
+from keras_regpose.evaluation.pckh import EXCLUDED, pckh
 from keras_regpose.images import ImageError
 from keras_regpose.inference.estimator import estimate_frames
 from keras_regpose.inference.poses import Poses
 from keras_regpose.inference.sources import Frame, read_ahead, read_picture
+from keras_regpose.skeleton import MPII16
 
 
 def predict_samples(
@@ -92,6 +95,47 @@ def _photographs(people, groups, boxes, max_unreadable_share) -> Iterator[Frame]
         yield Frame(frame.image, frame.source, number)
 
 
+class Scores(dict[str, float]):
+    """The figures of predictions by name, and the people and pictures that they are of.
+
+    Args:
+        figures: dict.
+        measure: str. What makes a keypoint correct, such as "PCK: within 0.2 torso lengths"; "" without labels.
+        populations: list of `Population`: people, and pictures for AP and AR.
+    """
+
+    def __init__(self, figures: dict[str, float], measure: str, populations: list[Population]):
+        super().__init__(figures)
+        self.measure = measure
+        self.populations = populations
+
+    @cached_property
+    def drawn(self) -> dict[str, np.ndarray]:
+        """Figures of people and pictures drawn again, by name; see `Population.drawn`."""
+        return {name: values for one in self.populations for name, values in one.drawn().items()}
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """The main figures with their 95 % intervals, by name."""
+        return {name: interval(self[name], drawn) for name, drawn in self.drawn.items() if self[name] != -1}
+
+    def minus(self, other: "Scores") -> dict[str, Interval]:
+        """Returns the differences to other predictions for the same samples, with their 95 % intervals, by name.
+
+        Both are scored on the same draws of people and pictures, so that an interval is narrower than those of the two
+        figures suggest. Where it holds 0, these people do not tell whose figure is greater.
+
+        Raises:
+            ValueError: If the others are of other people or pictures.
+        """
+        if [one.count for one in self.populations] != [one.count for one in other.populations]:
+            raise ValueError("Only scores of the same people can be compared: score both on the same samples")
+        return {
+            name: interval(value.value - other[name], self.drawn[name] - other.drawn[name])
+            for name, value in self.intervals.items()
+        }
+
+
 def score_predictions(
     poses: Poses,
     positions: np.ndarray,
@@ -99,7 +143,7 @@ def score_predictions(
     input_size: tuple[int, int],
     score_mode: str | None = None,
     nms: str | None = "oks",
-) -> dict[str, float]:
+) -> Scores:
     """Scores predictions with the metric of their data set.
 
     Args:
@@ -112,7 +156,8 @@ def score_predictions(
         nms: "oks", "soft_oks" or None. Suppression of doubled poses before COCO's evaluation.
 
     Returns:
-        dict: AP, AR … in [0, 1] for data with `annotations`; else see `correct_keypoints`.
+        `Scores`, a dict: AP, AR … in [0, 1] for data with `annotations`, and where keypoints are labelled, "PCK" and
+        "error" of `correct_keypoints`, whose figures other data has.
     """
     if not len(poses):
         raise ValueError("There is nothing to score: no image could be read")
@@ -133,21 +178,49 @@ def score_predictions(
     predictions = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     if score_mode is None:
         score_mode = "bbox_keypoint" if poses.sigmas is None else "bbox_rle"
-    return coco_keypoints(predictions, people.annotations, score_mode, nms, sigmas=poses.skeleton.sigmas)
+    evaluation = coco_evaluation(predictions, people.annotations, score_mode, nms, sigmas=poses.skeleton.sigmas)
+    figures, pictures = coco_figures(evaluation), over_pictures(evaluation)
+    if not (labels(poses, positions, people)[1] > 0).any():
+        return Scores(figures, "", [pictures])
+    correct = _correct_keypoints(poses, positions, people, "PCK")
+    figures |= {name: correct[name] for name in ("PCK", "error")}
+    return Scores(figures, correct.measure, [pictures, *correct.populations])
 
 
-def correct_keypoints(poses: Poses, positions: np.ndarray, samples: Sequence[Sample]) -> dict[str, float]:
-    """Returns PCKh in percent for samples with head sizes, and PCK at 0.2 torso lengths in [0, 1] for others.
+def correct_keypoints(poses: Poses, positions: np.ndarray, samples: Sequence[Sample]) -> Scores:
+    """Returns PCKh in percent for MPII's keypoints with head sizes, PCK in [0, 1] for others, and the mean error.
+
+    PCK is that of `pck`: at 0.2 of the torso; where a skeleton has no left shoulder and right hip, or nobody has both
+    labelled, at 0.05 of the diagonal of the box, which is about as strict for people. "error" is in pixels.
 
     Args:
         poses, positions, samples: See `score_predictions`.
     """
-    people = People.of(samples, poses.skeleton)
+    return _correct_keypoints(poses, positions, People.of(samples, poses.skeleton), "Mean")
+
+
+def _correct_keypoints(poses, positions, people, name):
+    """Returns `Scores`, in which the share of all correct keypoints has the given name."""
     truth, visible = labels(poses, positions, people)
-    head_sizes = Subset(people, positions).field("head_size")
-    if None not in head_sizes:
-        return pckh(poses.keypoints, truth, visible, np.array(head_sizes))
-    return pck(poses.keypoints, truth, visible, torso_size(truth, visible, poses.skeleton), poses.skeleton)
+    pred, skeleton = poses.keypoints, poses.skeleton
+    heads = np.array(Subset(people, positions).field("head_size"), float)  # None is NaN
+    if name == "Mean" and heads.all() and not np.isnan(heads).any() and skeleton.keypoints == MPII16.keypoints:
+        measure = "PCKh: within 0.5 head sizes, in percent"
+        figures = pckh(pred, truth, visible, heads)
+        distances = normalized_distances(pred, truth, visible, heads, MPII16, EXCLUDED)
+        correct = {"Mean": 100.0 * (distances < np.float32(0.5)), "Mean@0.1": 100.0 * (distances < np.float32(0.1))}
+    else:
+        sizes, threshold, measure = box_diagonal(poses.boxes), 0.05, "PCK: within 0.05 of the box's diagonal"
+        if set(TORSO) <= set(skeleton.keypoints) and (torso_size(truth, visible, skeleton) > 0).any():
+            sizes, threshold = torso_size(truth, visible, skeleton), 0.2
+            measure = "PCK: within 0.2 torso lengths"
+        figures = pck(pred, truth, visible, sizes, skeleton, threshold)
+        figures[name] = figures["Mean"]
+        distances = normalized_distances(pred, truth, visible, sizes)
+        correct = {name: 1.0 * (distances <= np.float32(threshold))}
+    correct = {name: np.where(np.isnan(distances), np.nan, values) for name, values in correct.items()}
+    population = over_people({**correct, "error": normalized_distances(pred, truth, visible, 1.0)})
+    return Scores(figures | {"error": epe(pred, truth, visible)}, measure, [population])
 
 
 def labels(poses: Poses, positions: np.ndarray, samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
@@ -164,17 +237,41 @@ def evaluate(
     progress: Callable[[int], object] | None = None,
     score_mode: str | None = None,
     nms: str | None = "oks",
-) -> dict[str, float]:
+) -> Scores:
     """Predicts every sample and returns its data set's metric; see `predict_samples` and `score_predictions`.
 
     Example:
 
     >>> import keras_regpose as rp
-    >>> from keras_regpose.evaluation.evaluate import evaluate
     >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
-    >>> sorted(evaluate(model, rp.data.Synthetic(4, seed=1)))[:3]
-    ['AP', 'AP50', 'AP75']
+    >>> scores = rp.metrics.evaluate(model, rp.data.Synthetic(4, seed=1))
+    >>> sorted(scores)[:3], scores.measure
+    (['AP', 'AP50', 'AP75'], 'PCK: within 0.2 torso lengths')
+    >>> value, low, high = scores.intervals["error"]  # in pixels, with the ends of its 95 % interval
+    >>> low <= value <= high
+    True
     """
     people = People.of(samples, model.skeleton)
     poses, positions = predict_samples(model, people, flip_test, batch_size, progress)
     return score_predictions(poses, positions, people, model.input_size, score_mode, nms)
+
+
+def compare(model, other, samples: Sequence[Sample], **options) -> dict[str, Interval]:
+    """Compares two models on the same people: how much greater the first one's figures are than the other's.
+
+    Args:
+        model, other: `PoseRegressor`s of the same keypoints. Their crops may have different sizes.
+        samples: `People` or a list of `Sample`.
+        **options: See `evaluate`.
+
+    Returns:
+        dict of `Interval` by figure: the difference, and the ends of its 95 % interval; see `Scores.minus`.
+
+    Example:
+
+    >>> import keras_regpose as rp
+    >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+    >>> rp.metrics.compare(model, model, rp.data.Synthetic(4, seed=1))["error"]
+    Interval(value=0.0, low=0.0, high=0.0)
+    """
+    return evaluate(model, samples, **options).minus(evaluate(other, samples, **options))

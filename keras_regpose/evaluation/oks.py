@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float32, Int, Real
 
-from keras_regpose.arrays import PerPerson, Points, check_arrays
-from keras_regpose.skeleton import COCO17
+from keras_regpose.arrays import PerKeypoint, PerPerson, Points, check_arrays
+from keras_regpose.skeleton import COCO17, Skeleton
 
 
 def oks(
@@ -61,6 +61,59 @@ def oks(
     areas = (first_areas[:, None] + second_areas[None]) / 2 + np.spacing(1)
     exponent = squared / variances / areas[..., None] / 2
     return np.exp(-exponent).mean(-1).astype(np.float32)
+
+
+def labelled_oks(
+    pred: Points,
+    truth: Points,
+    visible: PerKeypoint,
+    areas: PerPerson,
+    skeleton: Skeleton,
+    sigmas: Sequence[float] | None = None,
+) -> Float[np.ndarray, " people"]:
+    """Object keypoint similarity of each person's prediction and labels, as COCO's evaluation computes it.
+
+    OKS = mean over labelled k of exp(−d_k² / (2·(2σ_k)²·a)).
+
+    Args:
+        pred: (N, K, 2) array of predicted keypoints, in pixels.
+        truth: (N, K, 2) array of true keypoints, in pixels. Values of unlabelled keypoints are never read.
+        visible: (N, K) array, 0 or False for unlabelled keypoints.
+        areas: (N,) array. Areas of the persons in square pixels.
+        skeleton: Skeleton of the keypoints.
+        sigmas: sequence of K floats, or None for those of the skeleton, which are 0.05 unless it says otherwise.
+
+    Returns:
+        (N,) float64 array of similarities from 0 to 1; NaN where no keypoint is labelled.
+
+    Raises:
+        ValueError: If shapes do not fit together.
+
+    Example:
+
+    >>> stick = Skeleton("stick", ("grip", "tip"))
+    >>> labelled_oks([[[6, 8], [99, 0]]], np.zeros((1, 2, 2)), [[1, 0]], [10000], stick).round(3).tolist()
+    [0.607]
+    """
+    count = len(skeleton)
+    pred, truth, visible, areas = check_arrays(
+        f"OKS of {skeleton.name!r}",
+        pred=(pred, f"N {count} 2"),
+        truth=(truth, f"N {count} 2"),
+        visible=(visible, f"N {count}"),
+        areas=(areas, "N"),
+    )
+    labelled = visible > 0
+    squared = np.where(labelled, ((pred - truth) ** 2).sum(-1), 0)
+    similarity = keypoint_similarity(squared, areas[:, None], skeleton.sigmas if sigmas is None else sigmas)
+    with np.errstate(invalid="ignore"):  # nobody's mean is NaN
+        return np.where(labelled, similarity, 0).sum(-1) / labelled.sum(-1)
+
+
+def keypoint_similarity(squared: np.ndarray, areas: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
+    """Returns exp(−d² / (2·(2σ)²·a)) of (..., K) squared distances in pixels, with areas that broadcast to them."""
+    variances = (2 * check_sigmas(sigmas, squared.shape[-1]).astype(np.float64)) ** 2
+    return np.exp(-squared / variances / (areas + np.spacing(1)) / 2)
 
 
 def oks_nms(

@@ -11,6 +11,8 @@ from jaxtyping import Float, Real
 from keras_regpose.arrays import PerKeypoint, PerPerson, Points, check_arrays
 from keras_regpose.skeleton import Skeleton
 
+TORSO = ("left_shoulder", "right_hip")
+
 
 def normalized_distances(
     pred: Points,
@@ -91,8 +93,8 @@ def pck(
         pred: (N, K, 2) array of predicted keypoints.
         truth: (N, K, 2) array of true keypoints, in the coordinates of `pred`.
         visible: (N, K) array, 0 or False for unlabelled keypoints.
-        normalizer: (N,) array, the size of each person in the unit of the keypoints, such as `torso_size` or
-            `box_size`. A person with 0 or NaN is left out.
+        normalizer: (N,) array, the size of each person in the unit of the keypoints, such as `torso_size`,
+            `box_diagonal` or `pair_distance`. A person with 0 or NaN is left out.
         skeleton: Skeleton of the keypoints.
         threshold: float. Fraction of the normaliser.
 
@@ -149,15 +151,50 @@ def torso_size(keypoints: Points, visible: PerKeypoint, skeleton: Skeleton) -> F
     >>> torso_size(points, [[1, 1], [1, 0]], skeleton).tolist()
     [5.0, nan]
     """
+    return _distance("The torso", keypoints, visible, skeleton, TORSO, "use box_size instead")
+
+
+def pair_distance(
+    keypoints: Points, visible: PerKeypoint, skeleton: Skeleton, pair: Sequence[str]
+) -> Float[np.ndarray, " people"]:
+    """Distance between two named keypoints of each person, a normaliser of PCK for any skeleton.
+
+    Args:
+        keypoints: (N, K, 2) array of true keypoints.
+        visible: (N, K) array, 0 or False for unlabelled keypoints.
+        skeleton: Skeleton of the keypoints.
+        pair: two different names of its keypoints.
+
+    Returns:
+        (N,) float64 array in the unit of the keypoints; NaN where one of the two is unlabelled, so that `pck` leaves
+        the person out.
+
+    Raises:
+        ValueError: If shapes do not fit together, or the pair is not two of the skeleton's keypoints.
+
+    Example:
+
+    >>> skeleton = Skeleton("fish", ("mouth", "fin", "tail"))
+    >>> points = np.array([[[0.0, 0.0], [9.0, 9.0], [30.0, 40.0]]])
+    >>> pair_distance(points, [[1, 1, 1]], skeleton, ("mouth", "tail")).tolist()
+    [50.0]
+    """
+    if isinstance(pair, str) or len(set(pair)) != 2 or len(pair) != 2:
+        raise ValueError(f"A distance is between two different keypoints, such as ('neck', 'hip'). Received: {pair!r}")
+    advice = f"choose two of {', '.join(skeleton.keypoints)}"
+    return _distance("A distance", keypoints, visible, skeleton, pair, advice)
+
+
+def _distance(subject, keypoints, visible, skeleton, pair, advice):
     keypoints, visible = check_arrays(
-        f"The torso of {skeleton.name!r}",
+        f"{subject} of {skeleton.name!r}",
         keypoints=(keypoints, f"N {len(skeleton)} 2"),
         visible=(visible, f"N {len(skeleton)}"),
     )
-    missing = {"left_shoulder", "right_hip"} - set(skeleton.keypoints)
+    missing = set(pair) - set(skeleton.keypoints)
     if missing:
-        raise ValueError(f"Skeleton {skeleton.name!r} has no {' and no '.join(sorted(missing))}: use box_size instead")
-    ends = [skeleton.index("left_shoulder"), skeleton.index("right_hip")]
+        raise ValueError(f"Skeleton {skeleton.name!r} has no {' and no '.join(sorted(missing))}: {advice}")
+    ends = [skeleton.index(name) for name in pair]
     size = np.linalg.norm(keypoints[:, ends[0]] - keypoints[:, ends[1]], axis=-1)
     return np.where(visible[:, ends].all(-1), size, np.nan)
 
@@ -181,6 +218,27 @@ def box_size(boxes: Real[np.ndarray, "people 4"]) -> PerPerson:
     """
     (boxes,) = check_arrays("The size", boxes=(boxes, "N 4"))
     return (boxes[:, 2:] - boxes[:, :2]).max(-1)
+
+
+def box_diagonal(boxes: Real[np.ndarray, "people 4"]) -> PerPerson:
+    """Diagonal of each box, a normaliser of PCK for any skeleton.
+
+    Args:
+        boxes: (N, 4) array of xyxy boxes in the unit of the keypoints.
+
+    Returns:
+        (N,) float64 array.
+
+    Raises:
+        ValueError: If the shape is another one.
+
+    Example:
+
+    >>> box_diagonal([[10, 10, 40, 50]]).tolist()
+    [50.0]
+    """
+    (boxes,) = check_arrays("The diagonal", boxes=(boxes, "N 4"))
+    return np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=-1)
 
 
 def auc(
@@ -241,3 +299,31 @@ def epe(pred: Points, truth: Points, visible: PerKeypoint) -> float:
     """
     distances = normalized_distances(pred, truth, visible, 1.0)
     return float(np.nanmean(distances, dtype=np.float64))
+
+
+def mean_error(pred: Points, truth: Points, visible: PerKeypoint, skeleton: Skeleton) -> dict[str, float]:
+    """Mean distance between predicted and labelled place, for each keypoint by itself and over all.
+
+    Args:
+        pred: (N, K, 2) array of predicted keypoints.
+        truth: (N, K, 2) array of true keypoints, in the coordinates of `pred`.
+        visible: (N, K) array, 0 or False for unlabelled keypoints.
+        skeleton: Skeleton of the keypoints.
+
+    Returns:
+        Dict in the unit of the keypoints: one for each keypoint's name (NaN if it is labelled nowhere), then `"Mean"`
+        over all labelled keypoints, which is `epe`.
+
+    Raises:
+        ValueError: If shapes do not fit together, values are not finite or nothing is labelled.
+
+    Example:
+
+    >>> skeleton = Skeleton("stick", ("grip", "tip"))
+    >>> mean_error(np.array([[[3.0, 4.0], [9.0, 0.0]]]), np.zeros((1, 2, 2)), [[1, 1]], skeleton)
+    {'grip': 5.0, 'tip': 9.0, 'Mean': 7.0}
+    """
+    distances = normalized_distances(pred, truth, visible, 1.0, skeleton).astype(np.float64)
+    count = (~np.isnan(distances)).sum(0)
+    means = np.where(count, np.nansum(distances, 0) / np.maximum(count, 1), np.nan)
+    return dict(zip((*skeleton.keypoints, "Mean"), [*means.tolist(), float(np.nanmean(distances))], strict=True))

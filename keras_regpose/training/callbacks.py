@@ -24,11 +24,13 @@ METRICS = ("val_AP", "val_PCKh", "val_PCK")
 class KeypointMetrics(keras.callbacks.Callback):
     """Adds AP, PCKh or PCK on validation samples to the logs of `fit`, where later callbacks can follow them.
 
-    COCO-format data adds `val_AP` and `val_AR`, MPII `val_PCKh`, other data `val_PCK`. Put it before callbacks that
+    COCO-format data adds `val_AP` and `val_AR`, MPII `val_PCKh`, other data `val_PCK`, of the torso or, for skeletons
+    without one, of the box; see `evaluation.evaluate.correct_keypoints`. Put it before callbacks that
     monitor these, such as `EarlyStopping(monitor="val_PCK", mode="max")`.
 
     Args:
-        samples: `People` or a list of `Sample`.
+        samples: `People` or any sequence of `Sample`. A list of a reader's samples has no annotation file: it is
+            scored by PCK, while a slice of the reader, `people[:100]`, is scored by AP.
         every: int. Validates after every so many epochs (and after the last); between, the last value stands.
         epochs: int or None. Which epoch is the last; None takes it from `fit`.
         flip_test: bool. Whether to average with the mirrored crop.
@@ -66,6 +68,8 @@ class KeypointMetrics(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.samples = People.of(self.samples, self.model.skeleton)
+        if self.samples.annotations is None and not any((sample.visible > 0).any() for sample in self.samples):
+            raise ValueError(f"Validation needs labelled keypoints. Received: {len(self.samples)} people without any")
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every == 0 or epoch + 1 == (self.epochs or self.params.get("epochs")) or not self.latest:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from keras_regpose.metrics import oks, oks_nms, soft_oks_nms
-from keras_regpose.skeleton import COCO17
+from keras_regpose.metrics import labelled_oks, oks, oks_nms, soft_oks_nms
+from keras_regpose.skeleton import COCO17, Skeleton
 
 # Poses, scores and figures of the reference implementation (MMPose 1.3.2).
 AREAS = np.array([20000.0, 21000.0, 20000.0, 8000.0])
@@ -101,3 +101,19 @@ def test_errors_say_what_is_wrong(poses):
         oks(poses, poses[:, :3], AREAS, AREAS)
     with pytest.raises(ValueError, match="must be above 0. Received: 0"):
         oks_nms(poses, SCORES, AREAS, 0)
+
+
+def test_oks_of_predictions_and_labels(poses):
+    visible = np.ones((4, 17))
+    pairs = labelled_oks(poses, poses[::-1], visible, AREAS, COCO17)
+    for n in range(4):
+        expected = oks(poses[n : n + 1], poses[3 - n : 4 - n], AREAS[n : n + 1], AREAS[n : n + 1])
+        assert pairs[n] == pytest.approx(float(expected[0, 0]), abs=1e-6)
+    # Unlabelled keypoints are never read; sigmas are 0.05 where a skeleton has none of its own, or those given.
+    two = Skeleton("two", ("a", "b"))
+    truth = np.array([[[0.0, 0], [np.nan, np.nan]]] * 2)
+    arguments = [[[6, 8], [0, 0]]] * 2, truth, [[1, 0], [0, 0]], [10000, 10000], two
+    np.testing.assert_allclose(labelled_oks(*arguments), [np.exp(-0.5), np.nan])
+    np.testing.assert_allclose(labelled_oks(*arguments, sigmas=[0.1, 0.1]), [np.exp(-0.125), np.nan])
+    with pytest.raises(ValueError, match="needs 2 positive sigmas"):
+        labelled_oks(*arguments, sigmas=[0.1])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_regpose.evaluation.pck import normalized_distances
-from keras_regpose.metrics import auc, box_size, epe, pck, torso_size
+from keras_regpose.metrics import auc, box_diagonal, box_size, epe, mean_error, pair_distance, pck, torso_size
 from keras_regpose.skeleton import COCO17, LSP14, MPII16, Skeleton
 
 FIVE = Skeleton("five", ("a", "b", "c", "d", "e"))
@@ -129,3 +129,30 @@ def test_distances_are_in_units_of_the_normaliser(four_distances):
     np.testing.assert_allclose(
         normalized_distances(*four_distances, 20.0), [[0.2, 0.4, np.nan, 0.70710678, 1.0]], rtol=1e-6
     )
+
+
+def test_a_pair_of_keypoints_as_normaliser():
+    points, visible = np.zeros((3, 5, 2)), np.ones((3, 5))
+    points[:, 3] = [30, 40]
+    visible[1, 0] = visible[2, 3] = 0
+    np.testing.assert_array_equal(pair_distance(points, visible, FIVE, ("a", "d")), [50, np.nan, np.nan])
+    np.testing.assert_array_equal(pair_distance(points, visible, FIVE, ["d", "c"]), [50, 50, np.nan])
+    with pytest.raises(ValueError, match="Skeleton 'five' has no neck: choose two of a, b, c, d, e"):
+        pair_distance(points, visible, FIVE, ("a", "neck"))
+    for pair in ("ab", ("a",), ("a", "a"), ("a", "b", "c")):
+        with pytest.raises(ValueError, match="two different keypoints"):
+            pair_distance(points, visible, FIVE, pair)
+
+
+def test_box_diagonal():
+    np.testing.assert_array_equal(box_diagonal([[10, 20, 40, 60], [0, 0, 5, 12]]), [50, 13])
+    with pytest.raises(ValueError, match=r"Received shape: \(4,\)"):
+        box_diagonal([0, 0, 5, 9])
+
+
+def test_mean_error_of_each_keypoint(one_wrong, four_distances):
+    pred, truth, visible = one_wrong
+    errors = mean_error(pred, truth, visible, FIVE)
+    assert np.isnan(errors.pop("c"))
+    assert errors == {"a": 0, "b": pytest.approx(200**0.5 / 2), "d": 0, "e": 0, "Mean": pytest.approx(200**0.5 / 8)}
+    assert mean_error(*four_distances, FIVE)["Mean"] == pytest.approx(epe(*four_distances))

@@ -138,3 +138,18 @@ def test_hosts_that_do_not_fit_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             rp.training.join_hosts(hosts, index)
+
+
+def test_fit_shows_the_metrics_of_batches():
+    model, people = tiny_model(), rp.data.Synthetic(8, seed=0)
+    size = model.input_size
+    model.compile("adam", metrics=[rp.metrics.PCK(size), rp.metrics.MeanError(size), rp.metrics.OKS(size)])
+    batches = rp.data.make_dataset(people, model, training=True, batch_size=4)
+    validation = rp.data.make_dataset(people, model, batch_size=4)
+    history = model.fit(batches, validation_data=validation, epochs=2, verbose=0).history
+    targets = np.concatenate([validation[n][1] for n in range(2)])
+    outputs = np.concatenate([model.predict_on_batch(validation[n][0]) for n in range(2)])
+    scale = np.array([size[1], size[0]])
+    error = rp.metrics.epe(outputs[..., :2] * scale, targets[..., :2] * scale, targets[..., 2])
+    assert history["val_mean_error"][-1] == pytest.approx(error, rel=1e-4)
+    assert all(0 <= value <= 1 for name in ("pck", "val_pck", "oks", "val_oks") for value in history[name])
