@@ -1,5 +1,7 @@
 """The evaluate command compares σ with errors, in words, numbers and a picture."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from tiny_model import tiny_model
 
 import keras_regpose as rp
 from keras_regpose.cli import main
+from keras_regpose.commands.evaluate import _verdict
 
 DATA = ["--dataset", "synthetic", "--count", "8"]
 CROP = np.zeros((1, 64, 48, 3), np.uint8)
@@ -49,3 +52,53 @@ def test_models_without_sigmas_have_nothing_to_calibrate(preset, tmp_path, capsy
     assert main(["evaluate", preset["deeppose"], *DATA, "--calibration", str(target)]) == 2
     assert "--calibration needs a model with σ" in capsys.readouterr().err
     assert not target.exists()
+
+
+def test_figures_have_intervals_and_the_errors_their_kinds(preset, tmp_path, capsys):
+    figures, picture = tmp_path / "figures.json", tmp_path / "sheet.png"
+    assert main(["evaluate", preset["rle"], *DATA, "--json", str(figures), "--pictures", str(picture)]) == 0
+    printed = capsys.readouterr().out
+    values = json.loads(figures.read_text())
+    value, low, high = values["intervals"]["error"]
+    assert value == values["error"] and low < value < high
+    assert f"error {value:.4f} (95 % interval {low:.4f} … {high:.4f})" in printed
+    assert "PCK: within 0.2 torso lengths; error: mean distance in pixels" in printed and "better" not in printed
+    row = values["errors"]["all"]
+    shares = [share for name, share in row.items() if name != "labelled"]
+    assert sum(shares) == pytest.approx(1) and 0 < row["labelled"] <= 8 * 17
+    assert set(values["errors"]) == {*rp.COCO17.keypoints, "all"} and values["measure"].startswith("PCK")
+    line = next(line for line in printed.splitlines() if line.split()[0] == "all")
+    assert line.split()[1:] == [str(row["labelled"]), *(f"{share:.1%}" for share in shares)]
+    assert cv2.imread(str(picture)) is not None
+
+
+def test_another_preset_is_compared_on_the_same_people(preset, tmp_path, capsys):
+    figures = tmp_path / "figures.json"
+    other = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, (96, 64))
+    other.save_to_preset(tmp_path / "other")
+    arguments = ["evaluate", preset["rle"], *DATA, "--json", str(figures), "--against"]
+    assert main([*arguments, str(tmp_path / "other")]) == 0
+    printed, values = capsys.readouterr().out, json.loads(figures.read_text())
+    value, low, high = values["against"]["difference"]["error"]
+    assert value == pytest.approx(values["error"] - values["against"]["figures"]["error"])
+    assert f"error {value:+.4f} (95 % interval {low:+.4f} … {high:+.4f})" in printed
+    for line in printed.splitlines():
+        if "better" in line:
+            assert "95 % interval" in line and "excludes 0" in line
+    assert main([*arguments, preset["rle"]]) == 0
+    printed = capsys.readouterr().out
+    assert "AP +0.0000 (95 % interval +0.0000 … +0.0000): it includes 0" in printed and "better" not in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "interval", "words"),
+    [
+        ("AP", (0.1, 0.05, 0.2), "excludes 0, so better"),
+        ("AP", (-0.1, -0.2, -0.05), "excludes 0, so worse"),
+        ("error", (-1.0, -2.0, -0.5), "excludes 0, so better"),
+        ("error", (1.0, 0.5, 2.0), "excludes 0, so worse"),
+        ("PCK", (0.1, -0.05, 0.2), "do not tell which of the two is ahead"),
+    ],
+)
+def test_what_a_difference_says(name, interval, words):
+    assert words in _verdict(name, *interval)

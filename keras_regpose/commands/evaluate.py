@@ -19,15 +19,22 @@ def add_options(sub):
     sub.add_argument("--score-mode", choices=SCORE_MODES, help="COCO instance score")
     sub.add_argument("--nms", choices=("oks", "soft_oks", "none"), default="oks", help="suppression of doubled poses")
     sub.add_argument("--batch-size", type=positive, default=32)
+    sub.add_argument("--against", metavar="PRESET", help="also compare with this preset, on the same people")
     sub.add_argument("--json", help="also write the figures to this file")
-    sub.add_argument("--pictures", help="also write a contact sheet of predictions to this PNG file")
+    sub.add_argument(
+        "--pictures",
+        help="also write the worst, median and best predictions to this PNG file, and print each keypoint's errors",
+    )
     sub.add_argument("--calibration", help="also compare predicted σ with actual errors, and plot it to this PNG file")
     sub.add_argument("--recalibrated", help="folder for a preset whose σ agrees with the errors on this data")
 
 
 def run(options):
     from keras_regpose.evaluation.calibration import calibrate_predictions, import_matplotlib, plot_calibration
+    from keras_regpose.evaluation.errors import KINDS, error_kinds, error_shares
     from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
+    from keras_regpose.evaluation.sheets import error_sheet, prediction_sheet
+    from keras_regpose.inference.draw import save_picture
     from keras_regpose.presets import from_preset
 
     if options.calibration:
@@ -36,33 +43,62 @@ def run(options):
     for option in ("calibration", "recalibrated"):
         if getattr(options, option) and model.method != "rle":
             raise ValueError(f"--{option} needs a model with σ, which those trained without RLE do not predict")
+    other = from_preset(options.against) if options.against else None
     samples = open_samples(options, options.split, boxes=options.boxes)
-    with progress_bar(total=len(samples), unit=" people", delay=2) as bar:
-        poses, positions = predict_samples(model, samples, options.flip_test, options.batch_size, progress=bar.update)
-    nms = None if options.nms == "none" else options.nms
-    figures = score_predictions(poses, positions, samples, model.input_size, options.score_mode, nms)
-    for name, value in figures.items():
-        print(f"{name:>12} {value:.4f}" if isinstance(value, float) else f"{name:>12} {value}")
+
+    def predict(model):
+        with progress_bar(total=len(samples), unit=" people", delay=2) as bar:
+            poses = predict_samples(model, samples, options.flip_test, options.batch_size, progress=bar.update)
+        nms = None if options.nms == "none" else options.nms
+        return *poses, score_predictions(*poses, samples, model.input_size, options.score_mode, nms)
+
+    poses, positions, scores = predict(model)
+    intervals = scores.intervals
+    for name, value in scores.items():
+        printed = f"{value:.4f}" if isinstance(value, float) else value
+        print(f"{name:>12} {printed}{_span(intervals.get(name))}")
+    if scores.measure:
+        print(f"{scores.measure}; error: mean distance in pixels")
     skipped = len(samples) - len(poses)
     if skipped:
         print(f"{skipped} of {len(samples)} people were skipped, because their images cannot be read")
+    report = scores | {"measure": scores.measure, "intervals": intervals}
+    if other is not None:
+        other_scores = predict(other)[2]
+        differences = scores.minus(other_scores)
+        print(f"{options.preset} minus {options.against}, on the same draws of people and pictures:")
+        for name, difference in differences.items():
+            print(f"{name:>12} {difference.value:+.4f}{_span(difference, '+')}: {_verdict(name, *difference)}")
+        report["against"] = {"preset": options.against, "figures": other_scores, "difference": differences}
+    if scores.measure:
+        errors = report["errors"] = error_shares(error_kinds(poses, positions, samples), model.skeleton)
+        if options.pictures:
+            print(" ".join(f"{title:>14}" for title in ("keypoint", "labelled", *KINDS)))
+            for name, row in errors.items():
+                count, *shares = row.values()
+                print(f"{name:>14} {count:14} " + " ".join(f"{share:14.1%}" for share in shares))
     if options.json:
-        write_whole(options.json, json.dumps(figures, indent=1) + "\n")
-    ellipse_scale = 1.0
+        write_whole(options.json, json.dumps(report, indent=1) + "\n")
     if options.calibration:
         calibration = calibrate_predictions(poses, positions, samples)
         print(calibration)
         plot_calibration(calibration, options.calibration)
-        ellipse_scale = calibration.factor  # so that the ellipses show how far off the keypoints are
     if options.pictures:
-        from keras_regpose.evaluation.sheets import prediction_sheet
-        from keras_regpose.inference.draw import save_picture
-
-        sheet = prediction_sheet(poses, positions, samples, ellipse_scale=ellipse_scale)
-        save_picture(options.pictures, sheet)
+        sheet = error_sheet if scores.measure else prediction_sheet
+        save_picture(options.pictures, sheet(poses, positions, samples))
     if options.recalibrated:
         from keras_regpose.training.recalibrate import recalibrate
 
         recalibrate(model, poses, positions, samples)
         model.save_to_preset(options.recalibrated)
         print(f"With σ recalibrated on these {len(poses)} people: {options.recalibrated}")
+
+
+def _span(interval, sign=""):
+    return f" (95 % interval {interval.low:{sign}.4f} … {interval.high:{sign}.4f})" if interval else ""
+
+
+def _verdict(name, value, low, high):
+    if low <= 0 <= high:
+        return "it includes 0, so these people do not tell which of the two is ahead"
+    return f"it excludes 0, so {'better' if (value > 0) != (name == 'error') else 'worse'}"

@@ -7,11 +7,14 @@ import numpy as np
 
 from keras_regpose import geometry
 from keras_regpose.data.sample import Sample
+from keras_regpose.evaluation.evaluate import labels
+from keras_regpose.evaluation.pck import box_diagonal, normalized_distances
 from keras_regpose.images import read_image
 from keras_regpose.inference.draw import FONT, draw_poses, to_rgb
 from keras_regpose.inference.poses import Poses
 
 _PAPER, _INK = (244, 244, 244), (32, 32, 32)
+_TRUTH, _PREDICTION, _JOIN = (0, 158, 115), (230, 100, 0), (255, 255, 255)
 
 
 def contact_sheet(
@@ -68,7 +71,6 @@ def prediction_sheet(
     samples: Sequence[Sample],
     count: int = 24,
     tile: int = 224,
-    ellipse_scale: float = 1.0,
 ) -> np.ndarray:
     """Shows the first predictions, each cut out around its person.
 
@@ -78,7 +80,6 @@ def prediction_sheet(
         samples: the samples that they were made for.
         count: int. Number of people to show.
         tile: int. Side of each picture in pixels.
-        ellipse_scale: float. See `draw_poses`.
 
     Returns:
         (height, width, 3) uint8 array, RGB: skeletons with 1 σ ellipses, captioned with the mean keypoint score.
@@ -88,11 +89,65 @@ def prediction_sheet(
         cut = geometry.cut(read_image(samples[position].image), person.boxes[0], (tile, tile), padding=1.5)
         points = geometry.transform_points(person.keypoints, cut.matrix)
         sigmas = None if person.sigmas is None else person.sigmas * cut.matrix[0, 0]
-        pictures.append(
-            draw_poses(cut.crop, points, person.scores, sigmas, skeleton=poses.skeleton, ellipse_scale=ellipse_scale)
-        )
+        pictures.append(draw_poses(cut.crop, points, person.scores, sigmas, skeleton=poses.skeleton))
         captions.append(f"score {person.scores.mean():.2f}")
     return contact_sheet(pictures, columns=6, tile_size=(tile, tile), captions=captions)
+
+
+def error_sheet(
+    poses: Poses, positions: np.ndarray, samples: Sequence[Sample], count: int = 12, tile: int = 256
+) -> np.ndarray:
+    """Shows the worst, the median and the best predictions of labelled keypoints, drawn over the truth.
+
+    People are ordered by the mean distance of their labelled keypoints, as a share of the diagonal of the box.
+
+    Args:
+        poses: `Poses`, from `evaluation.evaluate.predict_samples`.
+        positions: (N,) int array, from `predict_samples`.
+        samples: the samples that they were made for.
+        count: int. Number of people to show of each kind, where there are as many.
+        tile: int. Side of each picture in pixels.
+
+    Returns:
+        (height, width, 3) uint8 array, RGB. Truth is green, the prediction orange, and white lines join the two;
+        captions give the mean distance in pixels, and as a share of the diagonal.
+
+    Raises:
+        ValueError: If no keypoint of these people is labelled.
+    """
+    truth, visible = labels(poses, positions, samples)
+    distances = normalized_distances(poses.keypoints, truth, visible, 1.0)
+    known = np.flatnonzero(~np.isnan(distances).all(1))
+    errors = np.full(len(poses), np.nan)
+    errors[known] = np.nanmean(distances[known], 1)
+    shares = errors / box_diagonal(poses.boxes)
+    order = known[np.argsort(-shares[known], kind="stable")]
+    middle = max(0, (len(order) - count) // 2)
+    parts = {"worst": order[:count], "median": order[middle : middle + count], "best": order[::-1][:count]}
+    if len(order) <= 3 * count:
+        parts = {"all, the worst first": order}
+    sheets = []
+    for title, chosen in parts.items():
+        pictures, captions = [], []
+        for row in chosen:
+            cut = geometry.cut(
+                read_image(samples[int(positions[row])].image), poses.boxes[row], (tile, tile), padding=1.5
+            )
+            ends = np.stack([truth[row], poses.keypoints[row]])
+            ends = np.where(visible[row, :, None] > 0, geometry.transform_points(ends, cut.matrix), np.nan)
+            picture = draw_poses(cut.crop, ends[:1], skeleton=poses.skeleton, color=_TRUTH)
+            for first, second in ends.transpose(1, 0, 2)[visible[row] > 0].clip(-1e4, 1e4).round().astype(int).tolist():
+                cv2.line(picture, first, second, _JOIN, 1, cv2.LINE_AA)
+            pictures.append(draw_poses(picture, ends[1:], skeleton=poses.skeleton, color=_PREDICTION))
+            captions.append(f"{errors[row]:.1f} px, {shares[row]:.1%} of diagonal")
+        sheet = contact_sheet(pictures, 6, (tile, tile), captions)
+        heading = np.full((36, sheet.shape[1], 3), _PAPER, np.uint8)
+        left = 8
+        for text, color in ((f"{title} of {len(order)} people:", _INK), ("truth", _TRUTH), ("prediction", _PREDICTION)):
+            cv2.putText(heading, text, (left, 26), FONT, 0.7, color, 2, cv2.LINE_AA)
+            left += cv2.getTextSize(text, FONT, 0.7, 2)[0][0] + 12
+        sheets += [heading, sheet]
+    return np.concatenate(sheets)
 
 
 def _fit(image, height, width):

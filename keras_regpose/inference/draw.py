@@ -35,6 +35,7 @@ def draw_poses(
     labels: bool = False,
     scale: float = 1.0,
     ellipse_scale: float = 1.0,
+    color: tuple[int, int, int] | None = None,
 ) -> np.ndarray:
     """Draws people's skeletons: left side blue, right side orange, middle white.
 
@@ -54,6 +55,7 @@ def draw_poses(
         labels: bool. Whether to write each person's number and mean keypoint score; the number alone in tiny images.
         scale: float. The picture is enlarged by this first; 3 or so makes tiny images readable.
         ellipse_scale: float. σ is multiplied by this first, such as by the factor that a calibration has found.
+        color: (R, G, B) of all joints and limbs, or None for the colours of the sides.
 
     Returns:
         (H · scale, W · scale, 3) uint8 array, RGB.
@@ -83,7 +85,7 @@ def draw_poses(
     keypoints, corners = (keypoints + 0.5) * scale - 0.5, (corners + 0.5) * scale - 0.5
     sigmas = sigmas * scale * ellipse_scale if ellipses else np.full_like(sigmas, np.nan)
 
-    picture = _draw_skeletons(picture, keypoints, scores >= score_threshold, sigmas, skeleton)
+    picture = _draw_skeletons(picture, keypoints, scores >= score_threshold, sigmas, skeleton, color)
     plates = []
     for n, points in enumerate(corners):
         points = points[np.isfinite(points).all(-1)].clip(-1e6, 1e6)
@@ -134,7 +136,7 @@ def check_people(skeleton: Skeleton, dtype, **arrays) -> dict[str, np.ndarray]:
     return dict(zip(arrays, checked, strict=True))
 
 
-def _draw_skeletons(picture, keypoints, certain, sigmas, skeleton):
+def _draw_skeletons(picture, keypoints, certain, sigmas, skeleton, color):
     # Small pictures are drawn on enlarged: every pixel is repeated, and averaging the repeated pixels afterwards gives
     # back the picture unchanged, with lines finer than a pixel.
     factor = min(4, -(-_FINE_ENOUGH // max(picture.shape[:2])))
@@ -143,7 +145,8 @@ def _draw_skeletons(picture, keypoints, certain, sigmas, skeleton):
         picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
     keypoints = (keypoints + 0.5) * factor - 0.5
     people = [
-        _marks(*person, picture.shape, skeleton) for person in zip(keypoints, certain, sigmas * factor, strict=True)
+        _marks(*person, picture.shape, skeleton, color)
+        for person in zip(keypoints, certain, sigmas * factor, strict=True)
     ]
     for n, opacity in enumerate((_ELLIPSE_OPACITY, _FADED_OPACITY, 1, 1)):
         picture = _draw(picture, [mark for person in people for mark in person[n]], opacity)
@@ -182,10 +185,10 @@ def _fixed(values):
     return np.round(np.clip(values, -1e5, 1e5) * (1 << _SHIFT)).astype(int).tolist()
 
 
-def _marks(points, certain, sigmas, shape, skeleton):
+def _marks(points, certain, sigmas, shape, skeleton, color):
     """Returns the marks of one person's ellipses, faded limbs, limbs and joints."""
     width = _thickness(points, shape)
-    rim, radius, colors = _rim(width), max(1.5, width), _side_colors(skeleton)
+    rim, radius, colors = _rim(width), max(1.5, width), [color] * len(skeleton) if color else _side_colors(skeleton)
     finite = np.isfinite(points).all(-1)
     ellipses, rims, limbs, joints = [], ([], []), ([], []), []
     for i, j in skeleton.edge_indices:
