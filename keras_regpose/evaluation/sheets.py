@@ -14,6 +14,7 @@ from keras_regpose.inference.draw import FONT, draw_poses, to_rgb
 from keras_regpose.inference.poses import Poses
 
 _PAPER, _INK = (244, 244, 244), (32, 32, 32)
+_HEADING = (36, 800)  # height and least width
 _TRUTH, _PREDICTION, _JOIN = (0, 158, 115), (230, 100, 0), (255, 255, 255)
 
 
@@ -125,7 +126,7 @@ def error_sheet(
     middle = max(0, (len(order) - count) // 2)
     parts = {"worst": order[:count], "median": order[middle : middle + count], "best": order[::-1][:count]}
     if len(order) <= 3 * count:
-        parts = {"all, the worst first": order}
+        parts = {"from the worst to the best": order}
     sheets = []
     for title, chosen in parts.items():
         pictures, captions = [], []
@@ -141,12 +142,13 @@ def error_sheet(
             pictures.append(draw_poses(picture, ends[1:], skeleton=poses.skeleton, color=_PREDICTION))
             captions.append(f"{errors[row]:.1f} px, {shares[row]:.1%} of diagonal")
         sheet = contact_sheet(pictures, 6, (tile, tile), captions)
-        heading = np.full((36, sheet.shape[1], 3), _PAPER, np.uint8)
+        right = max(0, _HEADING[1] - sheet.shape[1])
+        sheet = cv2.copyMakeBorder(sheet, _HEADING[0], 0, 0, right, cv2.BORDER_CONSTANT, value=_PAPER)
         left = 8
         for text, color in ((f"{title} of {len(order)} people:", _INK), ("truth", _TRUTH), ("prediction", _PREDICTION)):
-            cv2.putText(heading, text, (left, 26), FONT, 0.7, color, 2, cv2.LINE_AA)
+            cv2.putText(sheet, text, (left, 26), FONT, 0.7, color, 2, cv2.LINE_AA)
             left += cv2.getTextSize(text, FONT, 0.7, 2)[0][0] + 12
-        sheets += [heading, sheet]
+        sheets.append(sheet)
     return np.concatenate(sheets)
 
 
