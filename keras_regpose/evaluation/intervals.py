@@ -61,7 +61,7 @@ def interval(value: float, drawn: np.ndarray) -> Interval:
     >>> heights = np.random.default_rng(0).normal(170, 10, (100, 1))
     >>> people = over_people({"height": heights})
     >>> [round(number, 1) for number in interval(heights.mean(), people.drawn()["height"])]
-    [170.5, 168.6, 172.4]
+    [170.8, 168.8, 172.7]
     """
     return Interval(float(value), *np.nanquantile(drawn, [0.025, 0.975]).tolist())
 
