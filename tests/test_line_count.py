@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LIMIT = 8000
+LIMIT = 9500
 
 
 def test_lines_of_code():
