@@ -32,7 +32,7 @@ def add_options(sub):
 def run(options):
     from keras_regpose.evaluation.calibration import calibrate_predictions, import_matplotlib, plot_calibration
     from keras_regpose.evaluation.errors import KINDS, error_kinds, error_shares
-    from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
+    from keras_regpose.evaluation.evaluate import check_same_keypoints, predict_samples, score_predictions
     from keras_regpose.evaluation.sheets import error_sheet, prediction_sheet
     from keras_regpose.inference.draw import save_picture
     from keras_regpose.presets import from_preset
@@ -44,6 +44,8 @@ def run(options):
         if getattr(options, option) and model.method != "rle":
             raise ValueError(f"--{option} needs a model with σ, which those trained without RLE do not predict")
     other = from_preset(options.against) if options.against else None
+    if other is not None:
+        check_same_keypoints(model, other)
     samples = open_samples(options, options.split, boxes=options.boxes)
 
     def predict(model):
@@ -70,7 +72,7 @@ def run(options):
         for name, difference in differences.items():
             print(f"{name:>12} {difference.value:+.4f}{_span(difference, '+')}: {_verdict(name, *difference)}")
         report["against"] = {"preset": options.against, "figures": other_scores, "difference": differences}
-    if scores.measure:
+    if scores.measure and (options.json or options.pictures):
         errors = report["errors"] = error_shares(error_kinds(poses, positions, samples), model.skeleton)
         if options.pictures:
             print(" ".join(f"{title:>14}" for title in ("keypoint", "labelled", *KINDS)))

@@ -267,6 +267,9 @@ def compare(model, other, samples: Sequence[Sample], **options) -> dict[str, Int
     Returns:
         dict of `Interval` by figure: the difference, and the ends of its 95 % interval; see `Scores.minus`.
 
+    Raises:
+        ValueError: If the models have different keypoints.
+
     Example:
 
     >>> import keras_regpose as rp
@@ -274,4 +277,15 @@ def compare(model, other, samples: Sequence[Sample], **options) -> dict[str, Int
     >>> rp.metrics.compare(model, model, rp.data.Synthetic(4, seed=1))["error"]
     Interval(value=0.0, low=0.0, high=0.0)
     """
+    check_same_keypoints(model, other)
     return evaluate(model, samples, **options).minus(evaluate(other, samples, **options))
+
+
+def check_same_keypoints(model, other) -> None:
+    """Raises ValueError unless two models have the same keypoints in the same order: else labels would fit one only."""
+    names, others = model.skeleton.keypoints, other.skeleton.keypoints
+    if names != others:
+        raise ValueError(
+            f"Only models of the same keypoints in the same order can be compared. Received: {', '.join(names)}; and "
+            f"{', '.join(others)}"
+        )
