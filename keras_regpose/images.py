@@ -52,6 +52,22 @@ def read_image(image: "str | os.PathLike | np.ndarray | PIL.Image.Image") -> UIn
     raise ImageError(f"An image must be a path, a NumPy array or a PIL image. Received: {type(image).__name__}")
 
 
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Returns the (width, height) that `read_image` would give an image file, from its header alone.
+
+    Raises:
+        ImageError: If there is no such file, or its header cannot be read.
+    """
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(path) as image:
+            turned = image.getexif().get(0x0112, 1) >= 5  # by a quarter
+            return (image.height, image.width) if turned else image.size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"The size of the image file {os.fspath(path)} cannot be read: {error}") from error
+
+
 def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
     """Decodes the contents of an image file, as `read_image` does.
 

@@ -1,12 +1,20 @@
 """What a keypoint set is: names, edges, left-right pairs, OKS sigmas, body halves."""
 
 import json
+import logging
+import os
+import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
+
+from keras_regpose.files import read_json
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,202 @@ class Skeleton:
             got = sorted(values) if isinstance(values, dict) else type(values).__name__
             raise ValueError(f"A skeleton needs 'name' and 'keypoints' and may have {sorted(known)}. Received: {got}")
         return cls(**values)
+
+    @classmethod
+    def from_category(cls, category: dict) -> "Skeleton":
+        """Builds the skeleton that a category of a COCO keypoint file describes: names, and edges counted from 1.
+
+        Flip pairs are inferred from the names, see `flip_pairs_of`. Keypoints that are those of a built-in skeleton,
+        in any order and under any names that `sides_and_joints` understands, have its sigmas and body halves.
+
+        Args:
+            category: dict with `keypoints` (names), and optionally `skeleton` (pairs of positions, from 1) and `name`.
+
+        Raises:
+            ValueError: If the names are not strings, or not unique.
+
+        Example:
+
+        >>> hook = Skeleton.from_category({"name": "hook", "keypoints": ["tip", "lEnd", "rEnd"], "skeleton": [[1, 2]]})
+        >>> hook.edges, hook.flip_pairs
+        ((('tip', 'lEnd'),), (('lEnd', 'rEnd'),))
+        """
+        names = tuple(category["keypoints"])
+        name = str(category.get("name") or "keypoints")
+        plain = cls(name, names)  # checks the names
+        known = next((one for one in SKELETONS.values() if same_keypoints(names, one.keypoints)), None)
+        if known is not None and known.keypoints == names:
+            return known
+        pairs = [pair for pair in category.get("skeleton") or () if isinstance(pair, (list, tuple)) and len(pair) == 2]
+        first = 0 if any(0 in pair for pair in pairs) else 1  # some tools count from 0
+        edges = tuple(
+            (names[one - first], names[other - first])
+            for one, other in pairs
+            if one != other and {one - first, other - first} <= set(range(len(names)))
+        )
+        fields = {"edges": edges, "flip_pairs": flip_pairs_of(names)}
+        if known is not None:
+            places = matched_keypoints(known.keypoints, names)
+            called = {keypoint: names[places[k]] for k, keypoint in enumerate(known.keypoints)}
+            ours = matched_keypoints(names, known.keypoints)
+            fields["edges"] = edges or tuple((called[one], called[other]) for one, other in known.edges)
+            fields["sigmas"] = tuple(known.sigmas[ours[k]] for k in range(len(names)))
+            fields |= {half: tuple(map(called.get, getattr(known, half))) for half in ("upper_body", "lower_body")}
+        said = ", ".join(f"{left} and {right}" for left, right in fields["flip_pairs"]) or "none"
+        _log.info("Keypoints of %r: %d; pairs of left and right by their names: %s", name, len(plain), said)
+        return cls(name, names, **fields)
+
+    @classmethod
+    def from_coco(cls, file: str | os.PathLike, category: int | str | None = None) -> "Skeleton":
+        """Builds the skeleton that a COCO keypoint file describes; see `from_category`.
+
+        Args:
+            file: str or path.
+            category: int or str. Number or name of a category. None takes the one that has keypoints.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it names no keypoints, or several categories have different ones and none is chosen.
+
+        Example:
+
+        >>> hook = {"id": 1, "name": "hook", "keypoints": ["tip", "end"]}
+        >>> _ = Path("hooks.json").write_text(json.dumps({"categories": [hook]}))
+        >>> Skeleton.from_coco("hooks.json").keypoints
+        ('tip', 'end')
+        """
+        described = keypoint_categories(read_json(file), category, os.fspath(file))
+        if not described:
+            raise ValueError(f"{os.fspath(file)} names no keypoints in its categories: build a Skeleton of their names")
+        return cls.from_category(described[0])
+
+
+def keypoint_categories(contents: dict, category: int | str | None, where: str) -> list[dict]:
+    """Returns the categories of a COCO file that have keypoints; they have the same ones.
+
+    Args:
+        contents: dict. The file's.
+        category: int or str. Number or name of the only one wanted, or None.
+        where: str. The file, for messages.
+
+    Raises:
+        ValueError: If there is no such category, or they have different keypoints.
+    """
+    listed = contents.get("categories") if isinstance(contents, dict) else None
+    listed = [entry for entry in listed or () if isinstance(entry, dict) and "id" in entry]
+    if category is not None:
+        chosen = [entry for entry in listed if entry.get("name") == category]
+        chosen = chosen or [entry for entry in listed if str(entry["id"]) == str(category)]
+        if not chosen:
+            raise ValueError(f"{where} has no category {category!r}. It has: {_listed(listed) or 'none'}")
+        listed = chosen
+    listed = [entry for entry in listed if entry.get("keypoints")]
+    different = [entry for entry in listed if not same_keypoints(entry["keypoints"], listed[0]["keypoints"])]
+    if different:
+        raise ValueError(
+            f"Categories of {where} have different keypoints: choose one with category=. It has: {_listed(listed)}"
+        )
+    return listed
+
+
+def _listed(categories):
+    return ", ".join(f"{entry.get('name', 'unnamed')} ({entry['id']})" for entry in categories)
+
+
+_SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
+
+
+def sides_and_joints(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns what the names of keypoints say: the side, "left", "right" or "", and the joint in lower-case letters.
+
+    A side is the word left, right, l or r, at any place and set apart by `_`, `-`, `.`, a space or capital letters, as
+    in `left_wrist`, `wrist_l`, `LWrist`, `wristRight`. Where the names hold its counterpart as well, it may also be
+    the first or last letter of a word: `lwrist` beside `rwrist`, `LF_paw` beside `RF_paw`.
+
+    Example:
+
+    >>> sides_and_joints(["r_wrist", "WristLeft", "lip", "lhip", "rhip"])
+    [('right', 'wrist'), ('left', 'wrist'), ('', 'lip'), ('left', 'hip'), ('right', 'hip')]
+    """
+    split = [re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+", name) for name in names]
+    split = [[word.lower() for word in words] for words in split]
+    present = {tuple(words) for words in split}
+    return [_side_and_joint(words, present) for words in split]
+
+
+def _side_and_joint(words, present):
+    for place in (0, len(words) - 1, *range(1, len(words) - 1)):
+        if len(words) > 1 and words[place] in _SIDES:
+            return _SIDES[words[place]], "".join(words[:place] + words[place + 1 :])
+    mirror = {"l": "r", "r": "l"}
+    for place, word in enumerate(words):
+        for letter, rest, other in (
+            (word[0], word[1:], mirror.get(word[0], "") + word[1:]),
+            (word[-1], word[:-1], word[:-1] + mirror.get(word[-1], "")),
+        ):
+            if letter in mirror and (*words[:place], other, *words[place + 1 :]) in present:
+                return _SIDES[letter], "".join([*words[:place], rest, *words[place + 1 :]])
+        for side in ("left", "right"):  # leftwrist
+            rest = word.removeprefix(side) if word != side else word
+            if rest != word:
+                return side, "".join([*words[:place], rest, *words[place + 1 :]])
+    return "", "".join(words)
+
+
+def flip_pairs_of(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Returns the pairs of left and right among the names of keypoints, as `sides_and_joints` reads them.
+
+    The log warns of names that have a side and no counterpart.
+
+    Example:
+
+    >>> flip_pairs_of(["nose", "RWrist", "LWrist"])
+    (('LWrist', 'RWrist'),)
+    """
+    read = sides_and_joints(names)
+    place = {key: name for key, name in zip(read, names, strict=True) if read.count(key) == 1}
+    pairs = tuple(
+        (name, place["right", joint])
+        for (side, joint), name in place.items()
+        if side == "left" and ("right", joint) in place
+    )
+    alone = [name for (side, _), name in zip(read, names, strict=True) if side and name not in sum(pairs, ())]
+    if alone:
+        _log.warning(
+            "Without a counterpart on the other side, so that mirroring leaves them where they are: %s. Pass a "
+            "Skeleton with flip_pairs if they have one",
+            ", ".join(alone),
+        )
+    return pairs
+
+
+def matched_keypoints(names: Sequence[str], others: Sequence[str]) -> dict[int, int]:
+    """Returns which of one list of keypoints are which of another, by side and joint; see `sides_and_joints`.
+
+    Args:
+        names, others: sequences of str.
+
+    Returns:
+        dict: position in `names` → position in `others`, for those that both have.
+
+    Example:
+
+    >>> matched_keypoints(["nose", "left_wrist", "tail"], ["l_wrist", "nose"])
+    {0: 1, 1: 0}
+    """
+    if list(names) == list(others):
+        return {position: position for position in range(len(names))}
+    ours, theirs = sides_and_joints(names), sides_and_joints(others)
+    return {
+        position: theirs.index(key)
+        for position, key in enumerate(ours)
+        if ours.count(key) == 1 and theirs.count(key) == 1
+    }
+
+
+def same_keypoints(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Returns whether two lists name the same keypoints, in any order; see `matched_keypoints`."""
+    return len(names) == len(others) == len(matched_keypoints(names, others))
 
 
 def _repeated(names):

@@ -15,8 +15,8 @@ HEAVY = "tensorflow keras cv2 keras_cv tensorflow_probability tf_keras pycocotoo
 
 # The floors, the lowest first. A part is a file or a folder of the package; it imports parts of lower floors only.
 FLOORS = [
-    ("arrays", "files", "skeleton"),
-    ("geometry", "codec", "images", "interrupt", "optional", "progress", "schedules"),
+    ("arrays", "files"),
+    ("skeleton", "geometry", "codec", "images", "interrupt", "optional", "progress", "schedules"),
     ("zoo", "data", "losses", "models"),
     ("drawn", "recipe"),
     ("datasets", "inference"),

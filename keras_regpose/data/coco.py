@@ -4,11 +4,12 @@ import os
 
 import numpy as np
 
+from keras_regpose.data.coco_file import CocoFile
 from keras_regpose.data.detections import read_detections
 from keras_regpose.data.people import People
-from keras_regpose.data.records import collect, estimated_area, read_json, require_folder, to_floats
+from keras_regpose.data.records import collect, estimated_area, require_folder
 from keras_regpose.data.sample import Sample
-from keras_regpose.skeleton import COCO17, Skeleton
+from keras_regpose.skeleton import Skeleton
 
 
 class Coco(People):
@@ -18,7 +19,7 @@ class Coco(People):
     (x from 0 to width − 1). Occluded keypoints (v = 1) count as labelled, like visible ones (v = 2).
     With detected boxes: every detection of a person in an image of the annotation file, unclipped, whether annotated
     or not; keypoints are zeros and unlabelled.
-    Source: `CocoDataset` of MMPose 1.3.2.
+    Source: `CocoDataset` of MMPose 1.3.2. What other tools leave out or write in their own way: see `CocoFile`.
 
     Args:
         annotations: str or path. `person_keypoints_val2017.json` or another file in this format. With `boxes` only its
@@ -27,8 +28,11 @@ class Coco(People):
         boxes: str, path or None. JSON file of detections in COCO's result format (image_id, category_id, bbox as x, y,
             width, height, score), or None for annotated boxes.
         box_score_threshold: float. Detections with a lower score are left out.
-        skeleton: `Skeleton`. Each annotation must have three numbers for each of its keypoints.
+        skeleton: `Skeleton` or None for the one that the file describes (see `Skeleton.from_category`), or COCO's where
+            it describes none. Keypoints that the file has in another order are put right.
         max_skipped_share: float. Broken records are skipped up to this share, above it reading fails.
+        category: int or str. Number or name of the category to read. None reads all whose keypoints fit, so that boxes
+            of other things in the file are left out.
 
     Attributes:
         skeleton: `Skeleton`.
@@ -52,19 +56,22 @@ class Coco(People):
         images: str | os.PathLike,
         boxes: str | os.PathLike | None = None,
         box_score_threshold: float = 0.0,
-        skeleton: Skeleton = COCO17,
+        skeleton: Skeleton | None = None,
         max_skipped_share: float = 0.1,
+        category: int | str | None = None,
     ):
-        path, folder = os.fspath(annotations), os.fspath(images)
-        contents = read_json(path)
+        path = os.fspath(annotations)
+        file = CocoFile(path, skeleton, category, images)
         require_folder(images)
-        known = _images_by_id(contents, path)
+        if not any("file_name" in image for image in file.images.values()):
+            raise ValueError(f"{path} has no images with 'id' and 'file_name' ({len(file.images)} entries)")
+        self._reread = (path, file.skeleton, category, os.fspath(images))
         if boxes is not None:
-            detections, skipped = read_detections(boxes, max_skipped_share)
+            detections, skipped = read_detections(boxes, max_skipped_share, file.categories or (1,))
             samples = [
-                _detected(one, known[one.image_id], folder, skeleton)
+                _detected(one, file)
                 for one in detections
-                if one.image_id in known and one.score >= box_score_threshold
+                if one.image_id in file.images and one.score >= box_score_threshold
             ]
             if not samples:
                 raise ValueError(
@@ -72,73 +79,65 @@ class Coco(People):
                     f"with a score of at least {box_score_threshold}"
                 )
         else:
-            records = contents.get("annotations")
-            if not isinstance(records, list):
+            records = file.records
+            if records is None:
                 raise ValueError(f"{path} has no list of 'annotations': pass a person_keypoints file, or boxes as well")
             samples, skipped = collect(
                 records,
-                lambda _, record: _annotated(record, known, folder, skeleton),
+                lambda position, record: _annotated(file.person(position, record), file),
                 "annotation",
                 path,
                 max_skipped_share,
                 f"None of the {len(records)} annotations in {path} is a person with labelled keypoints",
             )
-            place = {image_id: number for number, image_id in enumerate(known)}
+            _refuse_normalized(samples, path)
+            place = {image_id: number for number, image_id in enumerate(file.images)}
             samples.sort(key=lambda sample: place[sample.image_id])
-        super().__init__(samples, skeleton, path, skipped, detected=boxes is not None)
+        file.tell()
+        super().__init__(samples, file.skeleton, path, skipped, detected=boxes is not None)
+
+    def truth(self) -> dict:
+        return CocoFile(*self._reread).truth()
 
 
-def _annotated(record, known, folder, skeleton):
+def _annotated(person, file):
     """Returns the `Sample` of an annotation, or None for crowds and people without labelled keypoints."""
-    if record.get("iscrowd", 0) or record.get("num_keypoints", 1) == 0:
+    if person is None or person["iscrowd"] or not person["num_keypoints"]:
         return None
-    count = len(skeleton)
-    if len(record["keypoints"]) != 3 * count:
-        raise ValueError(
-            f"it has {len(record['keypoints'])} keypoint numbers, the skeleton {skeleton.name!r} with its "
-            f"{count} keypoints needs {3 * count}"
-        )
-    keypoints = to_floats(record["keypoints"], (count, 3), "list of keypoints").astype(np.float32)
-    points, visible = keypoints[:, :2].copy(), keypoints[:, 2].clip(0, 1)
-    if not visible.any() or points.max() <= 0:
-        return None
-    x, y, width, height = to_floats(record["bbox"], (4,), "box")
-    image = known.get(record["image_id"])
-    if image is None or "width" not in image or "height" not in image:
-        raise ValueError(f"its image {record['image_id']} is not listed with width and height")
-    right, bottom = image["width"] - 1, image["height"] - 1
-    box = np.clip([x, y, x + width, y + height], 0, [right, bottom, right, bottom]).astype(np.float32)
-    if not (box[2:] > box[:2]).all():
-        raise ValueError(f"its box {record['bbox']} has no size inside the image")
-    area = record.get("area")
+    box = file.box_of(person)
     return Sample(
-        image=os.path.join(folder, image["file_name"]),
+        image=file.path_of(person["image_id"]),
         box=box,
-        keypoints=points,
-        visible=visible,
-        image_id=record["image_id"],
-        id=record["id"],
-        area=estimated_area(box) if area is None else float(area),
+        keypoints=person["keypoints"][:, :2].astype(np.float32),
+        visible=person["keypoints"][:, 2].clip(0, 1).astype(np.float32),
+        image_id=person["image_id"],
+        id=person["id"],
+        area=person["area"],
+        category_id=person["category_id"],
+        image_size=file.size_of(person["image_id"]),
     )
 
 
-def _detected(detection, image, folder, skeleton):
+def _detected(detection, file):
+    count = len(file.skeleton)
     return Sample(
-        image=os.path.join(folder, image["file_name"]),
+        image=file.path_of(detection.image_id),
         box=detection.box,
-        keypoints=np.zeros((len(skeleton), 2), np.float32),
-        visible=np.zeros(len(skeleton), np.float32),
+        keypoints=np.zeros((count, 2), np.float32),
+        visible=np.zeros(count, np.float32),
         image_id=detection.image_id,
         id=detection.position,
         area=estimated_area(detection.box),
         box_score=detection.score,
+        category_id=detection.category_id,
+        image_size=file.size_of(detection.image_id),
     )
 
 
-def _images_by_id(contents, path):
-    if not isinstance(contents, dict) or not isinstance(contents.get("images"), list):
-        raise ValueError(f"{path} is not in COCO's format: it has no list of 'images'")
-    images = [image for image in contents["images"] if isinstance(image, dict) and {"id", "file_name"} <= set(image)]
-    if not images:
-        raise ValueError(f"{path} has no images with 'id' and 'file_name' ({len(contents['images'])} entries)")
-    return {image["id"]: image for image in images}
+def _refuse_normalized(samples, path):
+    """Labels as shares of the image would all lie in its first pixel."""
+    if max(float(sample.keypoints[sample.visible > 0].max()) for sample in samples) <= 1:
+        raise ValueError(
+            f"All keypoints of {path} lie between 0 and 1: they are shares of the image, so multiply them by its width "
+            f"and height"
+        )

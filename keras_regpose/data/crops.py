@@ -90,6 +90,7 @@ class CropLoader:
             sample = self.samples[(index + step) % len(self.samples)]
             try:
                 image = self._read(sample)
+                sample.check_size(image)
             except ImageError as error:
                 self.unreadable.add(sample.image, error)
                 continue

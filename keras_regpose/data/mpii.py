@@ -5,8 +5,9 @@ import os
 import numpy as np
 
 from keras_regpose.data.people import People
-from keras_regpose.data.records import collect, read_json, read_mat, require_folder, to_floats
+from keras_regpose.data.records import collect, read_mat, require_folder, to_floats
 from keras_regpose.data.sample import Sample
+from keras_regpose.files import read_json
 from keras_regpose.skeleton import MPII16
 
 # The annotated scale is the person's height in units of 200 pixels; the annotated centre lies too high for a box.

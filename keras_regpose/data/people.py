@@ -9,8 +9,8 @@ from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
-from keras_regpose.data.records import read_json
 from keras_regpose.data.sample import Sample
+from keras_regpose.files import read_json
 from keras_regpose.skeleton import Skeleton
 
 
@@ -81,6 +81,14 @@ class People(Sequence[Sample]):
     def annotations(self) -> str | os.PathLike | Mapping | None:
         return self._annotations
 
+    def truth(self) -> Mapping | None:
+        """Returns the content of `annotations`, by the rules of the reader, to score predictions against."""
+        return (
+            self._annotations
+            if self._annotations is None or isinstance(self._annotations, Mapping)
+            else read_json(self._annotations)
+        )
+
     @property
     def photographs(self) -> np.ndarray:
         """(N,) int array: the number of each person's photograph, from 0 in the order in which they first come.
@@ -141,10 +149,9 @@ class Subset(People):
 
     @cached_property
     def annotations(self) -> Mapping | None:
-        whole = self.whole.annotations
-        if whole is None:
+        contents = self.whole.truth()
+        if contents is None:
             return None
-        contents = whole if isinstance(whole, Mapping) else read_json(whole)
         name = "image_id" if self.detected else "id"
         chosen = set(self.field(name))
         kept = [entry for entry in contents["annotations"] if entry[name] in chosen]
@@ -154,6 +161,9 @@ class Subset(People):
             "annotations": kept,
             "images": [image for image in contents["images"] if image["id"] in images],
         }
+
+    def truth(self) -> Mapping | None:
+        return self.annotations
 
     @property
     def photographs(self) -> np.ndarray:

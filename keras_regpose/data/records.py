@@ -1,6 +1,5 @@
 """What the readers share: how files are read, how broken records are counted, and how numbers are checked."""
 
-import json
 import logging
 import math
 import os
@@ -8,6 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
+
+from keras_regpose.files import require_file
 
 _log = logging.getLogger(__name__)
 
@@ -83,21 +84,6 @@ def _reason(error):
     return f"it is not made as expected ({error})"
 
 
-def read_json(path: str | os.PathLike):
-    """Returns the contents of a JSON file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not JSON.
-    """
-    require_file(path)
-    with open(path, encoding="utf-8") as file:
-        try:
-            return json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON, perhaps because its download was cut off: {error}") from None
-
-
 def read_mat(path: str | os.PathLike, variable: str) -> np.ndarray:
     """Returns a variable of a MATLAB file.
 
@@ -115,11 +101,6 @@ def read_mat(path: str | os.PathLike, variable: str) -> np.ndarray:
     if variable not in variables:
         raise ValueError(f"{path} has no variable {variable!r}")
     return variables[variable]
-
-
-def require_file(path: str | os.PathLike) -> None:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"There is no file {path}: check the path")
 
 
 def require_folder(path: str | os.PathLike, what: str = "the folder that holds the images") -> None:

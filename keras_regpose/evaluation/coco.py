@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from keras_regpose.arrays import check_arrays
-from keras_regpose.data.records import read_json
+from keras_regpose.data.coco_file import CocoFile
 from keras_regpose.evaluation.oks import check_sigmas, oks_nms, soft_oks_nms
+from keras_regpose.files import read_json
 from keras_regpose.inference.scores import instance_score
-from keras_regpose.skeleton import SKELETONS
+from keras_regpose.skeleton import SKELETONS, Skeleton, keypoint_categories
 
 NMS_MODES = ("oks", "soft_oks", None)
 RESULT_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
@@ -240,33 +241,36 @@ def _load_truth(annotations):
             f"Evaluation needs ground truth: {where} must have 'images' and 'annotations' that are not empty"
         )
 
+    names = keypoint_categories(annotations, None, where)
+    names = tuple(names[0]["keypoints"]) if names else None
+    lengths = {np.size(entry["keypoints"]) for entry in annotations["annotations"] if entry.get("keypoints")}
+    if names is None and (len(lengths) > 1 or sum(lengths) % 3):
+        raise ValueError(f"Each annotation of {where} must list the same keypoints, as x, y, visibility in turn")
+    numbered = tuple(f"keypoint {place}" for place in range(sum(lengths) // 3 or 1))
+    file = CocoFile(annotations, Skeleton("keypoints", names or numbered))
     persons = []
     # The ids are numbered anew, because pycocotools takes a match with id 0 for none.
-    for number, entry in enumerate(annotations["annotations"], start=1):
-        missing = {"image_id", "category_id", "bbox", "area", "keypoints"} - set(entry)
-        if missing:
+    for position, entry in enumerate(annotations["annotations"]):
+        try:
+            person = file.person(position, entry)
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"lacks {error.args[0]}" if isinstance(error, KeyError) else f"cannot be used: {error}"
             raise ValueError(
-                f"Annotation {entry.get('id', number)} of {where} lacks {', '.join(sorted(missing))}: "
-                "pass a COCO keypoint file, such as person_keypoints_val2017.json"
-            )
-        person = {key: entry[key] for key in ("image_id", "category_id", "bbox", "area", "keypoints")}
-        labelled = sum(visible > 0 for visible in entry["keypoints"][2::3])
-        persons.append({**person, "id": number, "num_keypoints": labelled, "iscrowd": int(entry.get("iscrowd", 0))})
-    lengths = {len(person["keypoints"]) for person in persons}
-    if len(lengths) > 1 or lengths.pop() % 3:
-        raise ValueError(f"Each annotation of {where} must list the same keypoints, as x, y, visibility in turn")
+                f"Annotation {entry.get('id', position + 1)} of {where} {reason}: pass a COCO keypoint file, such as "
+                "person_keypoints_val2017.json"
+            ) from None
+        if person is not None:
+            persons.append(person | {"id": len(persons) + 1, "keypoints": person["keypoints"].ravel().tolist()})
     if not any(person["num_keypoints"] for person in persons):
         raise ValueError(f"Evaluation needs ground truth, but no keypoint is labelled in {where}")
 
     used = {person["category_id"] for person in persons}
-    listed = annotations.get("categories", [])
-    names = {tuple(entry["keypoints"]) for entry in listed if entry["id"] in used and "keypoints" in entry}
     truth = {
-        "images": [{"id": entry["id"]} for entry in annotations["images"]],
+        "images": [{"id": number} for number in file.images],
         "annotations": persons,
-        "categories": [{"id": category} for category in sorted(used | {entry["id"] for entry in listed})],
+        "categories": [{"id": category} for category in sorted(used | set(file.categories))],
     }
-    return truth, names.pop() if len(names) == 1 else None
+    return truth, names
 
 
 def _evaluate(truth, results, sigmas):

@@ -88,6 +88,7 @@ def _photographs(people, groups, boxes, max_unreadable_share) -> Iterator[Frame]
         chosen = [people[position] for position in group.tolist()]
         try:
             frame = read_picture(chosen[0].image)
+            chosen[0].check_size(frame.image)
         except ImageError as error:
             unreadable.add(number, error, len(group))
             continue
@@ -169,6 +170,7 @@ def score_predictions(
     columns = {
         "image_id": chosen.field("image_id"),
         "id": chosen.field("id"),
+        "category_id": chosen.field("category_id"),
         "keypoints": poses.keypoints,
         "scores": poses.scores,
         "box_score": poses.box_scores.astype(np.float64),
@@ -178,7 +180,7 @@ def score_predictions(
     predictions = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     if score_mode is None:
         score_mode = "bbox_keypoint" if poses.sigmas is None else "bbox_rle"
-    evaluation = coco_evaluation(predictions, people.annotations, score_mode, nms, sigmas=poses.skeleton.sigmas)
+    evaluation = coco_evaluation(predictions, people.truth() or {}, score_mode, nms, sigmas=poses.skeleton.sigmas)
     figures, pictures = coco_figures(evaluation), over_pictures(evaluation)
     if not (labels(poses, positions, people)[1] > 0).any():
         return Scores(figures, "", [pictures])

@@ -153,7 +153,7 @@ def test_other_skeletons(tmp_path):
 @pytest.mark.parametrize(
     ("broken", "why"),
     [
-        (without(person(99), "bbox"), "it has no field 'bbox'"),
+        (without(person(99, keypoints=[1, 1, 2] + [0] * 48), "bbox"), "labelled, too few for a box"),
         (without(person(99), "keypoints"), "it has no field 'keypoints'"),
         (without(person(99), "image_id"), "it has no field 'image_id'"),
         (person(99, keypoints=[1, 2, 2]), "it has 3 keypoint numbers"),

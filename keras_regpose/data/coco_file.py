@@ -1,0 +1,332 @@
+"""The rules by which a COCO keypoint file is read: one set for readers and metrics, for files as tools write them."""
+
+import collections
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from keras_regpose.data.records import estimated_area, extent_box, to_floats
+from keras_regpose.files import read_json
+from keras_regpose.images import ImageError, image_size
+from keras_regpose.skeleton import COCO17, Skeleton, keypoint_categories, matched_keypoints, same_keypoints
+
+_log = logging.getLogger(__name__)
+
+
+class CocoFile:
+    """The contents of a COCO keypoint file, whatever tool wrote it.
+
+    - The file's categories say what the keypoints are. Annotations of other categories are left out.
+    - Coordinates that are null or NaN where nothing is labelled (v = 0) are zero.
+    - A missing box is the extent of the labelled keypoints, a missing or zero area is 0.53 · width · height of the
+      box, a missing size of an image is that of its file.
+    - Annotations without unique whole numbers as ids are numbered by their place in the file, from 1.
+
+    Args:
+        source: str, path or mapping. The file, or its contents.
+        skeleton: `Skeleton` or None for the one that the file describes, or COCO's where it describes none. Another
+            order of the file's keypoints is put right, by `skeleton.matched_keypoints`.
+        category: int or str. Number or name of the category to read. None reads all whose keypoints fit.
+        images: str, path or None. Folder of the images.
+
+    Attributes:
+        name: str. What messages call the file.
+        skeleton: `Skeleton`.
+        described: bool. Whether the file names its keypoints.
+        images: dict. The images by id.
+        records: list. The annotations as they stand in the file, or None if it has none.
+        left_out: dict. How many annotations of other categories were met, by category.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not of this format, lists an image id twice, or has other keypoints than the skeleton.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike | Mapping,
+        skeleton: Skeleton | None = None,
+        category: int | str | None = None,
+        images: str | os.PathLike | None = None,
+    ):
+        contents: Any = source if isinstance(source, Mapping) else read_json(source)
+        self.name = "the annotations" if isinstance(source, Mapping) else os.fspath(source)
+        self.images = _images_by_id(contents, self.name)
+        self.records = contents.get("annotations")
+        if self.records is not None and not isinstance(self.records, list):
+            raise ValueError(f"{self.name} is not in COCO's format: its 'annotations' are no list")
+        self.left_out = collections.Counter()
+        self._folder = None if images is None else ImageFolder(images)
+        self._paths: dict[Any, str] = {}
+        self.skeleton, self._orders, self.described = _keypoints(dict(contents), skeleton, category, self.name)
+        listed = [
+            entry["id"] for entry in contents.get("categories") or () if isinstance(entry, dict) and "id" in entry
+        ]
+        self.category_names = {
+            entry["id"]: str(entry.get("name", entry["id"]))
+            for entry in contents.get("categories") or ()
+            if isinstance(entry, dict) and "id" in entry
+        }
+        self.categories = listed if self._orders is None else list(self._orders)
+
+    @cached_property
+    def _numbered(self):
+        ids = [record.get("id") if isinstance(record, dict) else None for record in self.records or ()]
+        whole = [number for number in ids if isinstance(number, int)]
+        records = sum(isinstance(record, dict) for record in self.records or ())
+        if len(set(whole)) == records:
+            return False
+        _log.info("Annotation ids of %s are repeated or missing: its annotations are numbered from 1", self.name)
+        return True
+
+    def person(self, position: int, record: dict) -> dict | None:
+        """Returns an annotation by the rules, or None for one that is of another category, or has no keypoints at all.
+
+        Args:
+            position: int. Its place in the file, from 0.
+            record: dict, as it stands there.
+
+        Returns:
+            dict with `id`, `image_id`, `category_id`, `bbox` (x, y, width, height), `area`, `iscrowd`, `keypoints`
+            ((K, 3) array in the skeleton's order) and `num_keypoints`.
+
+        Raises:
+            ValueError, KeyError, TypeError: If the record is broken.
+        """
+        category = record.get("category_id", next(iter(self._orders or (1,))))
+        if self._orders is not None and category not in self._orders:
+            self.left_out[category] += 1
+            return None
+        crowd, count = int(record.get("iscrowd") or 0), len(self.skeleton)
+        points = record.get("keypoints", [0] * 3 * count) if crowd else record["keypoints"]
+        points = [] if points is None else points
+        if np.size(points) != 3 * count:
+            raise ValueError(
+                f"it has {np.size(points)} keypoint numbers, the skeleton {self.skeleton.name!r} with its {count} "
+                f"keypoints needs {3 * count}"
+            )
+        points = _points(points, count)
+        if self._orders is not None and self._orders[category] is not None:
+            points = points[self._orders[category]]
+        number = position + 1 if self._numbered else record["id"]
+        labelled = int((points[:, 2] > 0).sum()) if points[:, :2].max() > 0 and record.get("num_keypoints") != 0 else 0
+        box = record.get("bbox")
+        if box is None and (crowd or not labelled):
+            return None
+        if box is None:
+            left, top, right, bottom = extent_box(points[:, :2], points[:, 2]).tolist()
+            box = [left, top, right - left, bottom - top]
+        x, y, width, height = box = to_floats(box, (4,), "box").tolist()
+        return {
+            "id": number,
+            "image_id": record["image_id"],
+            "category_id": category,
+            "bbox": box,
+            "area": float(record.get("area") or 0) or estimated_area(np.array([x, y, x + width, y + height])),
+            "iscrowd": crowd,
+            "keypoints": points,
+            "num_keypoints": labelled,
+        }
+
+    def box_of(self, person: dict) -> np.ndarray:
+        """Returns the (4,) float32 xyxy box of a person, clipped to the image (x from 0 to width − 1).
+
+        Raises:
+            ValueError: If the image is not listed, its size is not known, or the box has no size inside of it.
+        """
+        size = self.size_of(person["image_id"]) if person["image_id"] in self.images else None
+        if size is None:
+            raise ValueError(
+                f"its image {person['image_id']} is not listed with width and height, nor can it be opened"
+            )
+        x, y, width, height = person["bbox"]
+        box = np.clip([x, y, x + width, y + height], 0, [size[0] - 1, size[1] - 1] * 2).astype(np.float32)
+        if not (box[2:] > box[:2]).all():
+            raise ValueError(f"its box {person['bbox']} has no size inside the image")
+        return box
+
+    def size_of(self, image_id) -> tuple[int, int] | None:
+        """Returns the (width, height) of an image in pixels as it is listed, or as its file says, or None."""
+        image = self.images[image_id]
+        if not (image.get("width") and image.get("height")):
+            if self._folder is None:
+                return None
+            try:
+                image["width"], image["height"] = image_size(self.path_of(image_id))
+            except ImageError:
+                return None
+        if not isinstance(image.get("size"), tuple):
+            image["size"] = int(image["width"]), int(image["height"])
+        return image["size"]
+
+    def path_of(self, image_id) -> str:
+        """Returns the path of an image's file."""
+        assert self._folder is not None
+        if image_id not in self._paths:
+            if "file_name" not in self.images[image_id]:
+                raise ValueError(f"its image {image_id} is listed without a file_name")
+            self._paths[image_id] = self._folder.path(str(self.images[image_id]["file_name"]))
+        return self._paths[image_id]
+
+    def tell(self) -> None:
+        """Says in the log what was left out, and which images of those asked for are missing."""
+        if self.left_out:
+            names = ", ".join(
+                f"{count} of {self.category_names.get(category, category)}" for category, count in self.left_out.items()
+            )
+            _log.info("Annotations of other categories were left out of %s: %s", self.name, names)
+        missing = [] if self._folder is None else self._folder.missing
+        if missing:
+            _log.warning(
+                "%d of %d images of %s are not there, such as %s", len(missing), len(self._paths), self.name, missing[0]
+            )
+
+    def truth(self) -> dict:
+        """Returns the file's contents by the rules, to score predictions against; broken annotations are left out."""
+        annotations = []
+        for position, record in enumerate(self.records or ()):
+            try:
+                person = self.person(position, record)
+                if person is not None and person["num_keypoints"] and not person["iscrowd"]:
+                    self.box_of(person)  # whom the reader leaves out, nobody can find
+            except (AttributeError, KeyError, TypeError, ValueError):
+                continue
+            if person is not None:
+                annotations.append(person | {"keypoints": person["keypoints"].ravel().tolist()})
+        images = [
+            {key: image[key] for key in ("id", "width", "height") if key in image} for image in self.images.values()
+        ]
+        categories = [
+            {"id": number, "name": self.category_names.get(number, str(number))} for number in self.categories
+        ]
+        for category in categories:
+            category |= {"keypoints": list(self.skeleton.keypoints)} if self.described else {}
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+
+class ImageFolder:
+    """Finds the files of images in a folder by the names that annotation files give them.
+
+    Names may have backslashes, be absolute, begin with folders that `folder` has at its end already, or lack the
+    subfolder in which the file lies.
+
+    Args:
+        folder: str or path.
+
+    Attributes:
+        missing: list of str. Paths that were asked for and are not there.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = os.fspath(folder)
+        self.missing: list[str] = []
+        self._listed: dict[str, set[str]] = {}
+
+    def path(self, name: str) -> str:
+        """Returns the path of a file, whether it is there or not.
+
+        Raises:
+            ValueError: If several files in subfolders have its name.
+        """
+        plain = os.path.join(self.folder, name)
+        parts = name.replace("\\", "/").split("/")
+        tried = [plain, *(os.path.join(self.folder, *parts[drop:]) for drop in range(len(parts)))]
+        if os.path.isabs(name):
+            tried = [name, *tried[2:]]
+        for path in tried:
+            if self._is_there(path):
+                return path
+        below = self._below.get(parts[-1], [])
+        if len(below) > 1:
+            raise ValueError(f"its image {name} may be {below[0]} or {below[1]}: put the subfolder into file_name")
+        if not below:
+            self.missing.append(plain)
+        return below[0] if below else plain
+
+    def _is_there(self, path):
+        folder, name = os.path.split(path)
+        if folder not in self._listed:
+            try:
+                self._listed[folder] = set(os.listdir(folder))
+            except OSError:
+                self._listed[folder] = set()
+        return name in self._listed[folder]
+
+    @cached_property
+    def _below(self):
+        found = collections.defaultdict(list)
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                if not name.startswith("._"):  # which macOS writes beside pictures
+                    found[name].append(os.path.join(folder, name))
+        return found
+
+
+def _keypoints(contents, skeleton, category, where):
+    """Returns the skeleton, for each category read the order that makes its keypoints the skeleton's, or None for all
+    categories, and whether the file names keypoints."""
+    try:
+        described = keypoint_categories(contents, category, where)
+    except ValueError:
+        if skeleton is None or category is not None:
+            raise
+        entries = [entry for entry in contents["categories"] if isinstance(entry, dict) and entry.get("keypoints")]
+        described = [entry for entry in entries if same_keypoints(entry["keypoints"], skeleton.keypoints)] or entries
+    if not described:
+        chosen = None
+        if category is not None:
+            chosen = {
+                entry["id"]: None
+                for entry in contents.get("categories", ())
+                if category == entry.get("name") or str(entry["id"]) == str(category)
+            }
+        return skeleton or COCO17, chosen, False
+    skeleton = skeleton or Skeleton.from_category(described[0])
+    orders = {}
+    for entry in described:
+        names = [str(name) for name in entry["keypoints"]]
+        if not same_keypoints(skeleton.keypoints, names):
+            matched = matched_keypoints(skeleton.keypoints, names)
+            ours = [name for place, name in enumerate(skeleton.keypoints) if place not in matched]
+            theirs = [name for place, name in enumerate(names) if place not in matched.values()]
+            raise ValueError(
+                f"The category {entry.get('name', entry['id'])!r} of {where} has other keypoints than the skeleton "
+                f"{skeleton.name!r}: it lacks {', '.join(ours) or 'none'}, and has besides {', '.join(theirs) or 'none'}"
+            )
+        matched = matched_keypoints(skeleton.keypoints, names)
+        order = [matched[place] for place in range(len(names))]
+        orders[entry["id"]] = None if order == sorted(order) else order
+    return skeleton, orders, True
+
+
+def _points(values: Sequence, count: int) -> np.ndarray:
+    """Returns (K, 3) keypoints; coordinates that are not finite are zero where nothing is labelled."""
+    try:
+        points = np.array(values, np.float64).reshape(count, 3)  # null is NaN
+    except (TypeError, ValueError):
+        raise ValueError("its list of keypoints is not made of numbers") from None
+    points[:, 2] = np.where(points[:, 2] > 0, points[:, 2], 0)
+    points[(points[:, 2] == 0) & ~np.isfinite(points).all(-1), :2] = 0
+    if not np.isfinite(points).all():
+        raise ValueError("its list of keypoints has values that are not finite where v says that they are labelled")
+    return points
+
+
+def _images_by_id(contents, name):
+    if not isinstance(contents, Mapping) or not isinstance(contents.get("images"), list):
+        raise ValueError(f"{name} is not in COCO's format: it has no list of 'images'")
+    known = {}
+    for image in contents["images"]:
+        if not isinstance(image, Mapping) or "id" not in image:
+            continue
+        before = known.setdefault(image["id"], dict(image))
+        if before.get("file_name") != image.get("file_name"):
+            raise ValueError(
+                f"{name} lists the image id {image['id']} twice, for {before.get('file_name')} and "
+                f"{image.get('file_name')}: give the images of one of the merged files other ids"
+            )
+    return known
