@@ -84,7 +84,7 @@ class Coco(People):
                 raise ValueError(f"{path} has no list of 'annotations': pass a person_keypoints file, or boxes as well")
             samples, skipped = collect(
                 records,
-                lambda position, record: _annotated(file.person(position, record), file),
+                lambda position, record: _annotated(file.person(position, record, labelled_only=True), file),
                 "annotation",
                 path,
                 max_skipped_share,
@@ -101,8 +101,7 @@ class Coco(People):
 
 
 def _annotated(person, file):
-    """Returns the `Sample` of an annotation, or None for crowds and people without labelled keypoints."""
-    if person is None or person["iscrowd"] or not person["num_keypoints"]:
+    if person is None:
         return None
     box = file.box_of(person)
     return Sample(
@@ -136,7 +135,7 @@ def _detected(detection, file):
 
 def _refuse_normalized(samples, path):
     """Labels as shares of the image would all lie in its first pixel."""
-    if max(float(sample.keypoints[sample.visible > 0].max()) for sample in samples) <= 1:
+    if all(sample.keypoints[sample.visible > 0].max() <= 1 for sample in samples):
         raise ValueError(
             f"All keypoints of {path} lie between 0 and 1: they are shares of the image, so multiply them by its width "
             f"and height"

@@ -1,6 +1,7 @@
 """The rules by which a COCO keypoint file is read: one set for readers and metrics, for files as tools write them."""
 
 import collections
+import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,8 @@ class CocoFile:
     """The contents of a COCO keypoint file, whatever tool wrote it.
 
     - The file's categories say what the keypoints are. Annotations of other categories are left out.
-    - Coordinates that are null or NaN where nothing is labelled (v = 0) are zero.
+    - Where it describes no keypoints, those are read that have annotations with as many as the skeleton.
+    - Coordinates that are null or NaN where nothing is labelled (v = 0) are zero, and so are keypoints left out.
     - A missing box is the extent of the labelled keypoints, a missing or zero area is 0.53 · width · height of the
       box, a missing size of an image is that of its file.
     - Annotations without unique whole numbers as ids are numbered by their place in the file, from 1.
@@ -62,16 +64,25 @@ class CocoFile:
         self.left_out = collections.Counter()
         self._folder = None if images is None else ImageFolder(images)
         self._paths: dict[Any, str] = {}
+        self._sizes: dict[Any, tuple[int, int] | None] = {}
         self.skeleton, self._orders, self.described = _keypoints(dict(contents), skeleton, category, self.name)
-        listed = [
-            entry["id"] for entry in contents.get("categories") or () if isinstance(entry, dict) and "id" in entry
-        ]
+        if self._orders is None:
+            self._orders = self._fitting()
         self.category_names = {
             entry["id"]: str(entry.get("name", entry["id"]))
             for entry in contents.get("categories") or ()
             if isinstance(entry, dict) and "id" in entry
         }
-        self.categories = listed if self._orders is None else list(self._orders)
+        self.categories = list(self.category_names if self._orders is None else self._orders)
+
+    def _fitting(self):
+        """Returns the categories that have annotations with as many keypoints as the skeleton; None where that is all
+        of them or none."""
+        records = [record for record in self.records or () if isinstance(record, dict)]
+        every = dict.fromkeys(record.get("category_id", 1) for record in records)
+        needed = 3 * len(self.skeleton)
+        fitting = {record.get("category_id", 1) for record in records if np.size(record.get("keypoints")) == needed}
+        return None if len(fitting) in (0, len(every)) else {number: None for number in every if number in fitting}
 
     @cached_property
     def _numbered(self):
@@ -83,12 +94,13 @@ class CocoFile:
         _log.info("Annotation ids of %s are repeated or missing: its annotations are numbered from 1", self.name)
         return True
 
-    def person(self, position: int, record: dict) -> dict | None:
+    def person(self, position: int, record: dict, labelled_only: bool = False) -> dict | None:
         """Returns an annotation by the rules, or None for one that is of another category, or has no keypoints at all.
 
         Args:
             position: int. Its place in the file, from 0.
             record: dict, as it stands there.
+            labelled_only: bool. Whether crowds, and people of whom no keypoint is labelled, are None as well.
 
         Returns:
             dict with `id`, `image_id`, `category_id`, `bbox` (x, y, width, height), `area`, `iscrowd`, `keypoints`
@@ -102,18 +114,17 @@ class CocoFile:
             self.left_out[category] += 1
             return None
         crowd, count = int(record.get("iscrowd") or 0), len(self.skeleton)
-        points = record.get("keypoints", [0] * 3 * count) if crowd else record["keypoints"]
-        points = [] if points is None else points
-        if np.size(points) != 3 * count:
-            raise ValueError(
-                f"it has {np.size(points)} keypoint numbers, the skeleton {self.skeleton.name!r} with its {count} "
-                f"keypoints needs {3 * count}"
-            )
-        points = _points(points, count)
+        if labelled_only and (crowd or record.get("num_keypoints") == 0):
+            return None
+        points = record.get("keypoints") if crowd or self.described else record["keypoints"]
+        bare = points is None or len(points) == 0  # only a box was drawn
+        points = np.zeros((count, 3)) if bare else _points(points, self.skeleton)
         if self._orders is not None and self._orders[category] is not None:
             points = points[self._orders[category]]
+        labelled = 0 if record.get("num_keypoints") == 0 or points[:, :2].max() <= 0 else int((points[:, 2] > 0).sum())
+        if labelled_only and not labelled:
+            return None
         number = position + 1 if self._numbered else record["id"]
-        labelled = int((points[:, 2] > 0).sum()) if points[:, :2].max() > 0 and record.get("num_keypoints") != 0 else 0
         box = record.get("bbox")
         if box is None and (crowd or not labelled):
             return None
@@ -151,17 +162,14 @@ class CocoFile:
 
     def size_of(self, image_id) -> tuple[int, int] | None:
         """Returns the (width, height) of an image in pixels as it is listed, or as its file says, or None."""
-        image = self.images[image_id]
-        if not (image.get("width") and image.get("height")):
-            if self._folder is None:
-                return None
-            try:
-                image["width"], image["height"] = image_size(self.path_of(image_id))
-            except ImageError:
-                return None
-        if not isinstance(image.get("size"), tuple):
-            image["size"] = int(image["width"]), int(image["height"])
-        return image["size"]
+        if image_id not in self._sizes:
+            width, height = self.images[image_id].get("width"), self.images[image_id].get("height")
+            if not (width and height) and self._folder is not None:
+                with contextlib.suppress(ImageError):
+                    width, height = image_size(self.path_of(image_id))
+            size = (int(width), int(height)) if width and height else None
+            self._sizes[image_id] = self._sizes.setdefault(size, size)  # one object for all images of this size
+        return self._sizes[image_id]
 
     def path_of(self, image_id) -> str:
         """Returns the path of an image's file."""
@@ -197,9 +205,10 @@ class CocoFile:
                 continue
             if person is not None:
                 annotations.append(person | {"keypoints": person["keypoints"].ravel().tolist()})
-        images = [
-            {key: image[key] for key in ("id", "width", "height") if key in image} for image in self.images.values()
-        ]
+        images = []
+        for number in self.images:
+            size = self.size_of(number)
+            images.append({"id": number} | ({"width": size[0], "height": size[1]} if size else {}))
         categories = [
             {"id": number, "name": self.category_names.get(number, str(number))} for number in self.categories
         ]
@@ -295,7 +304,8 @@ def _keypoints(contents, skeleton, category, where):
             theirs = [name for place, name in enumerate(names) if place not in matched.values()]
             raise ValueError(
                 f"The category {entry.get('name', entry['id'])!r} of {where} has other keypoints than the skeleton "
-                f"{skeleton.name!r}: it lacks {', '.join(ours) or 'none'}, and has besides {', '.join(theirs) or 'none'}"
+                f"{skeleton.name!r}: it lacks {', '.join(ours) or 'none'} and has {', '.join(theirs) or 'none'}. "
+                "Leave the skeleton out to read the file's own, or choose another category"
             )
         matched = matched_keypoints(skeleton.keypoints, names)
         order = [matched[place] for place in range(len(names))]
@@ -303,16 +313,23 @@ def _keypoints(contents, skeleton, category, where):
     return skeleton, orders, True
 
 
-def _points(values: Sequence, count: int) -> np.ndarray:
+def _points(values: Sequence, skeleton: Skeleton) -> np.ndarray:
     """Returns (K, 3) keypoints; coordinates that are not finite are zero where nothing is labelled."""
     try:
-        points = np.array(values, np.float64).reshape(count, 3)  # null is NaN
+        points = np.array(values, np.float64)  # null is NaN
     except (TypeError, ValueError):
         raise ValueError("its list of keypoints is not made of numbers") from None
-    points[:, 2] = np.where(points[:, 2] > 0, points[:, 2], 0)
-    points[(points[:, 2] == 0) & ~np.isfinite(points).all(-1), :2] = 0
-    if not np.isfinite(points).all():
-        raise ValueError("its list of keypoints has values that are not finite where v says that they are labelled")
+    if points.size != 3 * len(skeleton):
+        raise ValueError(
+            f"it has {points.size} keypoint numbers, the skeleton {skeleton.name!r} with its {len(skeleton)} "
+            f"keypoints needs {3 * len(skeleton)}"
+        )
+    points = points.reshape(-1, 3)
+    if not (points[:, 2].min() >= 0 and np.isfinite(points).all()):
+        points[:, 2] = np.where(points[:, 2] > 0, points[:, 2], 0)
+        points[(points[:, 2] == 0) & ~np.isfinite(points).all(-1), :2] = 0
+        if not np.isfinite(points).all():
+            raise ValueError("its list of keypoints has values that are not finite where v says that they are labelled")
     return points
 
 
@@ -323,7 +340,7 @@ def _images_by_id(contents, name):
     for image in contents["images"]:
         if not isinstance(image, Mapping) or "id" not in image:
             continue
-        before = known.setdefault(image["id"], dict(image))
+        before = known.setdefault(image["id"], image)
         if before.get("file_name") != image.get("file_name"):
             raise ValueError(
                 f"{name} lists the image id {image['id']} twice, for {before.get('file_name')} and "

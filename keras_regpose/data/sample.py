@@ -39,13 +39,13 @@ class Sample:
     image_size: tuple[int, int] | None = None
 
     def check_size(self, image: UInt8[np.ndarray, "height width 3"]) -> None:
-        """Raises ImageError if the decoded image is not of the size that was labelled: its labels would lie elsewhere."""
+        """Raises ImageError if the decoded image has another size than the one that was labelled."""
         height, width = image.shape[:2]
         if self.image_size is not None and tuple(self.image_size) != (width, height):
             name = self.image if isinstance(self.image, str) else f"with image_id {self.image_id}"
             turned = tuple(self.image_size) == (height, width)
+            what = "it is turned, by its EXIF orientation or not" if turned else "it was resized"
             raise ImageError(
                 f"The image {name} has {width} × {height} pixels, and its labels were made for {self.image_size[0]} × "
-                f"{self.image_size[1]}: {'it is turned, by its EXIF orientation or not' if turned else 'it was resized'}"
-                f", so use the images that were labelled, or labels for these"
+                f"{self.image_size[1]}: {what}, so use the images that were labelled, or labels for these"
             )

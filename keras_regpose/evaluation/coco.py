@@ -127,8 +127,9 @@ def coco_evaluation(
     predictions, annotations, score_mode, nms, nms_threshold=0.9, keypoint_threshold=0.2, sigmas=None, verbose=False
 ):
     """Returns the `pycocotools.cocoeval.COCOeval` of predictions, which knows every match; see `coco_keypoints`."""
-    columns = _columns(predictions)
     truth, keypoint_names = _load_truth(annotations)
+    only = truth["categories"][0]["id"] if len(truth["categories"]) == 1 else 1
+    columns = _columns(predictions, only)
     keypoint_count = len(truth["annotations"][0]["keypoints"]) // 3
     if sigmas is None and keypoint_names is not None:
         known = {skeleton.keypoints: skeleton.sigmas for skeleton in SKELETONS.values()}
@@ -159,7 +160,7 @@ def coco_figures(evaluation) -> dict[str, float]:
     return dict(zip(RESULT_NAMES, evaluation.stats.tolist(), strict=True))
 
 
-def _columns(predictions):
+def _columns(predictions, category=1):
     """Checks the dicts that `coco_results` describes, and returns the values of each key, numbers as one array."""
     if isinstance(predictions, Mapping) or not all(isinstance(entry, Mapping) for entry in predictions):
         raise ValueError(f"Predictions must be a list of dicts, one per person. Received: {type(predictions).__name__}")
@@ -184,7 +185,7 @@ def _columns(predictions):
     columns = {
         "image_id": [_plain(entry["image_id"]) for entry in predictions],
         "id": [_plain(entry.get("id", number)) for number, entry in enumerate(predictions)],
-        "category_id": [_plain(entry.get("category_id", 1)) for entry in predictions],
+        "category_id": [_plain(entry.get("category_id", category)) for entry in predictions],
     }
     count = max(1, np.size(predictions[0]["scores"])) if predictions else 1
     shapes = {"keypoints": f"{count} 2", "scores": str(count), "box_score": "", "box": "4"}
