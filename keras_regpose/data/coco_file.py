@@ -81,7 +81,9 @@ class CocoFile:
         records = [record for record in self.records or () if isinstance(record, dict)]
         every = dict.fromkeys(record.get("category_id", 1) for record in records)
         needed = 3 * len(self.skeleton)
-        fitting = {record.get("category_id", 1) for record in records if np.size(record.get("keypoints")) == needed}
+        fitting = {
+            record.get("category_id", 1) for record in records if np.size(record.get("keypoints") or ()) == needed
+        }
         return None if len(fitting) in (0, len(every)) else {number: None for number in every if number in fitting}
 
     @cached_property
@@ -94,7 +96,7 @@ class CocoFile:
         _log.info("Annotation ids of %s are repeated or missing: its annotations are numbered from 1", self.name)
         return True
 
-    def person(self, position: int, record: dict, labelled_only: bool = False) -> dict | None:
+    def person(self, position: int, record: Any, labelled_only: bool = False) -> dict | None:
         """Returns an annotation by the rules, or None for one that is of another category, or has no keypoints at all.
 
         Args:
@@ -117,8 +119,9 @@ class CocoFile:
         if labelled_only and (crowd or record.get("num_keypoints") == 0):
             return None
         points = record.get("keypoints") if crowd or self.described else record["keypoints"]
-        bare = points is None or len(points) == 0  # only a box was drawn
-        points = np.zeros((count, 3)) if bare else _points(points, self.skeleton)
+        if points is None or len(points) == 0:  # only a box was drawn
+            points = [0] * 3 * count
+        points = _points(points, self.skeleton)
         if self._orders is not None and self._orders[category] is not None:
             points = points[self._orders[category]]
         labelled = 0 if record.get("num_keypoints") == 0 or points[:, :2].max() <= 0 else int((points[:, 2] > 0).sum())

@@ -83,11 +83,8 @@ class People(Sequence[Sample]):
 
     def truth(self) -> Mapping | None:
         """Returns the content of `annotations`, by the rules of the reader, to score predictions against."""
-        return (
-            self._annotations
-            if self._annotations is None or isinstance(self._annotations, Mapping)
-            else read_json(self._annotations)
-        )
+        annotations = self.annotations
+        return annotations if annotations is None or isinstance(annotations, Mapping) else read_json(annotations)
 
     @property
     def photographs(self) -> np.ndarray:
@@ -161,9 +158,6 @@ class Subset(People):
             "annotations": kept,
             "images": [image for image in contents["images"] if image["id"] in images],
         }
-
-    def truth(self) -> Mapping | None:
-        return self.annotations
 
     @property
     def photographs(self) -> np.ndarray:

@@ -242,7 +242,7 @@ def _load_truth(annotations):
             f"Evaluation needs ground truth: {where} must have 'images' and 'annotations' that are not empty"
         )
 
-    names = keypoint_categories(annotations, None, where)
+    names = keypoint_categories(dict(annotations), None, where)
     names = tuple(names[0]["keypoints"]) if names else None
     lengths = {np.size(entry["keypoints"]) for entry in annotations["annotations"] if entry.get("keypoints")}
     if names is None and (len(lengths) > 1 or sum(lengths) % 3):
