@@ -66,7 +66,15 @@ class RealNVP(keras.layers.Layer):
         Returns:
             (...) float32 tensor.
         """
-        return self.distribution().log_prob(keras.ops.cast(points, "float32"))
+        # TensorFlow Probability keeps what a bijector was given for as long as its result lives. In a graph that is for
+        # ever, since the result holds the graph, which holds the result: so no graph of a `fit` would ever be freed.
+        kept = _tensorflow_probability().bijectors.Bijector._cache.storage
+        before = set(kept)
+        log_prob = self.distribution().log_prob(keras.ops.cast(points, "float32"))
+        for result in set(kept) - before:
+            result.cancel()
+            kept.pop(result, None)  # which may have gone with another
+        return log_prob
 
     def sample(self, count: int, seed: int | None = None):
         """Draws (count, 2) points from the density."""
