@@ -67,7 +67,9 @@ class Coco(People):
             raise ValueError(f"{path} has no images with 'id' and 'file_name' ({len(file.images)} entries)")
         self._reread = (path, file.skeleton, category, os.fspath(images))
         if boxes is not None:
-            detections, skipped = read_detections(boxes, max_skipped_share, file.categories or (1,))
+            # COCO's lists of test images have all 80 categories, and its people are number 1.
+            known = file.described or category is not None or len(file.categories) == 1
+            detections, skipped = read_detections(boxes, max_skipped_share, file.categories if known else (1,))
             samples = [
                 _detected(one, file)
                 for one in detections

@@ -47,7 +47,7 @@ def coco_results(
             to which size range an unmatched detection belongs, otherwise the keypoints' extent does;
             `id`: int, optional, in all predictions or in none. Of predictions with equal id in an image the first
             counts. Without it, all count;
-            `category_id`: int, 1 by default.
+            `category_id`: int, 1 by default; `coco_keypoints` takes the only one of the annotations, if they have one.
         score_mode: str. See `instance_score`.
         nms: str or None. `"oks"`, `"soft_oks"` (at most 20 persons per image) or None.
         nms_threshold: float. See `oks_nms` and `soft_oks_nms`.

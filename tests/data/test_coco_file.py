@@ -331,3 +331,15 @@ def test_coordinates_as_shares_of_the_image_are_refused(wall):
         annotation |= {"keypoints": points.ravel().tolist()}
     with pytest.raises(ValueError, match="lie between 0 and 1: they are shares of the image"):
         Coco(*wall(contents(annotations=annotations)))
+
+
+def test_detections_of_other_things_are_not_people(wall, tmp_path):
+    """A list of images with COCO's categories and no annotations, as for its test images."""
+    categories = [{"id": number, "name": name} for number, name in ((1, "person"), (2, "bicycle"), (3, "car"))]
+    file, pictures = wall({"images": contents()["images"], "categories": categories})
+    found = [{"image_id": 1, "category_id": n, "bbox": [n, 2, 30, 40], "score": 0.9} for n in (3, 1, 2, 1)]
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    people = Coco(file, pictures, boxes=tmp_path / "found.json")
+    assert [(sample.id, sample.category_id) for sample in people] == [(1, 1), (3, 1)]
+    cars = Coco(file, pictures, boxes=tmp_path / "found.json", category="car")
+    assert [(sample.id, sample.category_id) for sample in cars] == [(0, 3)]
