@@ -137,6 +137,12 @@ class PoseRegressor(keras.Model):
         if not own_loss:
             self._own_compile_config = None
 
+    def make_train_function(self, force=False):
+        """Builds the optimizer first: TensorFlow traces a step in which variables are made twice, each in a branch."""
+        if self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def with_skeleton(self, skeleton: Skeleton) -> "PoseRegressor":
         """Returns a model for other keypoints: this backbone, shared, with a new head and a new flow."""
         head = pose_head(self.get_layer("pool").output, len(skeleton), self.method)

@@ -107,6 +107,13 @@ def test_uint8_and_float_crops_are_the_same():
     np.testing.assert_array_equal(model.predict(crops, verbose=0), model.predict(crops.astype("float32"), verbose=0))
 
 
+def test_the_step_of_training_is_traced_once():
+    model, (crops, targets), traced = tiny_model(), batch((64, 48)), []
+    model.compile(loss=lambda true, predicted: traced.append(1) or keras.ops.mean(predicted))
+    model.fit(crops, targets, batch_size=2, epochs=2, verbose=0)
+    assert len(traced) == 1
+
+
 def test_the_flow_trains_and_the_likelihood_rises():
     keras.utils.set_random_seed(0)
     model = PoseRegressor("mobilenetv2_0.25", COCO17, (32, 32))
