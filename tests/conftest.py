@@ -24,11 +24,13 @@ jaxtyping.install_import_hook(
 )
 
 pytest_plugins = ["hub_fixtures"]
-# Files that take more than about a minute. They begin first, so that no worker is left alone with one at the end.
-LONGEST = """
+# First the files that start processes with TensorFlow in them, while the workers are still small; then those that take
+# more than about a minute, so that no worker is left alone with one at the end.
+FIRST = """
+    training/test_devices test_predict_command test_zoo data/test_batches data/test_cache hub/test_publish
     export/test_export presets/test_presets_published test_regressor training/test_resume training/test_optimizer
     convert/test_mmpose_convert inference/test_golden_pipeline test_docs test_cli training/test_train
-    training/test_pretrain training/test_average hub/test_publish zoo/test_build zoo/test_cards
+    training/test_pretrain training/test_average zoo/test_build zoo/test_cards
 """.split()
 GOLDEN = Path(__file__).resolve().parent / "golden"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -44,7 +46,7 @@ def _beside_the_checkout(name):
 def pytest_collection_modifyitems(items):
     def turn(item):
         name = item.path.relative_to(GOLDEN.parent).with_suffix("").as_posix()
-        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+        return FIRST.index(name) if name in FIRST else len(FIRST)
 
     items.sort(key=turn)
 

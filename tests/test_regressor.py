@@ -132,8 +132,7 @@ def test_the_flow_trains_and_the_likelihood_rises():
 
 
 def test_the_keras_file_restores_model_flow_and_optimizer(tmp_path):
-    model = PoseRegressor("mobilenetv2_0.25", COCO17, (32, 32))
-    crops, targets = batch((32, 32))
+    model, (crops, targets) = tiny_model(), batch((64, 48))
     model.compile(keras.optimizers.Adam(1e-3), keypoint_weights=[1.0] * 17)
     model.fit(crops, targets, verbose=0)
     model.save(tmp_path / "model.keras")

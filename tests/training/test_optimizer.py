@@ -80,7 +80,7 @@ def test_the_backbone_learns_at_its_own_rate():
             assert step == pytest.approx(1e-4, rel=5e-2), path
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
 def test_half_precision_learns_as_float32_does(precision):
     # float16 skips its first dozen steps, until the scale of the loss has come down from 32,768 to what fits.
     losses, epochs = {}, 40 if precision == "mixed_float16" else 10
