@@ -62,8 +62,8 @@ def from_preset(
         name: str or path. A name of `list_presets()`, "hf://org/name" or "hf://org/name@revision" (a branch, tag or
             commit), a directory that `save_to_preset` wrote, or a file that `model.save("m.keras")` wrote.
         load_weights: bool. False builds the architecture with random weights; a name of the zoo needs no network then.
-        skeleton: `Skeleton` or None. Another one than the preset's keeps the backbone and makes a new, untrained head
-            and flow, and says so.
+        skeleton: `Skeleton` or None. Another one than the preset's keeps the backbone and, in the head, the keypoints
+            that both have by name; the log says which. See `PoseRegressor.with_skeleton`.
         refresh: bool. Whether to ask the Hub for a newer version of what was downloaded before.
         dtype: str or None. What the layers compute in: a Keras dtype policy such as "mixed_bfloat16", or None for what
             the preset was saved with, which is float32 for all of the zoo.
@@ -87,8 +87,6 @@ def from_preset(
         model = model.with_dtype(dtype)
     if skeleton is None or skeleton == model.skeleton:
         return model
-    new = "the head and the flow for the %d keypoints of %r are new and untrained"
-    _log.warning(f"Kept the backbone of %s; {new}", name, len(skeleton), skeleton.name)
     return model.with_skeleton(skeleton)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 import keras_regpose.metrics.keras_metrics  # noqa: F401 — registers what a saved model may be compiled with
 import keras_regpose.schedules  # noqa: F401 — registers the schedules that a saved optimizer may use
@@ -19,7 +20,7 @@ from keras_regpose.losses.rle import RLE
 from keras_regpose.losses.smooth_l1 import SmoothL1
 from keras_regpose.models.network import pose_graph, pose_head
 from keras_regpose.models.rewrite import fused_graph, graph_with_dtype, stock_graph
-from keras_regpose.skeleton import Skeleton
+from keras_regpose.skeleton import Skeleton, matched_keypoints
 
 _log = logging.getLogger(__name__)
 
@@ -144,10 +145,40 @@ class PoseRegressor(keras.Model):
         return super().make_train_function(force)
 
     def with_skeleton(self, skeleton: Skeleton) -> "PoseRegressor":
-        """Returns a model for other keypoints: this backbone, shared, with a new head and a new flow."""
+        """Returns a model for other keypoints: this backbone, shared, with a head of its own.
+
+        Keypoints that both skeletons have, by side and joint of their names, keep what the head has learned of their
+        x and y. All other keypoints, every σ and the flow are new and untrained: a σ that was learned on other pictures
+        is too sure on these, and the flow's density then makes losses of hundreds of thousands. The log says which
+        keypoints were kept.
+
+        Args:
+            skeleton: `Skeleton`.
+
+        Returns:
+            `PoseRegressor`.
+
+        Example:
+
+        >>> import keras_regpose as rp
+        >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+        >>> model.with_skeleton(rp.LSP14).output_shape  # 12 of these 14 keypoints are COCO's
+        (None, 14, 4)
+        """
         head = pose_head(self.get_layer("pool").output, len(skeleton), self.method)
         graph = keras.Model(self.inputs[0], head, name="pose_regressor")
-        return PoseRegressor(skeleton=skeleton, input_size=self.input_size, method=self.method, graph=graph)
+        model = PoseRegressor(skeleton=skeleton, input_size=self.input_size, method=self.method, graph=graph)
+        kept = matched_keypoints(skeleton.keypoints, self.skeleton.keypoints)
+        layers = model.get_layer("coordinates"), self.get_layer("coordinates")
+        for new, learned in zip(*(layer.weights for layer in layers), strict=True):
+            # The last axis of a weight holds x and y of each keypoint.
+            rows, known = (np.array(weight).reshape(*weight.shape[:-1], -1, 2) for weight in (new, learned))
+            rows[..., list(kept), :] = known[..., list(kept.values()), :]
+            new.assign(rows.reshape(new.shape))
+        names = ", ".join(skeleton.keypoints[place] for place in kept) or "none"
+        message = "Kept the backbone and, of the %d keypoints, x and y of these: %s; the rest of the head is untrained"
+        _log.warning(message, len(skeleton), names)
+        return model
 
     def with_dtype(self, dtype: str) -> "PoseRegressor":
         """Returns a copy that computes in another precision.

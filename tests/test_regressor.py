@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_model import tiny_model
 
-from keras_regpose import COCO17, LSP14, PoseRegressor, from_preset
+from keras_regpose import COCO17, LSP14, PoseRegressor, Skeleton, from_preset
 
 RNG = np.random.default_rng(0)
 
@@ -222,6 +222,36 @@ def test_other_keypoints_keep_the_backbone_bit_for_bit():
     assert other.output_shape == (None, 14, 4)
     np.testing.assert_array_equal(other.backbone.predict(crops, verbose=0), model.backbone.predict(crops, verbose=0))
     assert other.flow is not model.flow
+
+
+@pytest.mark.parametrize("method", ["rle", "deeppose"])
+def test_other_keypoints_keep_the_rows_that_both_have(method, caplog):
+    model = tiny_model(method)
+    crops, _ = batch((64, 48))
+    before = model.predict_on_batch(crops)[..., :2]
+    order = np.random.default_rng(0).permutation(17)
+    shuffled = Skeleton("shuffled", tuple(COCO17.keypoints[k] for k in order))
+    after = model.with_skeleton(shuffled).predict_on_batch(crops)[..., :2]
+    np.testing.assert_array_equal(after, before[:, order])
+    arm = Skeleton("arm", ("tip", "right_wrist", "left_elbow"))
+    caplog.clear()
+    after = model.with_skeleton(arm).predict_on_batch(crops)[..., :2]
+    np.testing.assert_array_equal(after[:, 1:], before[:, [COCO17.index("right_wrist"), COCO17.index("left_elbow")]])
+    assert "of the 3 keypoints, x and y of these: right_wrist, left_elbow; the rest of the head" in caplog.text
+    caplog.clear()
+    assert model.with_skeleton(Skeleton("cup", ("rim", "handle"))).output_shape[1] == 2
+    assert "of the 2 keypoints, x and y of these: none" in caplog.text
+
+
+def test_sigma_and_the_flow_start_anew_for_other_keypoints():
+    model = tiny_model()
+    learned = [*model.flow.weights, *model.get_layer("sigma").weights]
+    for variable in learned:
+        variable.assign(np.full(variable.shape, 3.0))
+    other = model.with_skeleton(Skeleton("shuffled", COCO17.keypoints[::-1]))
+    assert not any((np.array(weight) == 3).any() for weight in (*other.flow.weights, *other.get_layer("sigma").weights))
+    crops, _ = batch((64, 48))
+    assert np.abs(other.predict_on_batch(crops)[..., 2:] - 0.5).max() < 0.1  # of the crop
 
 
 @pytest.mark.parametrize(
