@@ -129,11 +129,13 @@ class Skeleton:
     def from_category(cls, category: dict) -> "Skeleton":
         """Builds the skeleton that a category of a COCO keypoint file describes: names, and edges counted from 1.
 
-        Flip pairs are inferred from the names, see `flip_pairs_of`. Keypoints that are those of a built-in skeleton,
-        in any order and under any names that `sides_and_joints` understands, have its sigmas and body halves.
+        Flip pairs are those that `write_coco` writes, or inferred from the names, see `flip_pairs_of`. Keypoints that
+        are those of a built-in skeleton, in any order and under any names that `sides_and_joints` understands, have its
+        sigmas and body halves.
 
         Args:
-            category: dict with `keypoints` (names), and optionally `skeleton` (pairs of positions, from 1) and `name`.
+            category: dict with `keypoints` (names), and optionally `name`, and `skeleton` and `flip_pairs` (pairs of
+                positions, from 1).
 
         Raises:
             ValueError: If the names are not strings, or not unique.
@@ -157,7 +159,8 @@ class Skeleton:
             for one, other in pairs
             if one != other and {one - first, other - first} <= set(range(len(names)))
         )
-        fields = {"edges": edges, "flip_pairs": flip_pairs_of(names)}
+        given = tuple((names[one - 1], names[other - 1]) for one, other in category.get("flip_pairs") or ())
+        fields = {"edges": edges, "flip_pairs": given or flip_pairs_of(names)}
         if known is not None:
             places = matched_keypoints(known.keypoints, names)
             called = {keypoint: names[places[k]] for k, keypoint in enumerate(known.keypoints)}
@@ -166,7 +169,8 @@ class Skeleton:
             fields["sigmas"] = tuple(known.sigmas[ours[k]] for k in range(len(names)))
             fields |= {half: tuple(map(called.get, getattr(known, half))) for half in ("upper_body", "lower_body")}
         said = ", ".join(f"{left} and {right}" for left, right in fields["flip_pairs"]) or "none"
-        _log.info("Keypoints of %r: %d; pairs of left and right by their names: %s", name, len(plain), said)
+        how = "as the file says" if given else "by their names"
+        _log.info("Keypoints of %r: %d; pairs of left and right %s: %s", name, len(plain), how, said)
         return cls(name, names, **fields)
 
     @classmethod

@@ -1,13 +1,15 @@
-"""Annotated people: readers of COCO, MPII and LSP, drawn people, and batches for `fit`."""
+"""Annotated people: readers of COCO, MPII, LSP and other tools' files, drawn people, and batches for `fit`."""
 
 from keras_regpose.data.augment import Augmentation
 from keras_regpose.data.coco import Coco
+from keras_regpose.data.coco_writer import write_coco
 from keras_regpose.data.lsp import Lsp
 from keras_regpose.data.mpii import Mpii
+from keras_regpose.data.other_formats import read
 from keras_regpose.data.people import People
 from keras_regpose.data.sample import Sample
 
-__all__ = ["Augmentation", "Coco", "Lsp", "Mpii", "People", "Sample", "Synthetic", "make_dataset"]
+__all__ = ["Augmentation", "Coco", "Lsp", "Mpii", "People", "Sample", "Synthetic", "make_dataset", "read", "write_coco"]
 
 
 def __getattr__(name):

@@ -1,6 +1,7 @@
 """People of COCO and of every data set in COCO's keypoint format."""
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -22,8 +23,8 @@ class Coco(People):
     Source: `CocoDataset` of MMPose 1.3.2. What other tools leave out or write in their own way: see `CocoFile`.
 
     Args:
-        annotations: str or path. `person_keypoints_val2017.json` or another file in this format. With `boxes` only its
-            images are read, so that `image_info_test-dev2017.json` does as well.
+        annotations: str, path or mapping. `person_keypoints_val2017.json` or another file in this format, or its
+            contents. With `boxes` only its images are read, so that `image_info_test-dev2017.json` does as well.
         images: str or path. Folder of the images.
         boxes: str, path or None. JSON file of detections in COCO's result format (image_id, category_id, bbox as x, y,
             width, height, score), or None for annotated boxes.
@@ -36,7 +37,7 @@ class Coco(People):
 
     Attributes:
         skeleton: `Skeleton`.
-        annotations: str. Path of the annotation file.
+        annotations: str, path or mapping. As above.
         skipped: list of (what, why). The broken records.
 
     Raises:
@@ -52,7 +53,7 @@ class Coco(People):
 
     def __init__(
         self,
-        annotations: str | os.PathLike,
+        annotations: str | os.PathLike | Mapping,
         images: str | os.PathLike,
         boxes: str | os.PathLike | None = None,
         box_score_threshold: float = 0.0,
@@ -60,12 +61,13 @@ class Coco(People):
         max_skipped_share: float = 0.1,
         category: int | str | None = None,
     ):
-        path = os.fspath(annotations)
-        file = CocoFile(path, skeleton, category, images)
+        source = annotations if isinstance(annotations, Mapping) else os.fspath(annotations)
+        file = CocoFile(source, skeleton, category, images)
+        path = file.name
         require_folder(images)
         if not any("file_name" in image for image in file.images.values()):
             raise ValueError(f"{path} has no images with 'id' and 'file_name' ({len(file.images)} entries)")
-        self._reread = (path, file.skeleton, category, os.fspath(images))
+        self._reread = (source, file.skeleton, category, os.fspath(images))
         if boxes is not None:
             # COCO's lists of test images have all 80 categories, and its people are number 1.
             known = file.described or category is not None or len(file.categories) == 1
@@ -96,7 +98,7 @@ class Coco(People):
             place = {image_id: number for number, image_id in enumerate(file.images)}
             samples.sort(key=lambda sample: place[sample.image_id])
         file.tell()
-        super().__init__(samples, file.skeleton, path, skipped, detected=boxes is not None)
+        super().__init__(samples, file.skeleton, source, skipped, detected=boxes is not None)
 
     def truth(self) -> dict:
         return CocoFile(*self._reread).truth()

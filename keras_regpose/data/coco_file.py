@@ -56,7 +56,7 @@ class CocoFile:
         images: str | os.PathLike | None = None,
     ):
         contents: Any = source if isinstance(source, Mapping) else read_json(source)
-        self.name = "the annotations" if isinstance(source, Mapping) else os.fspath(source)
+        self.name = os.fspath(source.get("file", "the annotations") if isinstance(source, Mapping) else source)
         self.images = _images_by_id(contents, self.name)
         self.records = contents.get("annotations")
         if self.records is not None and not isinstance(self.records, list):
@@ -154,9 +154,8 @@ class CocoFile:
         """
         size = self.size_of(person["image_id"]) if person["image_id"] in self.images else None
         if size is None:
-            raise ValueError(
-                f"its image {person['image_id']} is not listed with width and height, nor can it be opened"
-            )
+            name = self.images.get(person["image_id"], {}).get("file_name", person["image_id"])
+            raise ValueError(f"its image {name} is not listed with width and height, nor can it be opened")
         x, y, width, height = person["bbox"]
         box = np.clip([x, y, x + width, y + height], 0, [size[0] - 1, size[1] - 1] * 2).astype(np.float32)
         if not (box[2:] > box[:2]).all():

@@ -51,7 +51,7 @@ def collect(
         try:
             one = make(position, record)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            skipped.append((_name(kind, position, record), _reason(error)))
+            skipped.append((_name(kind, position, record), reason(error)))
         else:
             if one is not None:
                 made.append(one)
@@ -76,7 +76,8 @@ def _name(kind, position, record):
     return f"{kind} at position {position}"
 
 
-def _reason(error):
+def reason(error: Exception) -> str:
+    """Returns why a record or a file is broken."""
     if isinstance(error, KeyError):
         return f"it has no field {error}"
     if isinstance(error, ValueError):

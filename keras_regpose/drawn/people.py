@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from keras_regpose.data.coco_writer import coco_annotation, coco_category
 from keras_regpose.data.people import People
 from keras_regpose.data.records import estimated_area
 from keras_regpose.data.sample import Sample
@@ -118,28 +119,8 @@ class Synthetic(People):
                 name = f"synthetic_{self.seed}_{number + 1:06d}.png"
                 images.append({"id": number + 1, "file_name": name, "height": height, "width": width})
             flags = np.where(sample.visible > 0, np.where(covered[place], 1, 2), 0)
-            points = np.column_stack([sample.keypoints * sample.visible[:, None], flags])
-            left, top, right, bottom = sample.box.tolist()
-            annotations.append(
-                {
-                    "id": sample.id,
-                    "image_id": sample.image_id,
-                    "category_id": 1,
-                    "keypoints": points.ravel().tolist(),
-                    "num_keypoints": int(sample.visible.sum()),
-                    "bbox": [left, top, right - left, bottom - top],
-                    "area": sample.area,
-                    "iscrowd": 0,
-                }
-            )
-        category = {
-            "id": 1,
-            "name": "person",
-            "supercategory": "person",
-            "keypoints": list(self.skeleton.keypoints),
-            "skeleton": [[first + 1, second + 1] for first, second in self.skeleton.edge_indices],
-        }
-        return {"images": images, "annotations": annotations, "categories": [category]}
+            annotations.append(coco_annotation(sample, flags))
+        return {"images": images, "annotations": annotations, "categories": [coco_category(self.skeleton)]}
 
     def _locate(self, index):
         """Returns the number of the image in which a sample stands, and its place among that image's people."""

@@ -188,7 +188,7 @@ def test_records_that_are_not_even_objects(tmp_path):
 
 def test_an_image_without_a_size(tmp_path):
     path = write(tmp_path, [person()], images=[{"id": 1, "file_name": "1.jpg"}])
-    with pytest.raises(ValueError, match="its image 1 is not listed with width and height"):
+    with pytest.raises(ValueError, match="its image 1.jpg is not listed with width and height"):
         Coco(path, tmp_path)
 
 
