@@ -91,11 +91,52 @@ class People(Sequence[Sample]):
         """(N,) int array: the number of each person's photograph, from 0 in the order in which they first come.
 
         Photographs are told apart by their path, or as arrays by being the same object. Samples that are made one at a
-        time have a photograph each, since looking at all of them would draw or decode every picture.
+        time have a photograph each, since looking at all of them would draw or decode every picture; only drawn people
+        know of theirs without that.
         """
         if not isinstance(self._samples, _Columns):
             return np.arange(len(self))
         return _numbered([image if isinstance(image, str) else id(image) for image in self.field("image")])
+
+    @cached_property
+    def by_picture(self) -> dict[str, list[int]]:
+        """The positions of the people in each picture, by its absolute path; an error where a picture is no file."""
+        places: dict[str, list[int]] = {}
+        for place, image in enumerate(self.field("image")):
+            if not isinstance(image, str):
+                raise ValueError("People are found by the path of their picture. Received: pictures that are arrays")
+            places.setdefault(os.path.abspath(image), []).append(place)
+        return places
+
+    def split(self, share: float, seed: int = 0) -> "tuple[Subset, Subset]":
+        """Splits people in two, to learn from and to validate on: all people of a picture are on the same side.
+
+        Args:
+            share: float. Share of the pictures whose people are held out, between 0 and 1; at least one picture is.
+            seed: int. Equal seeds hold out the same pictures.
+
+        Returns:
+            `People` to learn from, and held-out `People`, both in the order that they had.
+
+        Raises:
+            ValueError: If the share is out of range, or there are fewer than two pictures.
+
+        Example:
+
+        >>> import keras_regpose as rp
+        >>> learn, held_out = rp.data.Synthetic(10, seed=0).split(0.3)
+        >>> len(learn), len(held_out), set(learn.field("image_id")) & set(held_out.field("image_id"))
+        (7, 3, set())
+        """
+        if not 0 < share < 1:
+            raise ValueError(f"The share of pictures to hold out must be between 0 and 1. Received: {share}")
+        numbers = self.photographs
+        count = len(np.unique(numbers))
+        if count < 2:
+            raise ValueError(f"The people are in {count} pictures, and a split needs at least 2")
+        wanted = min(max(round(share * count), 1), count - 1)
+        held_out = np.isin(numbers, np.random.default_rng(seed).permutation(count)[:wanted])
+        return Subset(self, np.flatnonzero(~held_out)), Subset(self, np.flatnonzero(held_out))
 
     def field(self, name: str) -> Sequence:
         """Returns one field of all samples, such as "image_id", as a sequence of N values."""

@@ -81,6 +81,10 @@ class Synthetic(People):
     def field(self, name: str) -> Sequence:
         return super().field(name) if name == "image" else self._undrawn.field(name)
 
+    @property
+    def photographs(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self)), self._group_sizes)[: len(self)]
+
     @cached_property
     def _undrawn(self):
         return People([self._person(index, drawn=False) for index in range(len(self))], self.skeleton)
