@@ -58,6 +58,8 @@ class Recipe:
         delay_flow: int. Epochs before the RLE loss's flow takes part; for random starts.
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
         validate_every: int. Epochs between validations.
+        patience: int or None. The run ends before its last epoch when the figure of so many validations in a row was
+            not above the best one; None never ends it early.
         seed: int. Of weights, order and augmentation.
         augmentation: `Augmentation`.
 
@@ -95,6 +97,7 @@ class Recipe:
     delay_flow: int = 0
     precision: str = "float32"
     validate_every: int = 10
+    patience: int | None = None
     seed: int = 0
     augmentation: Augmentation = Augmentation()
 
@@ -112,6 +115,8 @@ class Recipe:
         for name in ("learning_rate", "backbone_rate", "warmup", "delay_flow"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative. Received: {getattr(self, name)}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be at least 1. Received: {self.patience}")
         if self.average_decay is not None and not 0 < self.average_decay < 1:
             raise ValueError(f"average_decay must be between 0 and 1. Received: {self.average_decay}")
         if self.clip_norm is not None and not self.clip_norm > 0:

@@ -1,13 +1,15 @@
 """The zoo's recipes are the published ones; settings can be changed in proportion and on the command line."""
 
 import argparse
+import dataclasses
 
 import pytest
 
+from keras_regpose import COCO17, PoseRegressor
 from keras_regpose.cli import COMMANDS, main
 from keras_regpose.commands import train as train_command
-from keras_regpose.data import Augmentation
-from keras_regpose.training import Recipe, list_recipes
+from keras_regpose.data import Augmentation, Synthetic
+from keras_regpose.training import Recipe, list_recipes, train
 from keras_regpose.training.optimizer import make_schedule
 
 # Configurations of MMPose 1.3.2: backbone, (height, width), method, learning rate, data, what the backbone starts from.
@@ -133,6 +135,70 @@ def test_the_command_line_changes_settings():
         start="random",
     )
     assert train_command._recipe(options("--recipe", "resnet50_mpii")) == Recipe.of("resnet50_mpii")
+
+
+# Of each setting a value other than the default, as the shell and as Python have it.
+SETTINGS = {
+    "backbone": ("resnet18", "resnet18"),
+    "input_size": ("64x48", (64, 48)),
+    "method": ("deeppose", "deeppose"),
+    "pretrain": (None, True),
+    "dataset": ("lsp", "lsp"),
+    "head_bias": ("0.25", 0.25),
+    "epochs": ("3", 3),
+    "batch_size": ("4", 4),
+    "learning_rate": ("1", 1),
+    "schedule": ("cosine", "cosine"),
+    "drops": (("2", "3"), (2, 3)),
+    "warmup": ("5", 5),
+    "clip_norm": ("5", 5),
+    "accumulate": ("2", 2),
+    "average_decay": ("0.9", 0.9),
+    "frozen_stages": ("1", 1),
+    "backbone_rate": ("0.1", 0.1),
+    "delay_flow": ("1", 1),
+    "precision": ("mixed_bfloat16", "mixed_bfloat16"),
+    "validate_every": ("2", 2),
+    "patience": ("3", 3),
+    "seed": ("7", 7),
+    "flip_probability": ("0.25", 0.25),
+    "half_body_probability": ("1", 1),
+    "shift_factor": ("0.1", 0.1),
+    "shift_probability": ("0.1", 0.1),
+    "scale_range": (("0.9", "1.1"), (0.9, 1.1)),
+    "scale_probability": ("0.1", 0.1),
+    "rotation": ("40", 40),
+    "rotation_probability": ("0", 0),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_python_has_each_setting_of_the_shell(name):
+    shell, python = SETTINGS[name]
+    flag = [f"--{name.replace('_', '-')}", *([shell] if isinstance(shell, str) else shell or ())]
+    data = [] if name == "dataset" else ["--dataset", "coco"]
+    recipe = train_command._recipe(options(*data, *flag))
+    assert recipe == Recipe.with_settings(**{name: python})
+    assert recipe != Recipe.with_settings()
+    holder = recipe if hasattr(recipe, name) else recipe.augmentation
+    assert getattr(holder, name) == python
+
+
+def test_no_setting_is_left_out():
+    fields = {field.name for kind in (Recipe, Augmentation) for field in dataclasses.fields(kind)}
+    assert set(SETTINGS) == fields - {"start", "augmentation"}  # which are said by --from-random and --no-augmentation
+
+
+def test_train_takes_all_settings_of_the_shell():
+    """Those that a model does not bring along, in one run."""
+    of_the_model = ("backbone", "input_size", "method", "pretrain", "dataset", "head_bias", "precision")
+    given = {name: python for name, (_, python) in SETTINGS.items() if name not in of_the_model}
+    history = train(
+        *(PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48)), Synthetic(12, seed=0), Synthetic(2, seed=1)),
+        verbose=0,
+        **given | {"learning_rate": 1e-3},  # at 1 the loss is soon no number
+    )
+    assert len(history["loss"]) == 3
 
 
 def test_the_delay_of_the_flow_follows_the_epochs():

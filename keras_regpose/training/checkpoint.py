@@ -168,7 +168,8 @@ class Checkpoints(keras.callbacks.Callback):
         """Loads the newest checkpoint, if there is one: variables, and the states of the callbacks.
 
         Raises:
-            ValueError: If it belongs to another model, or to a run with other settings, data or callbacks.
+            ValueError: If it belongs to another model, or to a run with other settings, data or callbacks. Only its
+                length may be another one; the learning rate then follows the schedule of the new length.
         """
         stored = load_checkpoint(self.folder, variables_of(model, self.variables))
         if stored is None:
@@ -178,10 +179,12 @@ class Checkpoints(keras.callbacks.Callback):
                 f"The run in {self.folder.parent} was begun by an earlier version of keras-regpose. Fine-tune its "
                 "`best` preset into another output folder"
             )
+        before, epochs, position = stored["facts"], self.facts["epochs"], self.position
+        longer = ("epochs", "drops", "delay_flow") if before["epochs"] != epochs else ()
         for name, value in self.facts.items():
-            if stored["facts"].get(name) != value:
+            if before.get(name) != value and name not in (*longer, "patience"):
                 raise ValueError(
-                    f"The run to resume has {name} = {stored['facts'].get(name)!r}, this one {value!r}. Use the same "
+                    f"The run to resume has {name} = {before.get(name)!r}, this one {value!r}. Use the same "
                     "settings and data, or another output folder"
                 )
         for name, state in stored["callbacks"].items():
@@ -191,6 +194,13 @@ class Checkpoints(keras.callbacks.Callback):
             else:
                 _log.warning("The run to resume had a callback %s, of which nothing is known here", name)
         self.means = stored["means"]
+        if position.step > epochs * position.steps_per_epoch:
+            raise ValueError(
+                f"The run to resume is beyond epoch {epochs}. Ask for more epochs, or another output folder"
+            )
+        if longer:
+            rate = float(position.schedule(position.step))
+            _log.info("Going on to epoch %d, not %d: the learning rate is now %.3g", epochs, before["epochs"], rate)
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.means is not None:

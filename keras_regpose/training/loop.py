@@ -1,6 +1,7 @@
 """What training and pretraining share: batches, optimizer, callbacks in their order, and `fit` that can be resumed."""
 
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -15,11 +16,13 @@ from keras_regpose.images import ImageError
 from keras_regpose.interrupt import noted_signals
 from keras_regpose.recipe import Recipe
 from keras_regpose.training.average import MovingAverage
-from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
+from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset, StopEarly
 from keras_regpose.training.checkpoint import Checkpoints
 from keras_regpose.training.devices import check_strategy, from_all_hosts, this_host
 from keras_regpose.training.optimizer import frozen_stages, make_optimizer
 from keras_regpose.training.progress import Curves, Position, ProgressBar
+
+_log = logging.getLogger(__name__)
 
 
 def run_epochs(
@@ -54,6 +57,8 @@ def run_epochs(
     pretraining = network is not model
     if recipe.pretrain and not pretraining:
         raise ValueError("This recipe pretrains a backbone with heatmaps: pass it to keras_regpose.training.pretrain")
+    if recipe.patience is not None and validation is None:
+        raise ValueError("patience counts validations: pass people to validate on, or leave patience out")
     check_strategy()
     precision = model.get_layer("pool").dtype_policy.name
     if precision != recipe.precision:
@@ -92,11 +97,12 @@ def run_epochs(
                     validation, recipe.validate_every, pictures=pictures, epochs=recipe.epochs, average=average
                 )
             )
-        if output is not None and (pretraining or validation is not None):
-            chosen.append(SaveBestPreset(output / "best", model=model, latest=pretraining, average=average))
+        if output is not None:
+            chosen.append(SaveBestPreset(output / "best", model=model, latest=validation is None, average=average))
         curves = Curves(output if first_host else None)
         stack.callback(curves.close)
-        chain = [position, *([average] if average else []), *in_order(chosen), curves]
+        stop_early = StopEarly(curves, recipe)
+        chain = [position, *([average] if average else []), *in_order(chosen), curves, stop_early]
         if verbose and first_host:
             chain.append(ProgressBar(position))
             stack.callback(chain[-1].close)
@@ -106,12 +112,14 @@ def run_epochs(
             _open_output(output, checkpoints, resume, network)
             checkpoints.noted = stack.enter_context(noted_signals())
             chain = [*chain, checkpoints]
-        network.stop_training = False
+        network.stop_training = stop_early.over
         # An epoch that was stopped in the middle is finished first: fit's epochs are all of one length.
         if position.batch:
             _fit(network, position, position.epoch + 1, chain)
         if not network.stop_training:
             _fit(network, position, recipe.epochs, chain)
+        if stop_early.over:
+            _log.info("Ended after epoch %d: no better figure in %d validations", position.epoch, recipe.patience)
         if average:
             average.exchange()
     return curves.history()

@@ -31,13 +31,16 @@ def train(
     Args:
         model: `PoseRegressor`; it is compiled here with the recipe's optimizer and its own loss.
         samples: sequence of `Sample` to learn from.
-        validation: sequence of `Sample` or None. Scored with its data set's metric; the best model is kept by it.
+        validation: sequence of `Sample` or None. Scored with its data set's metric; the best model is kept by it, the
+            last one where there is None. See `People.split`.
         output: str, path or None. Folder for `best/` (a preset), `checkpoints/`, `history.csv`, `tensorboard/` and
             `validation/` (pictures of predictions).
         recipe: `Recipe` or None for `Recipe()`. What it says of the model itself is not looked at, since the model is
             there: backbone, input size, method, start and head_bias.
         resume: bool. Whether to go on from the last checkpoint in `output`, if there is one. The run then ends with the
-            weights of a run that was never stopped.
+            weights of a run that was never stopped. More `epochs` make it longer, also when it has ended:
+            the learning rate then follows the schedule of the new length, which usually raises it again, and the flow
+            takes part since when it did. `patience` may be another one, too; all else must be as it was.
         cache_bytes: int. Decoded photographs are kept in memory up to this size.
         cache_folder: str, path or None. Folder in which they are kept as well, for later epochs and runs.
         checkpoint_minutes: float. Longest time without a checkpoint; there is one after each epoch in any case.

@@ -15,7 +15,7 @@ from tiny_model import tiny_model
 
 from keras_regpose import COCO17, PoseRegressor
 from keras_regpose.data import Synthetic
-from keras_regpose.training import train
+from keras_regpose.training import Recipe, train
 from keras_regpose.training.checkpoint import load_checkpoint, variables_of
 
 PEOPLE, VALIDATION = Synthetic(12, seed=0), Synthetic(4, seed=1)
@@ -99,6 +99,102 @@ def test_a_run_cut_off_after_any_step_ends_the_same(tmp_path, uninterrupted, ste
 def test_a_finished_run_is_left_as_it_is(tmp_path, uninterrupted):
     train(tiny_model(), PEOPLE, VALIDATION, tmp_path, **SETTINGS)
     assert_same(resume(tmp_path), uninterrupted)
+
+
+# A rate that does not depend on the length of the run.
+CONSTANT = {"drops": (99,), "warmup": 0, "learning_rate": 1e-3}
+
+
+def test_a_finished_run_goes_on_for_more_epochs(tmp_path, caplog):
+    straight = tiny_model()
+    history = train(straight, PEOPLE, VALIDATION, tmp_path / "straight", **SETTINGS | CONSTANT)
+    train(tiny_model(), PEOPLE, VALIDATION, tmp_path / "run", **SETTINGS | CONSTANT | {"epochs": 2})
+    with caplog.at_level("INFO"):
+        longer = resume(tmp_path / "run", **CONSTANT)
+    assert "Going on to epoch 3, not 2: the learning rate is now 0.001" in caplog.text
+    assert_same(longer, outcome(straight, history))
+    with pytest.raises(ValueError, match="The run to resume is beyond epoch 2. Ask for more epochs"):
+        resume(tmp_path / "run", **CONSTANT | {"epochs": 2})
+
+
+def test_a_longer_run_follows_the_schedule_of_its_new_length(tmp_path):
+    settings = SETTINGS | {"accumulate": 1, "schedule": "cosine", "warmup": 0, "learning_rate": 1e-3}
+    short = train(tiny_model(), PEOPLE, None, tmp_path, **settings | {"epochs": 2})
+    history = train(tiny_model(), PEOPLE, None, tmp_path, resume=True, **settings | {"epochs": 4})
+    assert history["loss"][:2] == short["loss"] and len(history["loss"]) == 4
+    # Of 12 steps after the last of each epoch; the shorter run had come down to the end of its own cosine.
+    cosine = [1e-3 * 0.5 * (1 + np.cos(np.pi * step / 12)) for step in (8, 11)]
+    np.testing.assert_allclose(history["learning_rate"][2:], cosine, rtol=1e-5)
+    assert history["learning_rate"][1] == short["learning_rate"][1] < history["learning_rate"][2]
+
+
+def test_a_flow_that_has_joined_stays_when_a_run_goes_on(tmp_path):
+    strengths = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            strengths.append(float(self.model.flow.strength))
+
+    recipe = Recipe(
+        **{name: value for name, value in SETTINGS.items() if name not in ("checkpoint_minutes", "verbose")}
+    )
+    for epochs in (2, 4):
+        changed = recipe.changed(epochs=2, delay_flow=1).changed(epochs=epochs)
+        assert changed.delay_flow == epochs // 2
+        train(tiny_model(), PEOPLE, None, tmp_path, changed, resume=epochs == 4, callbacks=[Watch()], verbose=0)
+    assert strengths == [0, 1, 1, 1]
+
+
+class Figures(keras.callbacks.Callback):
+    """Puts chosen figures in the place of the validation's, before others follow them."""
+
+    def __init__(self, figures):
+        super().__init__()
+        self.figures = figures
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs.update(val_AP=self.figures[epoch])
+
+
+PATIENT = SETTINGS | {"epochs": 6, "patience": 2}
+FALLING = [0.1, 0.3, 0.2, 0.3, 0.9, 0.9]  # after epoch 4 there were two without a better one
+
+
+def test_patience_ends_a_run_also_one_that_is_resumed(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        straight = tiny_model()
+        history = train(straight, PEOPLE, VALIDATION, tmp_path / "straight", callbacks=[Figures(FALLING)], **PATIENT)
+    assert history["val_AP"] == FALLING[:4]
+    assert "Ended after epoch 4: no better figure in 2 validations" in caplog.text
+    for steps in (8, 11):  # in the epochs 3 and 4
+        folder = tmp_path / str(steps)
+        with pytest.raises(PowerCut):
+            train(
+                tiny_model(),
+                PEOPLE,
+                VALIDATION,
+                folder,
+                callbacks=[AfterSteps(steps, cut_the_power), Figures(FALLING)],
+                **PATIENT,
+            )
+        assert_same(resume(folder, callbacks=[Figures(FALLING)], **PATIENT), outcome(straight, history))
+    # What has ended stays as it is, until it is given more patience.
+    assert_same(resume(tmp_path / "8", callbacks=[Figures(FALLING)], **PATIENT), outcome(straight, history))
+    _, longer = resume(tmp_path / "8", callbacks=[Figures(FALLING)], **PATIENT | {"patience": 3})
+    assert longer["val_AP"] == FALLING
+
+
+def test_patience_counts_validations_and_wants_some():
+    history = train(
+        *(tiny_model(), PEOPLE, VALIDATION),
+        callbacks=[Figures([0.5] * 12)],
+        **SETTINGS | {"epochs": 12, "validate_every": 2, "patience": 2},
+    )
+    assert len(history["loss"]) == 4  # validated after the epochs 1, 2 and 4
+    with pytest.raises(ValueError, match="patience counts validations: pass people to validate on"):
+        train(tiny_model(), PEOPLE, **PATIENT)
+    with pytest.raises(ValueError, match="patience must be at least 1. Received: 0"):
+        train(tiny_model(), PEOPLE, VALIDATION, **PATIENT | {"patience": 0})
 
 
 TERMINATED = """
@@ -190,8 +286,10 @@ def test_what_does_not_fit_is_refused(tmp_path):
     train(tiny_model(), PEOPLE, VALIDATION, tmp_path, **SETTINGS | {"epochs": 1})
     with pytest.raises(ValueError, match="holds a run already. Add --resume"):
         train(tiny_model(), PEOPLE, VALIDATION, tmp_path, **SETTINGS)
-    with pytest.raises(ValueError, match="has epochs = 1, this one 3. Use the same settings"):
-        resume(tmp_path)
+    with pytest.raises(ValueError, match="has warmup = 4, this one 5. Use the same settings"):
+        resume(tmp_path, epochs=1, warmup=5)
+    with pytest.raises(ValueError, match="has drops = None, this one .1.. Use the same settings"):
+        resume(tmp_path, epochs=1, drops=(1,))
     with pytest.raises(ValueError, match="has people = 12, this one 8"):
         train(tiny_model(), Synthetic(8, seed=0), VALIDATION, tmp_path, resume=True, **SETTINGS | {"epochs": 1})
     other = PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48))

@@ -71,6 +71,14 @@ def test_the_flow_was_delayed_for_one_epoch_and_then_moved(run):
     )
 
 
+def test_without_validation_the_last_model_is_kept(tmp_path):
+    model = tiny_model()
+    train(model, PEOPLE, output=tmp_path, epochs=2, batch_size=4, verbose=0)
+    kept = from_preset(tmp_path / "best")
+    crops = np.random.default_rng(0).integers(0, 255, (2, 64, 48, 3), np.uint8)
+    np.testing.assert_allclose(kept.predict_on_batch(crops), model.predict_on_batch(crops), atol=1e-6)
+
+
 def test_a_delayed_flow_stays_as_it_is():
     model = small_model()
     before = [weight.numpy().copy() for weight in model.flow.trainable_weights]
