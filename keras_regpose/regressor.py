@@ -221,7 +221,8 @@ class PoseRegressor(keras.Model):
             boxes: The people's boxes, xyxy in image pixels, or None for the whole image. For one image an (N, 4) array
                 or list, or (N, 5) with the detector's scores behind; for several a list with the boxes of each image,
                 while folders and videos also take one (N, 4) array for all. Everywhere the path of a COCO detections
-                file, or a detector: any callable from an RGB array to boxes. See `inference.detectors` for adapters.
+                file; `People`, whose boxes are those of their pictures; or a detector: any callable from an RGB array
+                to boxes. See `inference.detectors` for adapters.
             flip_test: bool. Whether to average with the prediction for the mirrored crop, as published figures do.
             batch_size: int. People per run of the network. Those of several images or frames share a run.
             score_threshold: float or None. Boxes with a lower score of the detector are left out.

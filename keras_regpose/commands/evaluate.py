@@ -46,7 +46,7 @@ def run(options):
     other = from_preset(options.against) if options.against else None
     if other is not None:
         check_same_keypoints(model, other)
-    samples = open_samples(options, options.split, boxes=options.boxes)
+    samples = open_samples(options, options.split, options.boxes, model.skeleton)
 
     def predict(model):
         with progress_bar(total=len(samples), unit=" people", delay=2) as bar:

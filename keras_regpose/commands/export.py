@@ -1,9 +1,8 @@
 """Write a model as a file that runs without Keras, several times faster, and compare the two."""
 
-from keras_regpose.commands.shared import positive
-from keras_regpose.datasets import DATASETS, open_dataset
+from keras_regpose.commands.shared import add_data_options, annotated, open_samples, positive
 
-EXAMPLE = "keras-regpose export my_preset pose.xml --precision int8 --dataset coco --data ~/coco"
+EXAMPLE = "keras-regpose export my_preset pose.xml --precision int8 --annotations mine.json --images pictures"
 
 
 def add_options(sub):
@@ -15,11 +14,10 @@ def add_options(sub):
         "--precision",
         default="float32",
         choices=("float32", "bfloat16", "float16", "int8"),
-        help="bfloat16: OpenVINO; float16: ONNX, LiteRT; int8: all but TF SavedModel, with --dataset",
+        help="bfloat16: OpenVINO; float16: ONNX, LiteRT; int8: all but TF SavedModel, with people to calibrate on",
     )
-    sub.add_argument("--dataset", choices=DATASETS, help="people to compare on, and to calibrate int8 on")
-    sub.add_argument("--data", help="folder of the dataset")
-    sub.add_argument("--people", type=positive, default=128, help="number of people to take from the dataset")
+    add_data_options(sub)
+    sub.add_argument("--people", type=positive, default=128, help="so many of them calibrate int8 and are compared on")
 
 
 def run(options):
@@ -28,11 +26,13 @@ def run(options):
 
     model = from_preset(options.preset)
     calibration = None
-    if options.dataset is not None:
-        samples = open_dataset(options.dataset, options.data, "train", count=options.people)
+    if annotated(options) or options.dataset is not None:
+        samples = open_samples(options, "train")
         calibration = calibration_crops(samples, model.input_size, options.people)
     elif options.precision == "int8":
-        raise ValueError("int8 is calibrated on people: name some with --dataset and --data")
+        raise ValueError(
+            "int8 is calibrated on people: name some, by --annotations and --images or by --dataset and --data"
+        )
     deviation = model.export(
         options.output, precision=options.precision, calibration=calibration, verbose=False, preset=options.preset
     )

@@ -4,7 +4,8 @@ import logging
 import os
 import sys
 
-from keras_regpose.commands.shared import box, positive
+from keras_regpose.commands.shared import add_annotation_options, annotated, box, positive
+from keras_regpose.data.coco import Coco
 from keras_regpose.inference.boxes import box_finder
 from keras_regpose.inference.estimator import estimate_frames
 from keras_regpose.inference.sources import Files, open_pictures
@@ -21,13 +22,14 @@ EXAMPLE = "keras-regpose predict my_preset photo.jpg holiday/ dance.mp4 --boxes 
 def add_options(sub):
     sub.add_argument("preset", help="name or directory of a preset")
     sub.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="image or video file, folder, 'pattern*.jpg', URL, camera number"
-    )
+        "sources", nargs="+", metavar="SOURCE", help="file, folder, 'pattern*.jpg', URL, camera; default: --annotations"
+    ).required = False  # with nargs="*", no source could stand behind an option
+    add_annotation_options(sub)
     boxes = sub.add_mutually_exclusive_group()
     boxes.add_argument(
-        "--box", action="append", type=box, help="x1,y1,x2,y2 of a person in pixels; repeatable; default: whole image"
+        "--box", action="append", type=box, help="x1,y1,x2,y2 in pixels; repeatable; default: annotated, or whole image"
     )
-    boxes.add_argument("--boxes", help="COCO detections file; image_id is the file's name or the frame's number")
+    boxes.add_argument("--boxes", help="COCO detections file; image_id: of --annotations, or file's name, or frame")
     sub.add_argument("--score-threshold", type=float, help="leave out boxes with a lower score in --boxes")
     sub.add_argument("--flip-test", action="store_true", help="average with the mirrored image")
     sub.add_argument("--batch-size", type=positive, default=32, help="people per run of the network")
@@ -37,7 +39,7 @@ def add_options(sub):
         choices=FORMATS,
         default=["picture", "json"],
         help="picture: NAME.png or NAME.mp4; json: NAME.json, for videos a list with one entry per frame; "
-        "coco: COCO results in coco.json, for videos in NAME.coco.json",
+        "coco: COCO results in coco.json, with the ids of --annotations, for videos in NAME.coco.json",
     )
     sub.add_argument("--output", default="poses", help="folder for the results")
 
@@ -45,7 +47,13 @@ def add_options(sub):
 def run(options):
     from keras_regpose.presets import from_preset
 
-    find_boxes = box_finder(options.boxes or options.box, "stream", score_threshold=options.score_threshold)
+    people = None
+    if annotated(options):
+        people = Coco(options.annotations, options.images, options.boxes, category=options.category)
+    elif not options.sources:
+        raise ValueError("Say what to look at: a SOURCE, or --annotations FILE --images DIR")
+    boxes = options.box or (options.boxes if people is None else people)
+    find_boxes = box_finder(boxes, "stream", score_threshold=options.score_threshold)
     model = from_preset(options.preset)
     failed = []
 
@@ -53,19 +61,19 @@ def run(options):
         failed.append(error)
         _log.warning("Skipped: %s", " ".join(str(error).split()))
 
-    sources = _open(options.sources, skip)
+    sources = _open(options.sources, skip) if options.sources or not people else [Files(list(people.by_picture))]
     totals = [source.total for source in sources]
     settings = {"flip_test": options.flip_test, "batch_size": options.batch_size, "on_error": skip}
     results = (poses for source in sources for poses in estimate_frames(model, source, find_boxes, **settings))
-    done = 0
+    done = without = 0
     with (
         noted_signals() as interrupted,
         progress_bar(total=None if None in totals else sum(totals), unit=" images", delay=2) as bar,
-        ResultsWriter(options.output, options.format) as writer,
+        ResultsWriter(options.output, options.format, people) as writer,
     ):
         for poses in results:
             writer.write(poses)
-            done += 1
+            done, without = done + 1, without + (len(poses) == 0)
             bar.update(1)
             if interrupted:
                 break
@@ -73,6 +81,8 @@ def run(options):
         print(f"The {done} images done before the interruption are in {options.output}", file=sys.stderr)
         raise KeyboardInterrupt
     print(f"{done} of {done + len(failed)} images are in {options.output}")
+    if without:
+        print(f"No box is given for {without} of them, so that nobody was looked for there")
     if not done:
         raise ValueError("none of the images could be read")
 

@@ -2,7 +2,10 @@
 
 import argparse
 
+from keras_regpose.data.coco import Coco
+from keras_regpose.data.people import People
 from keras_regpose.datasets import DATASETS, open_dataset
+from keras_regpose.skeleton import Skeleton
 
 
 def positive(text):
@@ -30,18 +33,50 @@ def _numbers(text, kind, count, separator, form):
     return numbers
 
 
-def add_data_options(sub, dataset_required=True):
-    sub.add_argument("--dataset", choices=DATASETS, required=dataset_required, help="layout of the data")
-    sub.add_argument("--data", help="folder of the data")
+def add_annotation_options(sub):
+    sub.add_argument("--annotations", metavar="FILE", help="people of your own: a COCO keypoint file, with --images")
+    sub.add_argument("--images", metavar="DIR", help="folder of the pictures of --annotations")
+    sub.add_argument("--category", help="number or name, if --annotations has several with keypoints")
+
+
+def add_data_options(sub):
+    """Adds both ways to name people: an annotation file with its pictures, or a data set in its usual layout."""
+    add_annotation_options(sub)
+    sub.add_argument("--dataset", choices=DATASETS, help="a data set in its usual layout, with --data")
+    sub.add_argument("--data", help="folder of --dataset")
     sub.add_argument("--count", type=positive, default=1000, help="drawn images (synthetic)")
     sub.add_argument("--limit", type=positive, help="use the first so many people only")
     sub.add_argument("--seed", type=int, help="of weights, order, augmentation and drawn people; default: 0")
 
 
-def open_samples(options, split, boxes=None):
+def annotated(options) -> bool:
+    """Returns whether --annotations and --images name people, after a check that both are there, and their likes."""
+    for name in ("annotations", "images", "category", "val_annotations", "val_images", "val_share"):
+        needed = "images" if name == "annotations" else "annotations"
+        if getattr(options, name, None) is not None and getattr(options, needed) is None:
+            raise ValueError(f"--{name.replace('_', '-')} goes with --{needed}, which is missing")
+    return options.annotations is not None
+
+
+def open_samples(options, split: str, boxes: str | None = None, skeleton: Skeleton | None = None) -> People:
+    """Opens the people that the options name.
+
+    Args:
+        options: Those of `add_data_options`.
+        split: str. "train", "val" or "test", of a data set in its usual layout.
+        boxes: str or None. A COCO detections file.
+        skeleton: `Skeleton` or None. Whose keypoints an annotation file must have; None takes them from the file.
+    """
     if boxes and options.limit:
         raise ValueError("--limit counts annotated people and cannot be combined with --boxes")
-    samples = open_dataset(
-        options.dataset, options.data, split, boxes=boxes, count=options.count, seed=options.seed or 0
-    )
+    if annotated(options):
+        if options.dataset or options.data:
+            raise ValueError("--annotations and --dataset both name people: leave one of them out")
+        samples = Coco(options.annotations, options.images, boxes, skeleton=skeleton, category=options.category)
+    elif options.dataset is None:
+        raise ValueError("Say whose people: --annotations FILE --images DIR, or --dataset LAYOUT")
+    else:
+        samples = open_dataset(
+            options.dataset, options.data, split, boxes=boxes, count=options.count, seed=options.seed or 0
+        )
     return samples[: options.limit] if options.limit else samples

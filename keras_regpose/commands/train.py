@@ -1,28 +1,39 @@
 """Train a model by a recipe, or fine-tune a preset."""
 
+import argparse
 import dataclasses
 import functools
 import inspect
+import logging
 import re
 import time
 import types
 import typing
 
-from keras_regpose.commands.shared import add_data_options, open_samples, size
+from keras_regpose.commands.shared import add_data_options, annotated, open_samples, size
 from keras_regpose.data.augment import Augmentation
+from keras_regpose.data.coco_writer import write_coco
 from keras_regpose.recipe import CHOICES, Recipe
+
+_log = logging.getLogger(__name__)
 
 # Settings of a recipe that have options of their own: where the data and the starting weights are.
 _OTHER_OPTIONS = ("dataset", "seed", "start", "augmentation")
 
 EXAMPLE = (
-    "keras-regpose train --recipe resnet50_rle_coco --data ~/coco --start resnet50-0676ba61.pth --output runs/coco"
+    "keras-regpose train --annotations mine.json --images pictures --val-share 0.2 --preset mobilenetv2_rle_lspet "
+    "--epochs 40 --patience 5 --output runs/mine"
 )
 
 
 def add_options(sub):
     sub.add_argument("--recipe", help="a row of the zoo, a pretraining recipe, or a TOML file; see zoo/*/recipe.toml")
-    add_data_options(sub, dataset_required=False)
+    add_data_options(sub)
+    sub.add_argument("--val-annotations", metavar="FILE", help="people to validate on, beside those of --annotations")
+    sub.add_argument("--val-images", metavar="DIR", help="folder of their pictures; default: --images")
+    sub.add_argument(
+        "--val-share", type=float, help="or validate on this share of the pictures of --annotations; 0: none"
+    )
     sub.add_argument("--preset", help="fine-tune a preset (name or directory)")
     start = sub.add_mutually_exclusive_group()
     start.add_argument(
@@ -78,14 +89,13 @@ def run(options):
     recipe = _recipe(options)
     if options.preset:
         _refuse_settings_of_the_model(options)
-    options.dataset = recipe.dataset
     join_hosts(options.hosts, options.host_index)
-    samples, validation = open_samples(options, "train"), open_samples(options, "val")
+    samples, validation = _people(options, recipe)
     keras.utils.set_random_seed(recipe.seed)
     keras.mixed_precision.set_global_policy(recipe.precision)
     first = this_host()[0] == 0
     if first:
-        print(f"{len(samples)} people to learn from, {len(validation)} to validate on", flush=True)
+        print(f"{len(samples)} people to learn from, {len(validation or ())} to validate on", flush=True)
     with device_scope():
         if options.preset:
             model = from_preset(options.preset, skeleton=samples.skeleton, dtype=recipe.precision)
@@ -105,12 +115,36 @@ def run(options):
             checkpoint_minutes=options.checkpoint_minutes,
         )
     if first:
+        if options.val_share and validation:
+            # The held-out people as a file, since a fair evaluation is of these alone.
+            write_coco(validation, f"{options.output}/validation.json")
+            print(f"The people to validate on: {options.output}/validation.json")
         _summarize(history, options.output, time.monotonic() - began)
 
 
+def _people(options, recipe):
+    """Returns the people to learn from, and those to validate on or None."""
+    if not annotated(options):
+        options.dataset = recipe.dataset
+        return open_samples(options, "train"), None if recipe.pretrain else open_samples(options, "val")
+    given = [name for name in ("val_annotations", "val_images", "val_share") if getattr(options, name) is not None]
+    if given not in (["val_annotations"], ["val_annotations", "val_images"], ["val_share"]):
+        raise ValueError(
+            "Say whom to validate on: --val-annotations FILE, with or without --val-images, or --val-share"
+        )
+    samples = open_samples(options, "train")
+    if options.val_share is not None:
+        return samples.split(options.val_share, recipe.seed) if options.val_share else (samples, None)
+    named = {"annotations": options.val_annotations, "images": options.val_images or options.images}
+    validation = open_samples(argparse.Namespace(**vars(options) | named), "val", skeleton=samples.skeleton)
+    if both := len(set(samples.field("image")) & set(validation.field("image"))):
+        _log.warning("%d pictures are both learned from and validated on, which flatters the model", both)
+    return samples, validation
+
+
 def _recipe(options):
-    if options.recipe is None and options.dataset is None:
-        raise ValueError("Say what to learn from: --recipe NAME, or --dataset LAYOUT")
+    if options.recipe is None and options.dataset is None and options.annotations is None:
+        raise ValueError("Say what to learn from: --annotations FILE, --dataset LAYOUT, or --recipe NAME")
     fields = (*dataclasses.fields(Recipe), *dataclasses.fields(Augmentation))
     names = [field.name for field in fields if field.name not in ("start", "augmentation")]
     changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}

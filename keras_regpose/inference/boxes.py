@@ -1,5 +1,6 @@
 """The boxes of people, in all the forms in which they are given."""
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from keras_regpose.data.detections import read_detections
+from keras_regpose.data.people import People
 from keras_regpose.inference.detectors import boxes_from_supervision
 from keras_regpose.inference.sources import Frame
+
+_log = logging.getLogger(__name__)
 
 # Finds the (N, 4) xyxy boxes of a frame and their (N,) scores; the number is the frame's position in its source.
 BoxFinder = Callable[[Frame, int], tuple[np.ndarray, np.ndarray]]
@@ -95,6 +99,8 @@ def _boxes_of_frames(boxes, images, count):
         return _whole_image
     if isinstance(boxes, (str, os.PathLike)):
         return _of_detections(boxes)
+    if isinstance(boxes, People):
+        return _of_people(boxes)
     if callable(boxes):
         return lambda frame, position: boxes(frame.image)
     if images != "one" and not _are_of_one_image(boxes):
@@ -117,7 +123,29 @@ def _of_detections(path):
     for detection in read_detections(path)[0]:
         by_image.setdefault(detection.image_id, []).append([*detection.box, detection.score])
 
-    return lambda frame, position: next((by_image[one] for one in image_ids(frame) if one in by_image), [])
+    known = ", ".join(map(str, list(by_image)[:3]))
+    return _looked_up(by_image, f"{os.fspath(path)}, whose image_ids are names or numbers of files: {known} …")
+
+
+def _of_people(people):
+    """Returns the finder of the boxes of annotated people, by the path of their picture."""
+    rows = np.column_stack([np.asarray(people.field("box")), people.field("box_score")])
+    return _looked_up({image: rows[places] for image, places in people.by_picture.items()}, "the annotations")
+
+
+def _looked_up(by_image, where):
+    """Returns the finder of the boxes under the first known name of a frame; the first frame without one is named."""
+    without = []
+
+    def boxes_of(frame, position):
+        names = (*image_ids(frame), os.path.abspath(frame.source or ""))
+        found = next((by_image[name] for name in names if name in by_image), None)
+        if found is None and not without:
+            without.append(frame)
+            _log.warning("%s has no box in %s; others may have none either", frame.source, where)
+        return [] if found is None else found
+
+    return boxes_of
 
 
 def image_ids(frame: Frame) -> list[int | str]:

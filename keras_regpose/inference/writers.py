@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from keras_regpose.data.people import People
 from keras_regpose.files import draft, write_whole
 from keras_regpose.inference.boxes import image_ids
 from keras_regpose.inference.draw import save_picture
@@ -29,7 +30,8 @@ class ResultsWriter:
     - "picture": `photo.png`, or `dance.mp4` of the video's size and rate.
     - "json": `photo.json`, which `Poses.from_json` reads; `dance.json` is a list with an entry for each frame.
     - "coco": COCO's results of all images in `coco.json`, those of a video in `dance.coco.json`. An image_id is the
-      number that the file's name is, otherwise its name; in a video it is the frame's number, from 0.
+      number that the file's name is, otherwise its name; in a video it is the frame's number, from 0. With `people`
+      it is that of their annotation file, so that `pycocotools.coco.COCO(file).loadRes` takes the results.
 
     Each file appears when it is complete: those of a video when the next one begins or the writer is closed, and
     `coco.json` when it is closed. If the block of `with` ends by an error or an interruption, they hold what came
@@ -38,6 +40,9 @@ class ResultsWriter:
     Args:
         folder: str or path. Made where there is none.
         formats: str, or sequence of some of "picture", "json" and "coco".
+        people: `People` or None. The annotated people of the pictures, as `rp.data.Coco` reads them. COCO results take
+            their image_id and category_id from these, by the picture's path, and the id of the annotation where the
+            boxes are the annotated ones.
         **options: How pictures are drawn: boxes, labels, score_threshold and others, see `Poses.plot`.
 
     Raises:
@@ -55,12 +60,19 @@ class ResultsWriter:
     ['beach.json', 'beach.png', 'coco.json']
     """
 
-    def __init__(self, folder: str | os.PathLike, formats: str | Iterable[str] = ("picture", "json"), **options: Any):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        formats: str | Iterable[str] = ("picture", "json"),
+        people: People | None = None,
+        **options: Any,
+    ):
         self.folder = Path(folder)
         self.formats = (formats,) if isinstance(formats, str) else tuple(formats)
         self.options = options
         if not self.formats or not set(self.formats) <= set(FORMATS):
             raise ValueError(f"formats must be some of {', '.join(FORMATS)}. Received: {formats!r}")
+        self.people = people
         self._names = {"coco"}
         self._files = contextlib.ExitStack()
         self._video = self._files.enter_context(contextlib.ExitStack())
@@ -91,7 +103,7 @@ class ResultsWriter:
             OSError: If a file cannot be written.
         """
         # All is made before anything is written, so that an error leaves no file ahead of the others.
-        values = {form: _VALUES[form](poses, self.options) for form in self.formats}
+        values = {form: _VALUES[form](poses, self.options, self.people) for form in self.formats}
         append = self._image_files(poses) if poses.frame is None else self._video_files(poses)
         for form, those in values.items():
             append[form](*those)
@@ -147,13 +159,14 @@ def write_results(
     results: Poses | Iterable[Poses],
     folder: str | os.PathLike,
     formats: str | Iterable[str] = ("picture", "json"),
+    people: People | None = None,
     **options: Any,
 ) -> None:
     """Writes all that `estimate` returns into a folder: pictures, videos, JSON and COCO results.
 
     Args:
         results: `Poses`, a list of them, or the iterator that `estimate` returns for folders and videos.
-        folder, formats, **options: See `ResultsWriter`, which takes the results one by one.
+        folder, formats, people, **options: See `ResultsWriter`, which takes the results one by one.
 
     Example:
 
@@ -163,26 +176,40 @@ def write_results(
     >>> sorted(os.listdir("drawn"))
     ['image.json', 'image.png']
     """
-    with ResultsWriter(folder, formats, **options) as writer:
+    with ResultsWriter(folder, formats, people, **options) as writer:
         for poses in [results] if isinstance(results, Poses) else results:
             writer.write(poses)
 
 
-def _coco_results(poses):
+def _coco_results(poses, people):
     names = image_ids(poses)
     if not names:
         raise ValueError(
             "COCO results need the image's name, which these poses do not have: estimate from a file, or set "
             "poses.source"
         )
-    return [json.dumps(result, ensure_ascii=False) for result in poses.to_coco(names[0])]
+    results = poses.to_coco(names[0])
+    if people is not None and results:
+        if people.skeleton.keypoints != poses.skeleton.keypoints:
+            raise ValueError(
+                f"The annotations are of the keypoints {', '.join(people.skeleton.keypoints)}, the model is of "
+                f"{', '.join(poses.skeleton.keypoints)}, so that its COCO results do not fit them"
+            )
+        samples = [people[place] for place in people.by_picture.get(os.path.abspath(poses.source or ""), ())]
+        if not samples:
+            raise ValueError(f"The annotations have nobody in {poses.source}, so that its image_id is not known")
+        same = np.array_equal([one.box for one in samples], poses.boxes)
+        for place, result in enumerate(results):
+            one = samples[place if same else 0]
+            result |= {"image_id": one.image_id, "category_id": one.category_id} | ({"id": one.id} if same else {})
+    return [json.dumps(result, ensure_ascii=False) for result in results]
 
 
 # What of an image or a frame is appended to the files of a format.
 _VALUES = {
-    "picture": lambda poses, options: [np.asarray(poses.plot(**options))],
-    "json": lambda poses, options: [poses.to_json()],
-    "coco": lambda poses, options: _coco_results(poses),
+    "picture": lambda poses, options, people: [np.asarray(poses.plot(**options))],
+    "json": lambda poses, options, people: [poses.to_json()],
+    "coco": lambda poses, options, people: _coco_results(poses, people),
 }
 
 
