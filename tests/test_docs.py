@@ -1,20 +1,24 @@
-"""Every example in a docstring or in the README runs."""
+"""Every example in a docstring, in the README or in a guide runs."""
 
 import doctest
 import importlib
 import pkgutil
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import tensorflow
+from own_data import write_own_data
 
 import keras_regpose
+from keras_regpose.cli import main
 from keras_regpose.data import Synthetic
 from keras_regpose.inference.draw import save_picture
 
 MODULES = [module.name for module in pkgutil.walk_packages(keras_regpose.__path__, "keras_regpose.")]
 README = Path(__file__).parents[1] / "README.md"
+GUIDE = README.parent / "docs" / "own_keypoints.md"
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -40,6 +44,45 @@ def test_readme_examples(tmp_path, monkeypatch):
         exec(compile(block, "README.md", "exec"), namespace)
     for written in ("poses.png", "people.json", "pose.onnx", "my_pose_model/preset.json"):
         assert (tmp_path / written).exists()
+
+
+@pytest.mark.parametrize("language", ["bash", "python"])
+def test_the_guide_of_own_keypoints(language, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    write_own_data(tmp_path)
+    block = blocks_of_the_guide(language)[0]
+    assert len([line for line in block.splitlines() if line]) <= 12
+    block = re.sub(r"epochs( |=)40", r"epochs\g<1>1", block)
+    block = re.sub(r"(batch.size[ =])16", r"\g<1>8", block)
+    if language == "bash":
+        for line in block.replace("\\\n", "").strip().splitlines():
+            command, *arguments = shlex.split(line)
+            assert command == "keras-regpose" and main(arguments) == 0, capsys.readouterr().err
+        written = ("runs/mine/best/preset.json", "runs/mine/validation.json", "poses/coco.json", "pose.onnx")
+    else:
+        exec(compile(block, str(GUIDE), "exec"), {})
+        written = ("runs/python/best/preset.json", "python_poses/coco.json", "python_pose.onnx")
+    for path in written:
+        assert (tmp_path / path).is_file()
+
+
+def blocks_of_the_guide(language):
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.S)
+
+
+def test_the_guide_of_another_tools_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_picture("project/images/train/a.png", Synthetic(1, seed=0)[0].image)  # 320 × 256
+    (tmp_path / "project" / "labels" / "train").mkdir(parents=True)
+    (tmp_path / "project" / "labels" / "train" / "a.txt").write_text("0 .5 .5 .5 .5 .25 .5 2 .75 .5 2 0 0 0")
+    config = (
+        "path: .\ntrain: images/train\nkpt_shape: [3, 3]\nkpt_names: {0: [l_hand, r_hand, nose]}\nnames: [person]\n"
+    )
+    (tmp_path / "project" / "data.yaml").write_text(config)
+    exec(compile(blocks_of_the_guide("python")[1], str(GUIDE), "exec"), {})
+    (person,) = keras_regpose.data.Coco("project/labels.json", "project")
+    assert person.keypoints.tolist() == [[80, 128], [240, 128], [0, 0]] and person.visible.tolist() == [1, 1, 0]
 
 
 def test_the_readme_table_is_the_table_of_presets():
