@@ -87,7 +87,7 @@ def _fit_flow(flow, errors, seed):
 
     inputs = keras.Input((2,))
     density = keras.Model(inputs, flow(inputs))
-    batch = min(512, len(errors))
+    batch = min(512, -(-len(errors) // 8))  # few errors are learned in steps enough, too
     steps = _FLOW_EPOCHS * (len(errors) // batch)
     rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
     density.compile(keras.optimizers.Adam(rate, global_clipnorm=5.0), loss=lambda _, log_density: -log_density)

@@ -81,8 +81,7 @@ def test_what_is_saved_and_left_is_the_average(tmp_path):
 
 def test_the_average_fits_its_batch_statistics():
     """An average of the weights alone, under the statistics of the last ones, predicts nonsense."""
-    people = Synthetic(32, seed=0)
-    losses = []
+    people, losses = list(Synthetic(32, seed=0)), []
     for decay in (None, 0.99):
         model = small_model()
         train(model, people, epochs=20, batch_size=16, warmup=0, learning_rate=3e-3, average_decay=decay, verbose=0)
