@@ -18,7 +18,7 @@ _PUBLIC = {
     "set_progress": "keras_regpose.progress",
     "write_results": "keras_regpose.inference.writers",
 }
-_PACKAGES = ("convert", "data", "export", "hub", "losses", "metrics", "models", "training")
+_PACKAGES = ("convert", "data", "export", "hub", "inspection", "losses", "metrics", "models", "training")
 
 __all__ = [*_PUBLIC, *_PACKAGES]
 __version__ = "0.1.0"

@@ -59,10 +59,21 @@ def test_the_guide_of_own_keypoints(language, tmp_path, monkeypatch, capsys):
         for line in block.replace("\\\n", "").strip().splitlines():
             command, *arguments = shlex.split(line)
             assert command == "keras-regpose" and main(arguments) == 0, capsys.readouterr().err
-        written = ("runs/mine/best/preset.json", "runs/mine/validation.json", "poses/coco.json", "pose.onnx")
+        written = (
+            "report/report.html",
+            "runs/mine/best/preset.json",
+            "runs/mine/validation.json",
+            "poses/coco.json",
+            "pose.onnx",
+        )
     else:
         exec(compile(block, str(GUIDE), "exec"), {})
-        written = ("runs/python/best/preset.json", "python_poses/coco.json", "python_pose.onnx")
+        written = (
+            "python_report/report.html",
+            "runs/python/best/preset.json",
+            "python_poses/coco.json",
+            "python_pose.onnx",
+        )
     for path in written:
         assert (tmp_path / path).is_file()
 

@@ -26,6 +26,7 @@ FLOORS = [
     ("convert",),
     ("presets",),
     ("training",),
+    ("inspection",),
     ("demo",),
     ("commands",),
     ("cli",),

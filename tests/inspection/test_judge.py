@@ -1,0 +1,65 @@
+"""Judging labels: planted errors come first where features tell the true places, with the kind that was planted."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import keras_regpose as rp
+from keras_regpose import geometry
+from keras_regpose.inspection.features import CropFeatures
+from keras_regpose.inspection.judge import judge_features, judge_labels
+from keras_regpose.inspection.judgement import ANOTHER, SWAPPED
+
+SIZE = (64, 48)
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """90 people with three planted errors, judged by features that hold the true places with some noise."""
+    drawn = rp.data.Synthetic(90, seed=5, people_per_image=1)
+    people = [dataclasses.replace(drawn[i], image=f"{i}.jpg") for i in range(len(drawn))]
+    generator = np.random.default_rng(0)
+    center, scale = geometry.box_to_center_scale(np.array([one.box for one in people]))
+    points = np.array([one.keypoints for one in people]) - center[:, None]
+    places = points / geometry.fix_aspect_ratio(scale, SIZE)[:, None] + 0.5
+    mirrored = places[:, rp.COCO17.flip_permutation] * [-1, 1] + [1, 0]
+    outputs = np.stack([places, mirrored], 1) + generator.normal(0, 0.01, (90, 2, 17, 2))
+    outputs = np.concatenate([outputs, np.full_like(outputs, 0.02)], -1).astype(np.float32)
+    maps = [generator.normal(size=(90, 2, *grid, 4)).astype(np.float16) for grid in ((8, 6), (4, 3), (2, 2))]
+    features = CropFeatures(tuple(maps), outputs, rp.COCO17, np.arange(90))
+    order = rp.COCO17.flip_permutation
+    people[10] = dataclasses.replace(
+        people[10], keypoints=people[10].keypoints[order], visible=people[10].visible[order]
+    )
+    corner = people[20].box[:2] - people[21].box[:2]
+    people[20] = dataclasses.replace(people[20], keypoints=people[21].keypoints + corner, visible=people[21].visible)
+    moved = people[30].keypoints.copy()
+    wrist = int(np.flatnonzero(people[30].visible > 0)[-1])
+    moved[wrist] += 0.4 * (people[30].box[2:] - people[30].box[:2])
+    people[30] = dataclasses.replace(people[30], keypoints=moved)
+    judged = rp.data.People(people, rp.COCO17)
+    return people, wrist, judge_features(judged, features, SIZE, folds=2, head_steps=20, steps=1000)
+
+
+def test_planted_errors_come_first(judged):
+    _, wrist, judgement = judged
+    assert set(np.argsort(-judgement.scores)[:3].tolist()) == {10, 20, 30}
+    assert judgement.kinds[10] == SWAPPED and judgement.kinds[20] == ANOTHER
+    assert judgement.keypoint_scores[30].argmax() == wrist
+
+
+def test_suspects_name_the_annotation_and_the_keypoints(judged):
+    people, wrist, judgement = judged
+    rows = judgement.suspects(rp.data.People(people, rp.COCO17), 3)
+    by_position = {row["position"]: row for row in rows}
+    assert by_position[30]["annotation_id"] == people[30].id and by_position[30]["picture"] == "30.jpg"
+    assert by_position[30]["kind"] not in (SWAPPED, ANOTHER)
+    assert by_position[30]["keypoints"] == [rp.COCO17.keypoints[wrist]]
+    assert set(by_position[10]["keypoints"]) <= {name for pair in rp.COCO17.flip_pairs for name in pair}
+
+
+def test_too_few_people_for_the_folds_are_refused():
+    model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=SIZE)
+    with pytest.raises(ValueError, match="at least 2 folds, and 10 people for each. Received: 15 people, 2 folds"):
+        judge_labels(rp.data.Synthetic(15, seed=0), model, folds=2)
