@@ -4,9 +4,9 @@ from keras_regpose.recipe import Recipe, list_recipes
 from keras_regpose.schedules import WarmupCosine, WarmupSteps
 from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
 from keras_regpose.training.devices import device_scope, join_hosts, synchronize_batch_norm, this_host
+from keras_regpose.training.loop import train
 from keras_regpose.training.pretrain import pretrain
 from keras_regpose.training.start import starting_model
-from keras_regpose.training.train import train
 
 __all__ = [
     "DelayFlow",

@@ -1,4 +1,4 @@
-"""What training and pretraining share: batches, optimizer, callbacks in their order, and `fit` that can be resumed."""
+"""One training run: samples and a recipe in, the best preset and the curves out; it can be stopped and resumed."""
 
 import contextlib
 import logging
@@ -25,9 +25,7 @@ from keras_regpose.training.progress import Curves, Position, ProgressBar
 _log = logging.getLogger(__name__)
 
 
-def run_epochs(
-    network: keras.Model,
-    loss,
+def train(
     model,
     samples: Sequence[Sample],
     validation: Sequence[Sample] | None = None,
@@ -39,22 +37,58 @@ def run_epochs(
     checkpoint_minutes: float = 10.0,
     verbose: int | str = "auto",
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    network: keras.Model | None = None,
+    loss=None,
     **changes,
 ) -> dict[str, list]:
-    """Trains a network with `fit` for the epochs of a recipe, from the last checkpoint where there is one.
+    """Trains a model with `fit`.
+
+    Build and call it inside `device_scope()` to use several devices.
 
     Args:
-        network: keras.Model to train: the model itself, or to pretrain it, one that shares its backbone.
-        loss: None for the network's own, or anything Keras accepts.
-        model: `PoseRegressor` whose skeleton and input size the crops have, and of which presets are saved.
-        samples, validation, output, recipe, resume, cache_bytes, cache_folder, checkpoint_minutes, verbose, callbacks,
-            **changes: See `train`. A pretraining has no validation: the last epoch's preset is kept.
+        model: `PoseRegressor`; it is compiled here with the recipe's optimizer and its own loss.
+        samples: sequence of `Sample` to learn from.
+        validation: sequence of `Sample` or None. Scored with its data set's metric; the best model is kept by it, the
+            last one where there is None. See `People.split`.
+        output: str, path or None. Folder for `best/` (a preset), `checkpoints/`, `history.csv`, `tensorboard/` and
+            `validation/` (pictures of predictions).
+        recipe: `Recipe` or None for `Recipe()`. What it says of the model itself is not looked at, since the model is
+            there: backbone, input size, method, start and head_bias.
+        resume: bool. Whether to go on from the last checkpoint in `output`, if there is one. The run then ends with the
+            weights of a run that was never stopped. More `epochs` make it longer, also when it has ended:
+            the learning rate then follows the schedule of the new length, which usually raises it again, and the flow
+            takes part since when it did. `patience` may be another one, too; all else must be as it was.
+        cache_bytes: int. Decoded photographs are kept in memory up to this size.
+        cache_folder: str, path or None. Folder in which they are kept as well, for later epochs and runs.
+        checkpoint_minutes: float. Longest time without a checkpoint; there is one after each epoch in any case.
+        verbose: 0 shows nothing, anything else a progress bar.
+        callbacks: Further callbacks. They run after validation, so that they find its figures in the logs. One that
+            names attributes in `saved`, such as `saved = ("count",)`, has their values again when the run is resumed.
+        network, loss: What is trained in place of the model, with which it shares layers, and by which loss, as
+            `pretrain` does. It has no keypoints to validate, so that the last epoch's preset is kept.
+        **changes: Settings of the recipe or of its augmentation to change, such as `epochs=20` or `rotation=40`; see
+            `Recipe.changed`.
 
     Returns:
-        dict of lists, one value per epoch.
+        dict of lists, one value per epoch: loss, its parts, the learning rate and the validation metric. The model has
+        the weights of the last epoch, or with `average_decay` their moving average.
+
+    Raises:
+        ValueError: If an argument or the data does not fit the model, or the loss is no longer a number.
+        Stopped: On SIGTERM or SIGINT, after a checkpoint (with `output`).
+
+    Example:
+
+    >>> import keras_regpose as rp
+    >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+    >>> people = rp.data.Synthetic(8, seed=0)
+    >>> history = train(model, people, epochs=1, batch_size=4, rotation=40.0, verbose=0)
+    >>> len(history["loss"])
+    1
     """
     recipe = Recipe.with_settings(**changes) if recipe is None else recipe.changed(**changes)
-    pretraining = network is not model
+    pretraining = network is not None
+    network = network or model
     if recipe.pretrain and not pretraining:
         raise ValueError("This recipe pretrains a backbone with heatmaps: pass it to keras_regpose.training.pretrain")
     if recipe.patience is not None and validation is None:

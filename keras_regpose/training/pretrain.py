@@ -13,7 +13,7 @@ from keras import ops
 from keras_regpose.data.sample import Sample
 from keras_regpose.models.batch_norm import BatchNormalization
 from keras_regpose.recipe import Recipe
-from keras_regpose.training.loop import run_epochs
+from keras_regpose.training.loop import train
 
 SIGMA = 2.0  # pixels of the heatmap
 RADIUS = 3 * SIGMA
@@ -24,7 +24,6 @@ def pretrain(
     samples: Sequence[Sample],
     output: str | os.PathLike | None = None,
     recipe: Recipe | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
     **options,
 ) -> dict[str, list]:
     """Trains the backbone of a model to draw heatmaps of the keypoints, through a head that is thrown away.
@@ -35,8 +34,7 @@ def pretrain(
         output: str, path or None. Folder for `best/` (a preset with the last epoch's backbone, since there are no
             keypoints to score), `checkpoints/`, `history.csv` and `tensorboard/`.
         recipe: `Recipe` or None for `Recipe()`.
-        callbacks: See `train`.
-        **options: Further arguments of `train`, such as `resume`, `verbose` or `epochs`.
+        **options: Further arguments of `train`, such as `resume`, `verbose`, `callbacks` or `epochs`.
 
     Returns:
         dict of lists, one value per epoch: loss and learning rate.
@@ -50,7 +48,7 @@ def pretrain(
     ['learning_rate', 'loss']
     """
     network = heatmap_model(model)
-    return run_epochs(network, HeatmapLoss(), model, samples, None, output, recipe, callbacks=callbacks, **options)
+    return train(model, samples, None, output, recipe, network=network, loss=HeatmapLoss(), **options)
 
 
 def heatmap_model(model: keras.Model) -> keras.Model:
