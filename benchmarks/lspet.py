@@ -24,7 +24,7 @@ from keras_regpose import geometry
 from keras_regpose.evaluation.calibration import calibrate_predictions
 from keras_regpose.evaluation.evaluate import labels, predict_samples, score_predictions
 from keras_regpose.evaluation.sheets import prediction_sheet
-from keras_regpose.inference.draw import save_picture
+from keras_regpose.images import save_picture
 from keras_regpose.metrics import box_size, pck, torso_size
 
 matplotlib.use("Agg")

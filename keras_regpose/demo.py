@@ -9,7 +9,7 @@ from keras_regpose.data.augment import Augmentation
 from keras_regpose.drawn.people import Synthetic
 from keras_regpose.evaluation.evaluate import correct_keypoints, predict_samples, score_predictions
 from keras_regpose.evaluation.sheets import prediction_sheet
-from keras_regpose.inference.draw import save_picture
+from keras_regpose.images import save_picture
 from keras_regpose.presets import from_preset
 from keras_regpose.skeleton import COCO17
 from keras_regpose.training import device_scope, train

@@ -1,15 +1,19 @@
-"""Image files and arrays → (H, W, 3) uint8 RGB pictures."""
+"""Image files and arrays → (H, W, 3) uint8 RGB pictures, and such pictures → files."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from keras_regpose.files import write_whole
+
 if TYPE_CHECKING:
     import PIL.Image
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # that are written
 MAX_PIXELS = 1 << 28  # 16,384 × 16,384: more than any camera's, yet less than a gigabyte when decoded
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -96,6 +100,16 @@ def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
         raise ImageError(f"{name} ({len(data)} bytes) is damaged or is not an image in a format OpenCV reads")
     _check_size(name, picture.shape)
     return picture
+
+
+def save_picture(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Writes an RGB array as a picture file, complete or not at all."""
+    suffix = Path(path).suffix.lower() or ".png"
+    if suffix not in PICTURE_SUFFIXES:
+        raise ValueError(f"Pictures are written as {', '.join(PICTURE_SUFFIXES)}. Received: {path}")
+    quality = [cv2.IMWRITE_WEBP_QUALITY, 95] if suffix == ".webp" else []
+    _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
+    write_whole(path, data.tobytes())
 
 
 def _from_pil(image):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_regpose.data import Synthetic
-from keras_regpose.inference.draw import save_picture
+from keras_regpose.images import save_picture
 
 NAMES = ("head", "l_shoulder", "r_shoulder", "l_elbow", "r_elbow", "l_wrist", "r_wrist")
 _DRAWN = ("nose", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist")

@@ -14,7 +14,7 @@ from own_data import write_own_data
 import keras_regpose
 from keras_regpose.cli import main
 from keras_regpose.data import Synthetic
-from keras_regpose.inference.draw import save_picture
+from keras_regpose.images import save_picture
 
 MODULES = [module.name for module in pkgutil.walk_packages(keras_regpose.__path__, "keras_regpose.")]
 README = Path(__file__).parents[1] / "README.md"

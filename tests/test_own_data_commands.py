@@ -11,7 +11,7 @@ from tiny_model import tiny_model
 
 import keras_regpose as rp
 from keras_regpose.cli import main
-from keras_regpose.inference.draw import save_picture
+from keras_regpose.images import save_picture
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def run(options):
     from keras_regpose.evaluation.errors import KINDS, error_kinds, error_shares
     from keras_regpose.evaluation.evaluate import check_same_keypoints, predict_samples, score_predictions
     from keras_regpose.evaluation.sheets import error_sheet, prediction_sheet
-    from keras_regpose.inference.draw import save_picture
+    from keras_regpose.images import save_picture
     from keras_regpose.presets import from_preset
 
     if options.calibration:

@@ -4,13 +4,12 @@ import json
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from keras_regpose.data.people import People
 from keras_regpose.data.sample import Sample
 from keras_regpose.files import write_whole
-from keras_regpose.images import image_size, read_image
+from keras_regpose.images import image_size, read_image, save_picture
 from keras_regpose.skeleton import SKELETONS, Skeleton
 
 
@@ -51,7 +50,7 @@ def write_coco(people: People, path: str | os.PathLike, images: str | os.PathLik
                 )
             place = os.path.join(images, f"{person.image_id:012d}.png")
             if person.image_id not in listed:
-                write_png(place, read_image(person.image))
+                save_picture(place, read_image(person.image))
         place = Path(place).absolute()
         name = (place.relative_to(folder) if place.is_relative_to(folder) else place).as_posix()
         if person.image_id not in listed:
@@ -103,8 +102,3 @@ def coco_category(skeleton: Skeleton, number: int = 1) -> dict:
         "skeleton": [[first + 1, second + 1] for first, second in skeleton.edge_indices],
         **({"flip_pairs": pairs} if pairs else {}),
     }
-
-
-def write_png(path: str | os.PathLike, picture: np.ndarray) -> None:
-    """Writes an (H, W, 3) uint8 RGB array as a PNG file, whole or not at all."""
-    write_whole(path, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())

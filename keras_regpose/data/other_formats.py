@@ -20,10 +20,10 @@ import yaml
 
 from keras_regpose.data.coco import Coco
 from keras_regpose.data.coco_file import ImageFolder
-from keras_regpose.data.coco_writer import coco_category, write_png
+from keras_regpose.data.coco_writer import coco_category
 from keras_regpose.data.records import reason, to_floats
 from keras_regpose.files import read_json, require_file
-from keras_regpose.images import image_size, read_image
+from keras_regpose.images import image_size, read_image, save_picture
 from keras_regpose.optional import import_optional
 from keras_regpose.progress import progress_bar
 from keras_regpose.skeleton import COCO17, Skeleton
@@ -303,5 +303,5 @@ def _frame_file(number, frame, path, images):
     if frame.video.backend is None:  # it is not where it was when it was labelled
         frame.video.open(str(path.parent / Path(name.replace("\\", "/")).name))
     frame.video.grayscale = False  # else a first frame that is black makes all of them grey
-    write_png(picture, read_image(np.asarray(frame.image)))
+    save_picture(picture, read_image(np.asarray(frame.image)))
     return str(picture)

@@ -4,17 +4,12 @@ Sides have the colours of Okabe and Ito's palette that people with any colour vi
 orange, the middle of the body is white; each line has a dark rim, so that it stands out from any background.
 """
 
-import os
-from pathlib import Path
-
 import cv2
 import numpy as np
 
 from keras_regpose.arrays import check_arrays
-from keras_regpose.files import write_whole
 from keras_regpose.skeleton import COCO17, Skeleton
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 LEFT, RIGHT, MIDDLE = (86, 180, 233), (255, 140, 0), (255, 255, 255)
 _RIM, _BOX = (20, 20, 20), (0, 158, 115)
 _SHIFT = 4  # OpenCV takes coordinates in fixed point: this many bits after the point
@@ -95,16 +90,6 @@ def draw_poses(
         if labels and len(points):
             _draw_label(picture, (f"{n + 1}: {scores[n].mean():.2f}", str(n + 1)), points.min(0), plates)
     return picture
-
-
-def save_picture(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Writes an RGB array as a picture file, complete or not at all."""
-    suffix = Path(path).suffix.lower() or ".png"
-    if suffix not in PICTURE_SUFFIXES:
-        raise ValueError(f"Pictures are written as {', '.join(PICTURE_SUFFIXES)}. Received: {path}")
-    quality = [cv2.IMWRITE_WEBP_QUALITY, 95] if suffix == ".webp" else []
-    _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
-    write_whole(path, data.tobytes())
 
 
 def to_rgb(image):

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Real, UInt8
 
 from keras_regpose.files import write_whole
-from keras_regpose.images import read_image
-from keras_regpose.inference.draw import PICTURE_SUFFIXES, check_people, draw_poses, save_picture
+from keras_regpose.images import PICTURE_SUFFIXES, read_image, save_picture
+from keras_regpose.inference.draw import check_people, draw_poses
 from keras_regpose.inference.scores import instance_score
 from keras_regpose.optional import import_optional
 from keras_regpose.skeleton import Skeleton

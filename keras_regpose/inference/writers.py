@@ -13,8 +13,8 @@ import numpy as np
 
 from keras_regpose.data.people import People
 from keras_regpose.files import draft, write_whole
+from keras_regpose.images import save_picture
 from keras_regpose.inference.boxes import image_ids
-from keras_regpose.inference.draw import save_picture
 from keras_regpose.inference.poses import Poses
 
 FORMATS = ("picture", "json", "coco")

@@ -13,7 +13,7 @@ from keras_regpose.data.sample import Sample
 from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
 from keras_regpose.evaluation.sheets import prediction_sheet
 from keras_regpose.hub.preset_files import save_preset
-from keras_regpose.inference.draw import save_picture
+from keras_regpose.images import save_picture
 from keras_regpose.recipe import Recipe
 from keras_regpose.training.average import MovingAverage
 from keras_regpose.training.devices import on_this_host_alone, this_host

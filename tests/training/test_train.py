@@ -13,8 +13,7 @@ from keras_regpose import COCO17, PoseRegressor, from_preset
 from keras_regpose.data import Augmentation, Synthetic
 from keras_regpose.data.sample import Sample
 from keras_regpose.evaluation.evaluate import evaluate
-from keras_regpose.images import ImageError
-from keras_regpose.inference.draw import save_picture
+from keras_regpose.images import ImageError, save_picture
 from keras_regpose.training import KeypointMetrics, Recipe, SaveBestPreset, train
 from keras_regpose.training.loop import in_order
 from keras_regpose.training.progress import Position, ProgressBar
