@@ -14,7 +14,6 @@ from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
 from keras_regpose.evaluation.sheets import prediction_sheet
 from keras_regpose.hub.preset_files import save_preset
 from keras_regpose.images import save_picture
-from keras_regpose.recipe import Recipe
 from keras_regpose.training.average import MovingAverage
 from keras_regpose.training.devices import on_this_host_alone, this_host
 
@@ -180,28 +179,3 @@ class SaveBestPreset(keras.callbacks.Callback):
             with self.average.applied() if self.average else contextlib.nullcontext(), on_this_host_alone():
                 if this_host()[0] == 0:
                     save_preset(self.saved_model or self.model, self.directory)
-
-
-class StopEarly(keras.callbacks.Callback):
-    """Ends training when the last validations have brought no better figure. It runs after the curves.
-
-    Args:
-        curves: `Curves` of the run, which a resumed run has from its beginning.
-        recipe: `Recipe`, with its `patience` and `validate_every`.
-    """
-
-    def __init__(self, curves, recipe: Recipe):
-        super().__init__()
-        self.curves = curves
-        self.recipe = recipe
-
-    @property
-    def over(self) -> bool:
-        """Whether the run has ended."""
-        best, every = best_epoch(self.curves.history()), self.recipe.validate_every
-        if best is None or self.recipe.patience is None:
-            return False
-        return len(self.curves.rows) // every - best[2] // every >= self.recipe.patience
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.model.stop_training |= self.over

@@ -16,7 +16,7 @@ from keras_regpose.images import ImageError
 from keras_regpose.interrupt import noted_signals
 from keras_regpose.recipe import Recipe
 from keras_regpose.training.average import MovingAverage
-from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset, StopEarly
+from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
 from keras_regpose.training.checkpoint import Checkpoints
 from keras_regpose.training.devices import check_strategy, from_all_hosts, this_host
 from keras_regpose.training.optimizer import frozen_stages, make_optimizer
@@ -133,10 +133,9 @@ def train(
             )
         if output is not None:
             chosen.append(SaveBestPreset(output / "best", model=model, latest=validation is None, average=average))
-        curves = Curves(output if first_host else None)
+        curves = Curves(output if first_host else None, recipe)
         stack.callback(curves.close)
-        stop_early = StopEarly(curves, recipe)
-        chain = [position, *([average] if average else []), *in_order(chosen), curves, stop_early]
+        chain = [position, *([average] if average else []), *in_order(chosen), curves]
         if verbose and first_host:
             chain.append(ProgressBar(position))
             stack.callback(chain[-1].close)
@@ -146,13 +145,13 @@ def train(
             _open_output(output, checkpoints, resume, network)
             checkpoints.noted = stack.enter_context(noted_signals())
             chain = [*chain, checkpoints]
-        network.stop_training = stop_early.over
+        network.stop_training = curves.over
         # An epoch that was stopped in the middle is finished first: fit's epochs are all of one length.
         if position.batch:
             _fit(network, position, position.epoch + 1, chain)
         if not network.stop_training:
             _fit(network, position, recipe.epochs, chain)
-        if stop_early.over:
+        if curves.over:
             _log.info("Ended after epoch %d: no better figure in %d validations", position.epoch, recipe.patience)
         if average:
             average.exchange()

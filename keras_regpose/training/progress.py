@@ -13,6 +13,7 @@ import numpy as np
 from keras_regpose.files import write_whole
 from keras_regpose.progress import progress_bar
 from keras_regpose.recipe import Recipe
+from keras_regpose.training.callbacks import best_epoch
 from keras_regpose.training.optimizer import make_schedule
 
 
@@ -128,15 +129,19 @@ class ProgressBar(keras.callbacks.Callback):
 class Curves(keras.callbacks.Callback):
     """Keeps a row of figures an epoch; writes them as `history.csv` and for TensorBoard.
 
+    It ends training when the last validations have brought no better figure.
+
     Args:
         folder: Path of the run, or None to write nothing.
+        recipe: `Recipe`, with its `patience` and `validate_every`.
     """
 
     saved = ("rows",)  # by checkpoints, so that the file of a resumed run has each epoch once
 
-    def __init__(self, folder: Path | None):
+    def __init__(self, folder: Path | None, recipe: Recipe):
         super().__init__()
         self.folder = folder
+        self.recipe = recipe
         self.rows = []
         self.writer = None
 
@@ -145,11 +150,20 @@ class Curves(keras.callbacks.Callback):
         names = dict.fromkeys(name for row in self.rows for name in row if name != "epoch")
         return {name: [row[name] for row in self.rows if name in row] for name in names}
 
+    @property
+    def over(self) -> bool:
+        """Whether patience has ended, in a resumed run with the epochs before it."""
+        best, every = best_epoch(self.history()), self.recipe.validate_every
+        if best is None or self.recipe.patience is None:
+            return False
+        return len(self.rows) // every - best[2] // every >= self.recipe.patience
+
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
         self.rows.append(row)
         if self.folder is not None:
             self._write(self.folder, row)
+        self.model.stop_training |= self.over
 
     def _write(self, folder, row):
         from tensorboard.summary import Writer
