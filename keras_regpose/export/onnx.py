@@ -32,14 +32,8 @@ def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) ->
         input_names=["image:0"],
         output_names=[f"{name}:0" for name in frozen.output_names],
         opset=_OPSET,
+        tensors_to_rename={f"{name}:0": name for name in ("image", *frozen.output_names)},
     )
-    for node in model.graph.node:
-        node.input[:] = [name.removesuffix(":0") if name == "image:0" else name for name in node.input]
-        node.output[:] = [
-            name.removesuffix(":0") if name.removesuffix(":0") in frozen.output_names else name for name in node.output
-        ]
-    for value in (*model.graph.input, *model.graph.output):
-        value.name = value.name.removesuffix(":0")
     onnx.save(model, raw)
     # The basic level merges padding and normalisation into convolutions, and keeps to standard operators.
     options = onnxruntime.SessionOptions()
