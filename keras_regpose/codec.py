@@ -50,13 +50,18 @@ def keypoint_scores(output: Output) -> Float[np.ndarray, "*batch keypoints"]:
     return (1 - output[..., 2:]).mean(-1)
 
 
-def mirror_output(
-    output: Output, flip_permutation: Int[np.ndarray, " keypoints"], input_width: int, shift: bool = True
+def merge_flipped(
+    output: Output,
+    mirrored: Output,
+    flip_permutation: Int[np.ndarray, " keypoints"],
+    input_width: int,
+    shift: bool = True,
 ) -> Output:
-    """Turns the output for a mirrored crop into that of the crop itself.
+    """Averages the output for a crop with that for its mirror image (flip test).
 
     Args:
-        output: (..., K, 2 or 4) array in crop units, predicted on the left-right mirrored crop.
+        output: (..., K, 2 or 4) array in crop units.
+        mirrored: Array like `output`, predicted on the left-right mirrored crop.
         flip_permutation: (K,) int array, `Skeleton.flip_permutation`.
         input_width: int. Width of the crop in pixels.
         shift: bool. Whether to move x by one pixel as well (`shift_coords`), as all published rows do.
@@ -67,20 +72,9 @@ def mirror_output(
     Example:
 
     >>> x = np.array([[0.25, 0], [0.75, 0], [0.6, 0]])
-    >>> mirror_output(x, np.array([0, 2, 1]), 192)[:, 0].round(6).tolist()
-    [0.744792, 0.394792, 0.244792]
+    >>> merge_flipped(x, x, np.array([0, 2, 1]), 192)[:, 0].round(6).tolist()
+    [0.497396, 0.572396, 0.422396]
     """
-    output = output[..., flip_permutation, :].copy()
-    output[..., 0] = 1 - output[..., 0] - (1 / input_width if shift else 0)
-    return output
-
-
-def merge_flipped(
-    output: Output,
-    mirrored: Output,
-    flip_permutation: Int[np.ndarray, " keypoints"],
-    input_width: int,
-    shift: bool = True,
-) -> Output:
-    """Averages the output for a crop with that for its mirror image (flip test)."""
-    return (output + mirror_output(mirrored, flip_permutation, input_width, shift)) / 2
+    mirrored = mirrored[..., flip_permutation, :].copy()
+    mirrored[..., 0] = 1 - mirrored[..., 0] - (1 / input_width if shift else 0)
+    return (output + mirrored) / 2

@@ -19,16 +19,13 @@ _log = logging.getLogger(__name__)
 _WAITING_BYTES = 1 << 27  # pictures whose people wait for a full batch
 
 
-def predict_crops(
-    model, crops: np.ndarray, flip_test: bool = False, shift: bool = True, batch_size: int = 32
-) -> np.ndarray:
+def predict_crops(model, crops: np.ndarray, flip_test: bool = False, batch_size: int = 32) -> np.ndarray:
     """Runs the model on any number of crops, in few shapes: each of them is compiled once.
 
     Args:
         model: `PoseRegressor`, or anything with its `predict_on_batch`, `skeleton` and `input_size`.
         crops: (B, H, W, 3) array, RGB 0–255.
         flip_test: bool. Whether to average with the prediction for the mirrored crop.
-        shift: bool. Whether the mirrored prediction is also moved by one pixel, as all published rows do.
         batch_size: int. Crops per run of the network. What is left over runs in powers of two.
 
     Returns:
