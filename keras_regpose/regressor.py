@@ -1,7 +1,7 @@
 """PoseRegressor: backbone, regression head and flow as one `keras.Model`."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -90,27 +90,10 @@ class PoseRegressor(keras.Model):
                 f"Received one that maps {graph.input_shape} to {graph.output_shape}"
             )
         super().__init__(graph.inputs[0], graph.outputs[0], name="pose_regressor")
-        self._skeleton = skeleton
-        self._input_size = input_size
-        self._method = method
+        self.skeleton, self.input_size, self.method = skeleton, input_size, method
         # Keras trains and saves what hangs on the model; a flow that only the loss knew would silently stay as it is.
         self.flow: Any = RealNVP(name="flow") if method == "rle" else None
         self.loss_parts = {}
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """The keypoints that the model regresses."""
-        return self._skeleton
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """(height, width) of the crops in pixels."""
-        return self._input_size
-
-    @property
-    def method(self) -> str:
-        """ "rle" or "deeppose"."""
-        return self._method
 
     @property
     def backbone(self) -> keras.Model:
@@ -193,59 +176,15 @@ class PoseRegressor(keras.Model):
         Raises:
             ValueError: If there is no such policy.
         """
-        copied = PoseRegressor(
-            skeleton=self.skeleton,
-            input_size=self.input_size,
-            method=self.method,
-            graph=graph_with_dtype(self, dtype),
-        )
+        copied = PoseRegressor.from_keras(graph_with_dtype(self, dtype), self.skeleton, self.method)
         copied.dtype_policy = keras.DTypePolicy(dtype)  # Keras scales the loss by the model's own
         if self.flow is not None:
             copied.flow.set_weights(self.flow.get_weights())
         return copied
 
-    def estimate(
-        self,
-        source,
-        boxes=None,
-        flip_test: bool = False,
-        batch_size: int = 32,
-        score_threshold: float | None = None,
-        on_error: Callable[[ValueError], None] | None = None,
-    ):
-        """Estimates the poses of the people in an image, in several, or in a video.
-
-        Args:
-            source: One image: a path, a URL, a PIL image, or an (H, W, 3) uint8 RGB array. Several: a list of those, a
-                folder, a pattern such as "photos/*.jpg", a video file, or a camera's number.
-            boxes: The people's boxes, xyxy in image pixels, or None for the whole image. For one image an (N, 4) array
-                or list, or (N, 5) with the detector's scores behind; for several a list with the boxes of each image,
-                while folders and videos also take one (N, 4) array for all. Everywhere the path of a COCO detections
-                file; `People`, whose boxes are those of their pictures; or a detector: any callable from an RGB array
-                to boxes. See `inference.detectors` for adapters.
-            flip_test: bool. Whether to average with the prediction for the mirrored crop, as published figures do.
-            batch_size: int. People per run of the network. Those of several images or frames share a run.
-            score_threshold: float or None. Boxes with a lower score of the detector are left out.
-            on_error: callable or None. Called with the error of each file of a folder, or frame of a video, that is
-                left out because it or its boxes cannot be read. None logs a warning.
-
-        Returns:
-            For one image `Poses` of N people, in the order of the boxes, in image pixels. For a list a list of them.
-            For folders, patterns, videos and cameras an iterator over them, which works while it is asked.
-
-        Raises:
-            ValueError: If the source cannot be read, or a box is not xyxy of a positive size inside of its image.
-
-        Example:
-
-        >>> import keras_regpose as rp
-        >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
-        >>> person = rp.data.Synthetic(1, seed=0)[0]
-        >>> people = model.estimate(person.image, boxes=[person.box])
-        >>> people.keypoints.shape, people.sigmas.shape, people.scores.shape
-        ((1, 17, 2), (1, 17, 2), (1, 17))
-        """
-        return estimate(self, source, boxes, flip_test, batch_size, score_threshold, on_error)
+    # Functions of their own: exported models are estimated with as well, and folders published.
+    estimate = estimate
+    push_to_hub = push_model
 
     def density(self, people):
         """Returns the density that training has learned for where people's joints are.
@@ -264,44 +203,6 @@ class PoseRegressor(keras.Model):
     def save_to_preset(self, directory) -> None:
         """Saves the model as a preset directory, which `from_preset` and plain `keras.saving.load_model` open."""
         save_preset(self, directory)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        private: bool = False,
-        tag: str | None = None,
-        replace: bool = False,
-        dry_run: bool = False,
-        **facts,
-    ):
-        """Publishes the model as a preset on the Hugging Face Hub: one commit, with a tag and a model card.
-
-        `from_preset("hf://org/name")` loads it, and so does plain `keras.saving.load_model("hf://org/name")`. The token
-        is that of `hf auth login`, or the environment variable HF_TOKEN.
-
-        Args:
-            repo_id: str. "org/name"; the repository is made where there is none.
-            private: bool. Whether a new repository is visible to its owners only.
-            tag: str or None. A name for this version. None takes the next free of v1, v2, …
-            replace: bool. Whether a model of another skeleton, or one that is not a preset, may be replaced.
-            dry_run: bool. Whether to send nothing, and make no request: what is returned says what would be sent.
-            **facts: JSON-ready values that go into `preset.json` (metrics, licence, data).
-
-        Returns:
-            `hub.publish.Publication`. Printed, it shows the files, their sizes and the card.
-
-        Raises:
-            ValueError: If an argument is not as above, or something else stands in the way of publishing.
-            OSError: If the Hub cannot be reached, or refuses. Nothing is published then.
-
-        Example:
-
-        >>> import keras_regpose as rp
-        >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
-        >>> model.push_to_hub("me/my_pose_model", dry_run=True).address
-        'hf://me/my_pose_model'
-        """
-        return push_model(self, repo_id, private=private, tag=tag, replace=replace, dry_run=dry_run, **facts)
 
     def export(self, filepath, format=None, precision="float32", calibration=None, verbose=True, **facts):
         """Writes the model as a file that runs without Keras, which `load_exported` opens.

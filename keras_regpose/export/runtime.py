@@ -95,6 +95,4 @@ class ExportedPoseRegressor:
             return np.zeros((0, *self.output_shape[1:]), np.float32)
         return np.concatenate(self._run(crops), axis=-1)
 
-    def estimate(self, source, boxes=None, **options):
-        """Estimates the poses of the people in an image; see `PoseRegressor.estimate`, whose options it takes."""
-        return estimate(self, source, boxes, **options)
+    estimate = estimate

@@ -49,16 +49,49 @@ class Publication:
         return "\n".join([*lines, f"{CARD}:", *(f"  {line}".rstrip() for line in self.card.splitlines())])
 
 
-def push_model(model, repo_id: str, **options) -> Publication:
-    """Publishes a model. See `PoseRegressor.push_to_hub`; options of `publish_preset` are passed on to it."""
-    names = ("private", "tag", "replace", "dry_run")
-    publishing = {name: options.pop(name) for name in names if name in options}
-    _check_arguments(repo_id, publishing.get("tag"))
+def push_model(
+    model,
+    repo_id: str,
+    private: bool = False,
+    tag: str | None = None,
+    replace: bool = False,
+    dry_run: bool = False,
+    **facts,
+) -> Publication:
+    """Publishes a model as a preset on the Hugging Face Hub: one commit, with a tag and a model card.
+
+    `from_preset("hf://org/name")` loads it, and so does plain `keras.saving.load_model("hf://org/name")`. The token
+    is that of `hf auth login`, or the environment variable HF_TOKEN.
+
+    Args:
+        model: `PoseRegressor`.
+        repo_id: str. "org/name"; the repository is made where there is none.
+        private: bool. Whether a new repository is visible to its owners only.
+        tag: str or None. A name for this version. None takes the next free of v1, v2, …
+        replace: bool. Whether a model of another skeleton, or one that is not a preset, may be replaced.
+        dry_run: bool. Whether to send nothing, and make no request: what is returned says what would be sent.
+        **facts: JSON-ready values that go into `preset.json` (metrics, licence, data).
+
+    Returns:
+        `hub.publish.Publication`. Printed, it shows the files, their sizes and the card.
+
+    Raises:
+        ValueError: If an argument is not as above, or something else stands in the way of publishing.
+        OSError: If the Hub cannot be reached, or refuses. Nothing is published then.
+
+    Example:
+
+    >>> import keras_regpose as rp
+    >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+    >>> model.push_to_hub("me/my_pose_model", dry_run=True).address
+    'hf://me/my_pose_model'
+    """
+    _check_arguments(repo_id, tag)
     with tempfile.TemporaryDirectory() as folder:
         # The card is named after the folder.
         directory = Path(folder) / repo_id.split("/")[1]
-        save_preset(model, directory, **options)
-        return publish_preset(directory, repo_id, **publishing)
+        save_preset(model, directory, **facts)
+        return publish_preset(directory, repo_id, private, tag, replace, dry_run)
 
 
 def publish_preset(

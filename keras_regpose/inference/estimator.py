@@ -40,7 +40,7 @@ def predict_crops(model, crops: np.ndarray, flip_test: bool = False, batch_size:
         output = np.asarray(model.predict_on_batch(batch))
         if flip_test:
             mirrored = np.asarray(model.predict_on_batch(np.ascontiguousarray(batch[:, :, ::-1])))
-            output = codec.merge_flipped(output, mirrored, model.skeleton.flip_permutation, model.input_size[1], shift)
+            output = codec.merge_flipped(output, mirrored, model.skeleton.flip_permutation, model.input_size[1])
         outputs.append(output[: len(crops) - start])
         start += size
     return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
@@ -71,10 +71,38 @@ def estimate(
     score_threshold: float | None = None,
     on_error: Callable[[ValueError], None] | None = None,
 ) -> Poses | Any:
-    """Estimates the poses of the people in a source of pictures; see `PoseRegressor.estimate`.
+    """Estimates the poses of the people in an image, in several, or in a video.
 
     Args:
-        model: Anything with `predict_on_batch` ((B, H, W, 3) uint8 → (B, K, 4 or 2)), `skeleton` and `input_size`.
+        model: `PoseRegressor`, or anything with its `predict_on_batch`, `skeleton` and `input_size`.
+        source: One image: a path, a URL, a PIL image, or an (H, W, 3) uint8 RGB array. Several: a list of those, a
+            folder, a pattern such as "photos/*.jpg", a video file, or a camera's number.
+        boxes: The people's boxes, xyxy in image pixels, or None for the whole image. For one image an (N, 4) array
+            or list, or (N, 5) with the detector's scores behind; for several a list with the boxes of each image,
+            while folders and videos also take one (N, 4) array for all. Everywhere the path of a COCO detections
+            file; `People`, whose boxes are those of their pictures; or a detector: any callable from an RGB array
+            to boxes. See `inference.detectors` for adapters.
+        flip_test: bool. Whether to average with the prediction for the mirrored crop, as published figures do.
+        batch_size: int. People per run of the network. Those of several images or frames share a run.
+        score_threshold: float or None. Boxes with a lower score of the detector are left out.
+        on_error: callable or None. Called with the error of each file of a folder, or frame of a video, that is
+            left out because it or its boxes cannot be read. None logs a warning.
+
+    Returns:
+        For one image `Poses` of N people, in the order of the boxes, in image pixels. For a list a list of them.
+        For folders, patterns, videos and cameras an iterator over them, which works while it is asked.
+
+    Raises:
+        ValueError: If the source cannot be read, or a box is not xyxy of a positive size inside of its image.
+
+    Example:
+
+    >>> import keras_regpose as rp
+    >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
+    >>> person = rp.data.Synthetic(1, seed=0)[0]
+    >>> people = model.estimate(person.image, boxes=[person.box])
+    >>> people.keypoints.shape, people.sigmas.shape, people.scores.shape
+    ((1, 17, 2), (1, 17, 2), (1, 17))
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
