@@ -107,33 +107,24 @@ class Coco(People):
 def _annotated(person, file):
     if person is None:
         return None
-    box = file.box_of(person)
-    return Sample(
-        image=file.path_of(person["image_id"]),
-        box=box,
-        keypoints=person["keypoints"][:, :2].astype(np.float32),
-        visible=person["keypoints"][:, 2].clip(0, 1).astype(np.float32),
-        image_id=person["image_id"],
-        id=person["id"],
-        area=person["area"],
-        category_id=person["category_id"],
-        image_size=file.size_of(person["image_id"]),
-    )
+    fields = {name: person[name] for name in ("id", "area", "category_id")}
+    return _sample(file, person["image_id"], person["keypoints"], box=file.box_of(person), **fields)
 
 
 def _detected(detection, file):
-    count = len(file.skeleton)
+    unlabelled, area = np.zeros((len(file.skeleton), 3)), estimated_area(detection.box)
+    fields = {"id": detection.position, "box_score": detection.score, "category_id": detection.category_id}
+    return _sample(file, detection.image_id, unlabelled, box=detection.box, area=area, **fields)
+
+
+def _sample(file, image_id, points, **fields):
     return Sample(
-        image=file.path_of(detection.image_id),
-        box=detection.box,
-        keypoints=np.zeros((count, 2), np.float32),
-        visible=np.zeros(count, np.float32),
-        image_id=detection.image_id,
-        id=detection.position,
-        area=estimated_area(detection.box),
-        box_score=detection.score,
-        category_id=detection.category_id,
-        image_size=file.size_of(detection.image_id),
+        image=file.path_of(image_id),
+        keypoints=points[:, :2].astype(np.float32),
+        visible=points[:, 2].clip(0, 1).astype(np.float32),
+        image_id=image_id,
+        image_size=file.size_of(image_id),
+        **fields,
     )
 
 

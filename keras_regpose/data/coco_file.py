@@ -300,8 +300,8 @@ def _keypoints(contents, skeleton, category, where):
     orders = {}
     for entry in described:
         names = [str(name) for name in entry["keypoints"]]
-        if not same_keypoints(skeleton.keypoints, names):
-            matched = matched_keypoints(skeleton.keypoints, names)
+        matched = matched_keypoints(skeleton.keypoints, names)
+        if not len(matched) == len(names) == len(skeleton):
             ours = [name for place, name in enumerate(skeleton.keypoints) if place not in matched]
             theirs = [name for place, name in enumerate(names) if place not in matched.values()]
             raise ValueError(
@@ -309,7 +309,6 @@ def _keypoints(contents, skeleton, category, where):
                 f"{skeleton.name!r}: it lacks {', '.join(ours) or 'none'} and has {', '.join(theirs) or 'none'}. "
                 "Leave the skeleton out to read the file's own, or choose another category"
             )
-        matched = matched_keypoints(skeleton.keypoints, names)
         order = [matched[place] for place in range(len(names))]
         orders[entry["id"]] = None if order == sorted(order) else order
     return skeleton, orders, True
