@@ -58,6 +58,30 @@ def check_arrays(subject: str, dtype: Any = np.float64, finite: bool = False, **
     return checked
 
 
+def check_people(subject: str, count: Any, dtype: Any = np.float64, **arrays) -> dict[str, np.ndarray]:
+    """Checks arrays of N people's keypoints, whose shapes follow from their names; see `check_arrays`.
+
+    Args:
+        subject: str. As in `check_arrays`.
+        count: int, the number of keypoints, or a letter for any number.
+        dtype: NumPy dtype of what is returned.
+        **arrays: Values by name: `keypoints`, `sigmas`, `pred` and `truth` (N, K, 2), `scores` and `visible` (N, K),
+            `boxes` (N, 4), and others (N,).
+
+    Returns:
+        dict of the checked arrays.
+
+    Example:
+
+    >>> check_people("A comparison", "K", keypoints=[[[1, 2], [3, 4]]])["keypoints"].shape
+    (1, 2, 2)
+    """
+    shapes = dict.fromkeys(("keypoints", "sigmas", "pred", "truth"), f"N {count} 2") | {"boxes": "N 4"}
+    shapes |= dict.fromkeys(("scores", "visible"), f"N {count}")
+    given = {name: (values, shapes.get(name, "N")) for name, values in arrays.items()}
+    return dict(zip(arrays, check_arrays(subject, dtype, False, **given), strict=True))
+
+
 def floats(values) -> np.ndarray:
     """Returns values as an array of float64, or of float32 where they are that already."""
     # float32 stays: the reference averages scores in the network's precision, and its ties must be ties here.

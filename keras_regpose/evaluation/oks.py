@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float32, Int, Real
 
-from keras_regpose.arrays import PerKeypoint, PerPerson, Points, check_arrays
+from keras_regpose.arrays import PerKeypoint, PerPerson, Points, check_arrays, check_people
 from keras_regpose.skeleton import COCO17, Skeleton
 
 
@@ -95,14 +95,8 @@ def labelled_oks(
     >>> labelled_oks([[[6, 8], [99, 0]]], np.zeros((1, 2, 2)), [[1, 0]], [10000], stick).round(3).tolist()
     [0.607]
     """
-    count = len(skeleton)
-    pred, truth, visible, areas = check_arrays(
-        f"OKS of {skeleton.name!r}",
-        pred=(pred, f"N {count} 2"),
-        truth=(truth, f"N {count} 2"),
-        visible=(visible, f"N {count}"),
-        areas=(areas, "N"),
-    )
+    given = {"pred": pred, "truth": truth, "visible": visible, "areas": areas}
+    pred, truth, visible, areas = check_people(f"OKS of {skeleton.name!r}", len(skeleton), **given).values()
     labelled = visible > 0
     squared = np.where(labelled, ((pred - truth) ** 2).sum(-1), 0)
     similarity = keypoint_similarity(squared, areas[:, None], skeleton.sigmas if sigmas is None else sigmas)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Real
 
-from keras_regpose.arrays import PerKeypoint, PerPerson, Points, check_arrays
+from keras_regpose.arrays import PerKeypoint, PerPerson, Points, check_people
 from keras_regpose.skeleton import Skeleton
 
 TORSO = ("left_shoulder", "right_hip")
@@ -47,12 +47,7 @@ def normalized_distances(
     [[0.5, nan]]
     """
     count, subject = ("K", "A comparison") if skeleton is None else (len(skeleton), f"Skeleton {skeleton.name!r}")
-    pred, truth, visible = check_arrays(
-        subject,
-        pred=(pred, f"N {count} 2"),
-        truth=(truth, f"N {count} 2"),
-        visible=(visible, f"N {count}"),
-    )
+    pred, truth, visible = check_people(subject, count, pred=pred, truth=truth, visible=visible).values()
     normalizer = np.asarray(normalizer, np.float64)
     if normalizer.ndim == 0:
         normalizer = np.full(len(pred), normalizer)
@@ -186,11 +181,8 @@ def pair_distance(
 
 
 def _distance(subject, keypoints, visible, skeleton, pair, advice):
-    keypoints, visible = check_arrays(
-        f"{subject} of {skeleton.name!r}",
-        keypoints=(keypoints, f"N {len(skeleton)} 2"),
-        visible=(visible, f"N {len(skeleton)}"),
-    )
+    subject, count = f"{subject} of {skeleton.name!r}", len(skeleton)
+    keypoints, visible = check_people(subject, count, keypoints=keypoints, visible=visible).values()
     missing = set(pair) - set(skeleton.keypoints)
     if missing:
         raise ValueError(f"Skeleton {skeleton.name!r} has no {' and no '.join(sorted(missing))}: {advice}")
@@ -216,7 +208,7 @@ def box_size(boxes: Real[np.ndarray, "people 4"]) -> PerPerson:
     >>> box_size([[10, 10, 40, 90]]).tolist()
     [80.0]
     """
-    (boxes,) = check_arrays("The size", boxes=(boxes, "N 4"))
+    boxes = check_people("The size", "K", boxes=boxes)["boxes"]
     return (boxes[:, 2:] - boxes[:, :2]).max(-1)
 
 
@@ -237,7 +229,7 @@ def box_diagonal(boxes: Real[np.ndarray, "people 4"]) -> PerPerson:
     >>> box_diagonal([[10, 10, 40, 50]]).tolist()
     [50.0]
     """
-    (boxes,) = check_arrays("The diagonal", boxes=(boxes, "N 4"))
+    boxes = check_people("The diagonal", "K", boxes=boxes)["boxes"]
     return np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=-1)
 
 

@@ -7,7 +7,7 @@ orange, the middle of the body is white; each line has a dark rim, so that it st
 import cv2
 import numpy as np
 
-from keras_regpose.arrays import check_arrays
+from keras_regpose.arrays import check_people
 from keras_regpose.skeleton import COCO17, Skeleton
 
 LEFT, RIGHT, MIDDLE = (86, 180, 233), (255, 140, 0), (255, 255, 255)
@@ -69,7 +69,8 @@ def draw_poses(
     # A joint whose σ is not a number has no ellipse.
     sigmas = np.full((len(keypoints), len(skeleton), 2), np.nan) if sigmas is None else sigmas
     given = {"keypoints": keypoints, "scores": scores, "sigmas": sigmas}
-    given = check_people(skeleton, np.float64, **given if boxes is None else {**given, "boxes": boxes})
+    given = given if boxes is None else {**given, "boxes": boxes}
+    given = check_people(f"Skeleton {skeleton.name!r}", len(skeleton), **given)
     keypoints, scores, sigmas = given["keypoints"], given["scores"], given["sigmas"]
     if not (np.isfinite(scale) and scale > 0):
         raise ValueError(f"scale must be a positive number. Received: {scale}")
@@ -101,24 +102,6 @@ def to_rgb(image):
     if image.dtype != np.uint8:
         image = np.nan_to_num(image).round().clip(0, 255)
     return np.array(image, np.uint8, order="C")
-
-
-def check_people(skeleton: Skeleton, dtype, **arrays) -> dict[str, np.ndarray]:
-    """Returns arrays of people, by name, as arrays of a dtype.
-
-    Args:
-        skeleton: `Skeleton` with K keypoints.
-        dtype: NumPy dtype.
-        **arrays: keypoints (N, K, 2), and any of sigmas (N, K, 2), scores (N, K), boxes (N, 4) and box_scores (N,).
-
-    Raises:
-        ValueError: If a shape does not fit.
-    """
-    count = len(skeleton)
-    shapes = {"keypoints": f"N {count} 2", "sigmas": f"N {count} 2", "scores": f"N {count}", "boxes": "N 4"}
-    arrays = {name: (values, shapes.get(name, "N")) for name, values in arrays.items()}
-    checked = check_arrays(f"Skeleton {skeleton.name!r}", dtype, False, **arrays)
-    return dict(zip(arrays, checked, strict=True))
 
 
 def _draw_skeletons(picture, keypoints, certain, sigmas, skeleton, color):

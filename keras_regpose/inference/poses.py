@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Real, UInt8
 
+from keras_regpose.arrays import check_people
 from keras_regpose.files import write_whole
 from keras_regpose.images import PICTURE_SUFFIXES, read_image, save_picture
-from keras_regpose.inference.draw import check_people, draw_poses
+from keras_regpose.inference.draw import draw_poses
 from keras_regpose.inference.scores import instance_score
 from keras_regpose.optional import import_optional
 from keras_regpose.skeleton import Skeleton
@@ -87,7 +88,8 @@ class Poses:
     def __post_init__(self):
         if not isinstance(self.skeleton, Skeleton):
             raise ValueError(f"skeleton must be a keras_regpose.Skeleton. Received: {self.skeleton!r}")
-        vars(self).update(check_people(self.skeleton, np.float32, **self._arrays()))
+        subject, count = f"Skeleton {self.skeleton.name!r}", len(self.skeleton)
+        vars(self).update(check_people(subject, count, np.float32, **self._arrays()))
         if self.image_size is not None:
             size = tuple(int(side) for side in self.image_size)
             if len(size) != 2 or min(size) < 1:
