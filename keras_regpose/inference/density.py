@@ -57,13 +57,9 @@ class PoseDensity:
 
     def expected_error(self) -> np.ndarray:
         """Returns the (N, K, 2) mean absolute errors of x and y in pixels that the density expects: σ times E |e|."""
-        return self._sigma * np.abs(self._errors(20_000, seed=0)).mean(0)
+        return self._sigma * np.abs(self._flow.sample(20_000, seed=0)).mean(0)
 
     def sample(self, count: int, seed: int | None = None) -> np.ndarray:
         """Draws (count, N, K, 2) points in image pixels; the joints are drawn independently of each other."""
-        errors = self._errors(count * self._mean[..., 0].size, seed)
+        errors = np.asarray(self._flow.sample(count * self._mean[..., 0].size, seed))
         return self._mean - self._sigma * errors.reshape(count, *self._mean.shape)
-
-    def _errors(self, count, seed):
-        normal = np.random.default_rng(seed).standard_normal((count, 2), np.float32)
-        return np.asarray(self._flow.distribution().bijector.forward(normal))

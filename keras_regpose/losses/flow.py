@@ -6,6 +6,7 @@ Density estimation using Real NVP (Dinh et al., 2017), §3.
 """
 
 import keras
+import numpy as np
 
 
 @keras.saving.register_keras_serializable("keras_regpose")
@@ -77,12 +78,9 @@ class RealNVP(keras.layers.Layer):
         return log_prob
 
     def sample(self, count: int, seed: int | None = None):
-        """Draws (count, 2) points from the density."""
-        if keras.backend.backend() == "jax":
-            import jax  # pyright: ignore[reportMissingImports]
-
-            return self.distribution().sample(count, seed=jax.random.key(seed or 0))
-        return self.distribution().sample(count, seed=seed)
+        """Draws (count, 2) points from the density, the same ones on every backend."""
+        normal = np.random.default_rng(seed).standard_normal((count, 2), np.float32)
+        return self.distribution().bijector.forward(normal)
 
     def distribution(self):
         """Returns the density as a `tfp.distributions.TransformedDistribution`."""
