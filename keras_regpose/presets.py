@@ -131,7 +131,10 @@ def load_preset(
 
 def _load(name, load_weights, refresh):
     if str(name).startswith("hf:"):
-        return load_preset(hub_preset(*_hub_address(str(name)), refresh), load_weights, verify=False)
+        address = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", str(name))
+        if address is None:
+            raise ValueError(f"An address of the Hub is hf://org/name or hf://org/name@revision. Received: {name!r}")
+        return load_preset(hub_preset(address[1], address[2], refresh), load_weights, verify=False)
     if str(name).endswith(".keras"):
         if not load_weights:
             raise ValueError(
@@ -150,11 +153,8 @@ def _load(name, load_weights, refresh):
     if is_preset(BUNDLED / name):
         return load_preset(BUNDLED / name)
     model = load_preset(_published(name, info, refresh), verify=False)
-    if [model.method, *model.input_size, model.skeleton.name] != [
-        info["method"],
-        *info["input_size"],
-        info["skeleton"],
-    ]:
+    found = (model.method, list(model.input_size), model.skeleton.name)
+    if found != (info["method"], info["input_size"], info["skeleton"]):
         raise PresetError(f"The weights found for {name} are of another model. Upgrade keras-regpose")
     return model
 
@@ -170,13 +170,6 @@ def _load_keras_file(path):
     if not isinstance(model, PoseRegressor):
         raise PresetError(f"{path} holds a {type(model).__name__}, not a PoseRegressor: open it with keras.saving")
     return model
-
-
-def _hub_address(address) -> tuple[str, str | None]:
-    match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", address)
-    if not match:
-        raise ValueError(f"An address of the Hub is hf://org/name or hf://org/name@revision. Received: {address!r}")
-    return match[1], match[2]
 
 
 def _published(name, info, refresh):

@@ -109,14 +109,12 @@ class Recipe:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}. Received: {getattr(self, name)!r}")
-        for name in ("epochs", "batch_size", "accumulate", "validate_every"):
-            if getattr(self, name) < 1:
+        for name in ("epochs", "batch_size", "accumulate", "validate_every", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
         for name in ("learning_rate", "backbone_rate", "warmup", "delay_flow"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative. Received: {getattr(self, name)}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience must be at least 1. Received: {self.patience}")
         if self.average_decay is not None and not 0 < self.average_decay < 1:
             raise ValueError(f"average_decay must be between 0 and 1. Received: {self.average_decay}")
         if self.clip_norm is not None and not self.clip_norm > 0:

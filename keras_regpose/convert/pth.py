@@ -4,7 +4,6 @@ Both formats of `torch.save` are read: the zip archive (PyTorch 1.6 and later) a
 in which MMPose publishes its checkpoints to this day. Nothing in a file is ever executed (`restricted_pickle.py`).
 """
 
-import hashlib
 import io
 import math
 import mmap
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_regpose.convert.restricted_pickle import CheckpointError, Stub, safe_key, shorten, unpickle
+from keras_regpose.files import sha256
 
 # Storage class of PyTorch: little-endian NumPy dtype. NumPy has no bfloat16: its bits are the upper half of a float32.
 _DTYPES = {
@@ -85,8 +85,7 @@ def verify_checksum(path: str | os.PathLike) -> None:
     digits = re.search(r"-([0-9a-f]{8})(_\d{8})?\.(pth|pt)$", path.name)
     if digits is None:
         return
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()[:8]
+    found = sha256(path)[:8]
     if found != digits[1]:
         raise CheckpointError(
             f"{path} is damaged or not what its name says: its SHA-256 begins with {found}, the name says {digits[1]}. "

@@ -10,15 +10,8 @@ from keras_regpose.arrays import PerKeypoint, PerPerson, Points
 from keras_regpose.evaluation.pck import normalized_distances
 from keras_regpose.skeleton import MPII16
 
-GROUPS = {
-    "Head": ("head_top",),
-    "Shoulder": ("left_shoulder", "right_shoulder"),
-    "Elbow": ("left_elbow", "right_elbow"),
-    "Wrist": ("left_wrist", "right_wrist"),
-    "Hip": ("left_hip", "right_hip"),
-    "Knee": ("left_knee", "right_knee"),
-    "Ankle": ("left_ankle", "right_ankle"),
-}
+_PAIRS = ("Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle")
+GROUPS = {"Head": ("head_top",), **{name: (f"left_{name.lower()}", f"right_{name.lower()}") for name in _PAIRS}}
 EXCLUDED = ("pelvis", "thorax")
 
 
