@@ -19,23 +19,6 @@ _log = logging.getLogger(__name__)
 BUNDLED_PRESET = "mobilenetv2_rle_lspet"
 
 
-def show_photograph(image: str, output: Path, boxes=None):
-    """Estimates the people in a photograph with the bundled preset, offline, and draws them.
-
-    Args:
-        image: str. Path of the photograph.
-        output: path. Folder for the picture and the numbers.
-        boxes: (N, 4) array-like or None. The people's boxes, xyxy in pixels; None takes the whole image as one person.
-
-    Returns:
-        `Poses`.
-    """
-    people = from_preset(BUNDLED_PRESET).estimate(image, boxes=boxes, flip_test=True)
-    people.save(output / "photograph.png")
-    people.save(output / "photograph.json")
-    return people
-
-
 def run_demo(output: Path, people: int = 1600, epochs: int = 9) -> dict:
     """Fine-tunes the bundled preset on drawn people with COCO's 17 keypoints, offline.
 

@@ -17,13 +17,16 @@ def add_options(sub):
 
 
 def run(options):
-    from keras_regpose.demo import run_demo, show_photograph
+    from keras_regpose.demo import BUNDLED_PRESET, run_demo
+    from keras_regpose.presets import from_preset
 
     if options.box and not options.image:
         raise ValueError("--box says where a person is in a photograph: pass it with --image")
     output = Path(options.output)
     if options.image:
-        show_photograph(options.image, output, options.box)
+        people = from_preset(BUNDLED_PRESET).estimate(options.image, boxes=options.box, flip_test=True)
+        people.save(output / "photograph.png")
+        people.save(output / "photograph.json")
         print(f"The picture is {output / 'photograph.png'}, the numbers are in {output / 'photograph.json'}")
         return
     start = time.monotonic()

@@ -89,7 +89,7 @@ class CropLoader:
         for step in range(len(self.samples)):
             sample = self.samples[(index + step) % len(self.samples)]
             try:
-                image = self._read(sample)
+                image = self.cache.read(sample.image) if isinstance(sample.image, str) else sample.image
                 sample.check_size(image)
             except ImageError as error:
                 self.unreadable.add(sample.image, error)
@@ -111,9 +111,6 @@ class CropLoader:
         cut = geometry.cut_region(image, center, scale, self.input_size, rotation, flipped)
         keypoints = geometry.transform_points(keypoints, cut.matrix)
         return cut.crop, codec.encode(keypoints, visible, self.input_size, self.targets_outside)
-
-    def _read(self, sample):
-        return self.cache.read(sample.image) if isinstance(sample.image, str) else sample.image
 
 
 def _name(sample):

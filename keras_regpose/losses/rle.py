@@ -86,14 +86,9 @@ class RLE(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         if self.keypoint_weights is not None:
-            y_true = apply_keypoint_weights(y_true, self.keypoint_weights)
+            weights = ops.convert_to_tensor(self.keypoint_weights, dtype="float32")
+            y_true = ops.concatenate([y_true[..., :2], y_true[..., 2:] * weights[:, None]], axis=-1)
         terms = rle_terms(y_pred, y_true, self.flow.log_prob, self.distribution, self.residual)
         for name, tracker in self.trackers.items():
             tracker.update_state(terms[name])
         return terms["flow"] + terms["residual"]
-
-
-def apply_keypoint_weights(target, keypoint_weights):
-    """Multiplies the weights of (B, K, 3) targets by K numbers."""
-    weights = ops.convert_to_tensor(keypoint_weights, dtype="float32")
-    return ops.concatenate([target[..., :2], target[..., 2:] * weights[:, None]], axis=-1)

@@ -31,7 +31,8 @@ def pose_graph(backbone, keypoint_count, input_size, method, pixel_mean=None, pi
     mean = pixel_mean if pixel_mean is not None else (0.0, 0.0, 0.0) if scales_itself else IMAGENET_MEAN
     std = pixel_std if pixel_std is not None else (1.0, 1.0, 1.0) if scales_itself else IMAGENET_STD
     image = keras.Input((*input_size, 3), name="image")
-    normalized = _normalize_layer(mean, std)(image)
+    scale, offset = [1 / one for one in std], [-one / by for one, by in zip(mean, std, strict=True)]
+    normalized = keras.layers.Rescaling(scale, offset, dtype="float32", name="normalize")(image)
     features = build_backbone(backbone, normalized) if named else applied(backbone, normalized)
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(features)
     return keras.Model(image, pose_head(pooled, keypoint_count, method), name="pose_regressor")
@@ -63,12 +64,6 @@ def _check_given(backbone):
             "The backbone must turn one image into one feature map (B, H, W, C). "
             f"Received: {len(backbone.inputs)} inputs, outputs {shapes}. Leave out its classifier (include_top=False)."
         )
-
-
-def _normalize_layer(pixel_mean, pixel_std):
-    scale = [1 / std for std in pixel_std]
-    offset = [-mean / std for mean, std in zip(pixel_mean, pixel_std, strict=True)]
-    return keras.layers.Rescaling(scale, offset, dtype="float32", name="normalize")
 
 
 def _dense(x, units, activation, name, bias=0.0):

@@ -197,9 +197,7 @@ def scaled_by_rows(graph: keras.Model) -> keras.Model:
         rows = keras.layers.Rescaling.from_config(config)(rows)
         return keras.layers.Reshape(shape, dtype=layer.dtype_policy)(rows)
 
-    copied = keras.models.clone_model(graph, call_function=call)
-    copied.set_weights(graph.get_weights())
-    return copied
+    return _copied(graph, call=call)
 
 
 def is_linear(layer: keras.layers.Layer) -> bool:
