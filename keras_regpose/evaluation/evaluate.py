@@ -184,12 +184,12 @@ def score_predictions(
     figures, pictures = coco_figures(evaluation), over_pictures(evaluation)
     if not (labels(poses, positions, people)[1] > 0).any():
         return Scores(figures, "", [pictures])
-    correct = _correct_keypoints(poses, positions, people, "PCK")
+    correct = correct_keypoints(poses, positions, people, "PCK")
     figures |= {name: correct[name] for name in ("PCK", "error")}
     return Scores(figures, correct.measure, [pictures, *correct.populations])
 
 
-def correct_keypoints(poses: Poses, positions: np.ndarray, samples: Sequence[Sample]) -> Scores:
+def correct_keypoints(poses: Poses, positions: np.ndarray, samples: Sequence[Sample], name: str = "Mean") -> Scores:
     """Returns PCKh in percent for MPII's keypoints with head sizes, PCK in [0, 1] for others, and the mean error.
 
     PCK is that of `pck`: at 0.2 of the torso; where a skeleton has no left shoulder and right hip, or nobody has both
@@ -197,12 +197,10 @@ def correct_keypoints(poses: Poses, positions: np.ndarray, samples: Sequence[Sam
 
     Args:
         poses, positions, samples: See `score_predictions`.
+        name: str. What the share of all correct keypoints is called. Under another name than "Mean" it is PCK of MPII
+            as well.
     """
-    return _correct_keypoints(poses, positions, People.of(samples, poses.skeleton), "Mean")
-
-
-def _correct_keypoints(poses, positions, people, name):
-    """Returns `Scores`, in which the share of all correct keypoints has the given name."""
+    people = People.of(samples, poses.skeleton)
     truth, visible = labels(poses, positions, people)
     pred, skeleton = poses.keypoints, poses.skeleton
     heads = np.array(Subset(people, positions).field("head_size"), float)  # None is NaN
