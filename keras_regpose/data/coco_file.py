@@ -195,16 +195,26 @@ class CocoFile:
                 "%d of %d images of %s are not there, such as %s", len(missing), len(self._paths), self.name, missing[0]
             )
 
-    def truth(self) -> dict:
-        """Returns the file's contents by the rules, to score predictions against; broken annotations are left out."""
+    def truth(self, strict: bool = False) -> dict:
+        """Returns the file's contents by the rules, to score predictions against.
+
+        Annotations that are broken are left out, as are those that the reader leaves out. With `strict` the broken ones
+        are refused by a ValueError, and the others stay.
+        """
         annotations = []
         for position, record in enumerate(self.records or ()):
             try:
                 person = self.person(position, record)
-                if person is not None and person["num_keypoints"] and not person["iscrowd"]:
+                if not strict and person is not None and person["num_keypoints"] and not person["iscrowd"]:
                     self.box_of(person)  # whom the reader leaves out, nobody can find
-            except (AttributeError, KeyError, TypeError, ValueError):
-                continue
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                if not strict:
+                    continue
+                reason = f"lacks {error.args[0]}" if isinstance(error, KeyError) else f"cannot be used: {error}"
+                raise ValueError(
+                    f"Annotation {record.get('id', position + 1)} of {self.name} {reason}: pass a COCO keypoint file, "
+                    "such as person_keypoints_val2017.json"
+                ) from None
             if person is not None:
                 annotations.append(person | {"keypoints": person["keypoints"].ravel().tolist()})
         images = []

@@ -248,29 +248,15 @@ def _load_truth(annotations):
     if names is None and (len(lengths) > 1 or sum(lengths) % 3):
         raise ValueError(f"Each annotation of {where} must list the same keypoints, as x, y, visibility in turn")
     numbered = tuple(f"keypoint {place}" for place in range(sum(lengths) // 3 or 1))
-    file = CocoFile(annotations, Skeleton("keypoints", names or numbered))
-    persons = []
-    # The ids are numbered anew, because pycocotools takes a match with id 0 for none.
-    for position, entry in enumerate(annotations["annotations"]):
-        try:
-            person = file.person(position, entry)
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"lacks {error.args[0]}" if isinstance(error, KeyError) else f"cannot be used: {error}"
-            raise ValueError(
-                f"Annotation {entry.get('id', position + 1)} of {where} {reason}: pass a COCO keypoint file, such as "
-                "person_keypoints_val2017.json"
-            ) from None
-        if person is not None:
-            persons.append(person | {"id": len(persons) + 1, "keypoints": person["keypoints"].ravel().tolist()})
-    if not any(person["num_keypoints"] for person in persons):
+    file = CocoFile({"file": where, **annotations}, Skeleton("keypoints", names or numbered))
+    truth = file.truth(strict=True)
+    # Numbered anew, because pycocotools takes a match with id 0 for none.
+    for number, person in enumerate(truth["annotations"], start=1):
+        person["id"] = number
+    if not any(person["num_keypoints"] for person in truth["annotations"]):
         raise ValueError(f"Evaluation needs ground truth, but no keypoint is labelled in {where}")
-
-    used = {person["category_id"] for person in persons}
-    truth = {
-        "images": [{"id": number} for number in file.images],
-        "annotations": persons,
-        "categories": [{"id": category} for category in sorted(used | set(file.categories))],
-    }
+    used = {person["category_id"] for person in truth["annotations"]}
+    truth["categories"] = [{"id": category} for category in sorted(used | set(file.categories))]
     return truth, names
 
 
