@@ -108,12 +108,9 @@ class _Machine:
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             items = [self.pop() for _ in range(int(name[-1]))]
             stack.append(tuple(reversed(items)))
-        elif name == "TUPLE":
+        elif name in ("TUPLE", "LIST", "FROZENSET"):
             items = self.pop_mark()
-            self.stack.append(tuple(items))
-        elif name in ("LIST", "FROZENSET"):
-            items = self.pop_mark()
-            self.stack.append(items)
+            self.stack.append(tuple(items) if name == "TUPLE" else items)
         elif name == "DICT":
             items = self.pop_mark()
             self.stack.append({})
@@ -123,11 +120,9 @@ class _Machine:
             # What is appended to a stub is dropped, as everything else about it.
             if type(self.stack[-1]) is list:
                 self.stack[-1].extend(items)
-        elif name == "SETITEM":
-            value, key = self.pop(), self.pop()
-            self.set_items([key, value])
-        elif name == "SETITEMS":
-            self.set_items(self.pop_mark())
+        elif name in ("SETITEM", "SETITEMS"):
+            items = [self.pop(), self.pop()][::-1] if name == "SETITEM" else self.pop_mark()
+            self.set_items(items)
         elif name == "GLOBAL":
             stack.append(Stub(argument.replace(" ", ".", 1)))
         elif name == "STACK_GLOBAL":
@@ -135,11 +130,10 @@ class _Machine:
             if type(attribute) is not str or type(module) is not str:
                 raise TypeError("the name of a class is not text")
             stack.append(Stub(f"{module}.{attribute}"))
-        elif name in ("REDUCE", "NEWOBJ"):
+        elif name in ("REDUCE", "NEWOBJ", "NEWOBJ_EX"):
+            if name == "NEWOBJ_EX":
+                self.pop()  # the named arguments
             arguments, called = self.pop(), self.pop()
-            stack.append(self.call(called, arguments))
-        elif name == "NEWOBJ_EX":
-            _, arguments, called = self.pop(), self.pop(), self.pop()
             stack.append(self.call(called, arguments))
         elif name == "INST":
             arguments = self.pop_mark()
@@ -151,16 +145,11 @@ class _Machine:
             # The state of an object that is not built. An OrderedDict's are attributes that no one needs.
             self.pop()
             stack[-1]
-        elif name == "PERSID":
-            stack.append(self.load_persistent(argument))
-        elif name == "BINPERSID":
-            stack.append(self.load_persistent(self.pop()))
-        elif name == "POP":
-            if stack:
-                stack.pop()
-            else:
-                self.pop_mark()
-        elif name == "POP_MARK":
+        elif name in ("PERSID", "BINPERSID"):
+            stack.append(self.load_persistent(argument if name == "PERSID" else self.pop()))
+        elif name == "POP" and stack:
+            stack.pop()
+        elif name in ("POP", "POP_MARK"):
             self.pop_mark()
         elif name == "DUP":
             stack.append(stack[-1])
