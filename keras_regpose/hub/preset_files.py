@@ -195,12 +195,11 @@ def check_weights(path):
 
     def check(group):
         for name in group:
-            if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
-                raise PresetError(f"{path} refers to another file, which no preset does. Do not use it")
-            item = group.get(name)
+            is_link = isinstance(group.get(name, getlink=True), h5py.ExternalLink)
+            item = None if is_link else group.get(name)
             if isinstance(item, h5py.Group):
                 check(item)
-            elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+            elif is_link or (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)):
                 raise PresetError(f"{path} refers to another file, which no preset does. Do not use it")
 
     with h5py.File(path, "r") as file:

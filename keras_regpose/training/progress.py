@@ -169,9 +169,7 @@ class Curves(keras.callbacks.Callback):
         from tensorboard.summary import Writer
 
         text = io.StringIO()
-        table = csv.DictWriter(
-            text, list(dict.fromkeys(name for row in self.rows for name in row)), lineterminator="\n"
-        )
+        table = csv.DictWriter(text, ["epoch", *self.history()], lineterminator="\n")
         table.writeheader()
         table.writerows(self.rows)
         write_whole(folder / "history.csv", text.getvalue())
