@@ -265,25 +265,13 @@ def _evaluate(truth, results, sigmas):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    detections = []
-    for result in results:
-        points = np.reshape(result["keypoints"], (-1, 3))
-        if not (points[:, 2] > 0).any():
-            continue
-        if "bbox" in result:
-            area = result["bbox"][2] * result["bbox"][3]
-        else:
-            area = float(np.ptp(points[:, :2], axis=0).prod())
-        detections.append({**result, "id": len(detections) + 1, "area": area, "iscrowd": 0})
-
-    # Not loadRes: it fails where there are no detections.
-    sides = []
-    for persons in (truth["annotations"], detections):
-        side = COCO()
-        side.dataset = {**truth, "annotations": persons}  # pyright: ignore[reportAttributeAccessIssue]
-        side.createIndex()
-        sides.append(side)
-    evaluation = COCOeval(*sides, iouType="keypoints")
+    annotated, found = COCO(), COCO()
+    annotated.dataset = truth  # pyright: ignore[reportAttributeAccessIssue]
+    annotated.createIndex()
+    # An empty list is no result to `loadRes`.
+    if results := [result for result in results if max(result["keypoints"][2::3]) > 0]:
+        found = annotated.loadRes(results)
+    evaluation = COCOeval(annotated, found, iouType="keypoints")
     evaluation.params.kpt_oks_sigmas = sigmas
     evaluation.evaluate()
     evaluation.accumulate()
