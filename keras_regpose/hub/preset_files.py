@@ -193,17 +193,13 @@ def refuse_code(config, directory):
 def check_weights(path):
     """Opens a weights file, and refuses one that takes its numbers from other files."""
 
-    def check(group):
-        for name in group:
-            is_link = isinstance(group.get(name, getlink=True), h5py.ExternalLink)
-            item = None if is_link else group.get(name)
-            if isinstance(item, h5py.Group):
-                check(item)
-            elif is_link or (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)):
-                raise PresetError(f"{path} refers to another file, which no preset does. Do not use it")
+    def taken_from_elsewhere(name, item):  # None goes on
+        is_outside = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
+        return True if is_outside or isinstance(item, h5py.ExternalLink) else None
 
     with h5py.File(path, "r") as file:
-        check(file)
+        if file.visititems_links(taken_from_elsewhere) or file.visititems(taken_from_elsewhere):
+            raise PresetError(f"{path} refers to another file, which no preset does. Do not use it")
 
 
 def flow_model(flow):
