@@ -270,7 +270,7 @@ def _evaluate(truth, results, sigmas):
     annotated.createIndex()
     # An empty list is no result to `loadRes`.
     if results := [result for result in results if max(result["keypoints"][2::3]) > 0]:
-        found = annotated.loadRes(results)
+        found = annotated.loadRes(results)  # pyright: ignore[reportArgumentType]
     evaluation = COCOeval(annotated, found, iouType="keypoints")
     evaluation.params.kpt_oks_sigmas = sigmas
     evaluation.evaluate()

@@ -88,7 +88,7 @@ def train(
     """
     recipe = Recipe.with_settings(**changes) if recipe is None else recipe.changed(**changes)
     pretraining = network is not None
-    network = network or model
+    taught = network or model
     if recipe.pretrain and not pretraining:
         raise ValueError("This recipe pretrains a backbone with heatmaps: pass it to keras_regpose.training.pretrain")
     if recipe.patience is not None and validation is None:
@@ -118,9 +118,9 @@ def train(
     )
     position = Position(dataset, recipe, len(samples) // recipe.batch_size)
     with frozen_stages(model, recipe.frozen_stages), contextlib.ExitStack() as stack:
-        network.compile(make_optimizer(recipe, position.schedule), loss)
-        network.optimizer.build(network.trainable_variables)
-        average = None if recipe.average_decay is None else MovingAverage(network, recipe.average_decay)
+        taught.compile(make_optimizer(recipe, position.schedule), loss)
+        taught.optimizer.build(taught.trainable_variables)
+        average = None if recipe.average_decay is None else MovingAverage(taught, recipe.average_decay)
         chosen = [*callbacks]
         if not pretraining and model.flow is not None:
             chosen.append(DelayFlow(recipe.delay_flow))
@@ -142,15 +142,15 @@ def train(
         if output is not None:
             facts = recipe.to_dict() | {"people": len(samples)}
             checkpoints = Checkpoints(output / "checkpoints", position, chain, facts, checkpoint_minutes)
-            _open_output(output, checkpoints, resume, network)
+            _open_output(output, checkpoints, resume, taught)
             checkpoints.noted = stack.enter_context(noted_signals())
             chain = [*chain, checkpoints]
-        network.stop_training = curves.over
+        taught.stop_training = curves.over
         # An epoch that was stopped in the middle is finished first: fit's epochs are all of one length.
         if position.batch:
-            _fit(network, position, position.epoch + 1, chain)
-        if not network.stop_training:
-            _fit(network, position, recipe.epochs, chain)
+            _fit(taught, position, position.epoch + 1, chain)
+        if not taught.stop_training:
+            _fit(taught, position, recipe.epochs, chain)
         if curves.over:
             _log.info("Ended after epoch %d: no better figure in %d validations", position.epoch, recipe.patience)
         if average:
