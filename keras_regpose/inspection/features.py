@@ -32,11 +32,6 @@ class CropFeatures(NamedTuple):
     skeleton: Skeleton
     positions: np.ndarray
 
-    @property
-    def pooled(self) -> np.ndarray:
-        """(N, C) float32 array: the two coarser maps, averaged over the crop and over both views."""
-        return np.concatenate([one.mean((1, 2, 3), dtype=np.float32) for one in self.maps[1:]], -1)
-
 
 def crop_features(model, samples: Sequence[Sample], progress: Callable[[int], object] | None = None) -> CropFeatures:
     """Runs a frozen network on the crops of people, and on their mirror images.
@@ -60,9 +55,8 @@ def crop_features(model, samples: Sequence[Sample], progress: Callable[[int], ob
 
     def run(chosen):
         crops, _ = loader.load_batch(0, chosen)
-        crops = np.concatenate([crops, np.zeros((_BATCH - len(crops), *crops.shape[1:]), np.uint8)])
         for view in (crops, np.ascontiguousarray(crops[:, :, ::-1])):
-            yield [np.asarray(one, np.float32)[: len(chosen)] for one in network.predict_on_batch(view)]
+            yield [np.asarray(one, np.float32) for one in network.predict_on_batch(view)]
 
     spread = np.arange(len(people))[:: -(-len(people) // (_SOME * _BATCH))]
     some = [next(run(chosen)) for chosen in np.split(spread, range(_BATCH, len(spread), _BATCH))]
@@ -75,7 +69,7 @@ def crop_features(model, samples: Sequence[Sample], progress: Callable[[int], ob
             np.clip((one - mean) @ matrix, -6e4, 6e4).astype(np.float16)
             for one, (mean, matrix) in zip(maps, bases, strict=True)
         ]
-        readable = [position for position in chosen.tolist() if not _is_unreadable(people[position], loader)]
+        readable = [place for place in chosen.tolist() if str(people[place].image) not in loader.unreadable.errors]
         made.append([one[np.array(readable, int) - start] for one in (*maps, outputs)])
         positions += readable
         if progress:
@@ -105,7 +99,3 @@ def _principal(values, count):
     # The fourth root, halfway to white: small components are mostly noise.
     matrix = vectors[:, chosen] / deviation[:, None] / np.maximum(variances[chosen], 1e-6) ** 0.25
     return mean.astype(np.float32), matrix.astype(np.float32)
-
-
-def _is_unreadable(sample, loader):
-    return isinstance(sample.image, str) and sample.image in loader.unreadable.errors

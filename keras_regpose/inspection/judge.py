@@ -81,13 +81,8 @@ def judge_labels(
                 Subset(people, part), features, model.input_size, folds, head_steps, steps, seed, bar.update
             )
             made.append(dataclasses.replace(found, positions=part[found.positions]))
-    return LabelJudgement(
-        np.concatenate([one.positions for one in made]),
-        np.concatenate([one.scores for one in made]),
-        [kind for one in made for kind in one.kinds],
-        np.concatenate([one.keypoint_scores for one in made]),
-        np.concatenate([one.expected for one in made]),
-    )
+    fields = dataclasses.fields(LabelJudgement)
+    return LabelJudgement(*(np.concatenate([getattr(one, field.name) for one in made]) for field in fields))
 
 
 def judge_features(
@@ -176,7 +171,9 @@ class _Judge:
             others = np.setdiff1d(np.arange(len(self.points)), held_out)
             for variable, value in start:
                 variable.assign(value)
-            network.fit(_Batches(draw, others, steps, (self.seed, fold)), verbose=0, callbacks=[step])
+            generators = map(np.random.default_rng, ((self.seed, fold, number) for number in range(steps)))
+            batches = (draw(generator, others) for generator in generators)
+            network.fit(batches, steps_per_epoch=steps, verbose=0, callbacks=[step])
             for view in range(2):
                 found[held_out, view] = network.predict(look(held_out, view), batch_size=128, verbose=0)
         return found
@@ -263,21 +260,7 @@ class _Judge:
         expected[kinds == 0] = points[kinds == 0][:, self.mirrored]
         given = (kinds == 2)[:, None] & (np.arange(len(self.skeleton)) != worst[:, None]) & visible
         expected = np.where(given[..., None], points, expected) * self.size[:, None, None] + self.center[:, None]
-        return LabelJudgement(positions, np.logaddexp.reduce(wrong, 1), names.tolist(), wrong[:, 2:], expected)
-
-
-class _Batches(keras.utils.PyDataset):
-    """Batches that are drawn at random among some people, the same ones for the same seed."""
-
-    def __init__(self, draw, people, steps, seed):
-        super().__init__()
-        self.draw, self.people, self.steps, self.seed = draw, people, steps, seed
-
-    def __len__(self):
-        return self.steps
-
-    def __getitem__(self, step):
-        return self.draw(np.random.default_rng((*self.seed, step)), self.people)
+        return LabelJudgement(positions, np.logaddexp.reduce(wrong, 1), names, wrong[:, 2:], expected)
 
 
 def head_network(shapes: Sequence[tuple[int, ...]], count: int) -> keras.Model:

@@ -23,14 +23,14 @@ class LabelJudgement:
         positions: (N,) int array. Which of the samples they are of.
         scores: (N,) float array. Logarithm of how many times likelier it is that something is wrong than that nothing
             is, were every second label wrong.
-        kinds: list of N str, of `KINDS`. What is likeliest to be wrong.
+        kinds: (N,) array of str, of `KINDS`. What is likeliest to be wrong.
         keypoint_scores: (N, K) float array. The same of the keypoint alone being wrong; −inf for unlabelled ones.
         expected: (N, K, 2) float array. Where the keypoints are expected, in pixels of the image.
     """
 
     positions: np.ndarray
     scores: np.ndarray
-    kinds: list[str]
+    kinds: np.ndarray
     keypoint_scores: np.ndarray
     expected: np.ndarray
 
@@ -60,7 +60,7 @@ class LabelJudgement:
                     "position": int(self.positions[i]),
                     "picture": os.fspath(picture),
                     "annotation_id": int(sample.id),
-                    "kind": self.kinds[i],
+                    "kind": str(self.kinds[i]),
                     "keypoints": suspected,
                     "score": round(float(self.scores[i]), 2),
                     "expected": np.round(self.expected[i], 1).tolist(),
