@@ -173,7 +173,7 @@ class _Judge:
                 variable.assign(value)
             generators = map(np.random.default_rng, ((self.seed, fold, number) for number in range(steps)))
             batches = (draw(generator, others) for generator in generators)
-            network.fit(batches, steps_per_epoch=steps, verbose=0, callbacks=[step])
+            network.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[step])
             for view in range(2):
                 found[held_out, view] = network.predict(look(held_out, view), batch_size=128, verbose=0)
         return found
