@@ -228,3 +228,16 @@ def test_sources_may_stand_anywhere(own, tmp_path):
         output = tmp_path / str(place)
         assert main(["predict", preset, *map(str, arguments), "--format", "json", "--output", str(output)]) == 0
         assert (output / "photo.json").is_file()
+
+
+def test_inspect_says_what_the_file_holds_and_who_is_too_few_to_judge(own, tmp_path, capsys):
+    data, preset = own
+    inspect = ["inspect", *data, "--output", str(tmp_path / "report")]
+    assert main(inspect) == 0
+    assert "24 people in" in capsys.readouterr().out
+    numbers = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert numbers["people"] == 24 and numbers["keypoints"]["l_wrist"]["labelled"] > 0
+    assert main([*inspect, "--preset", preset]) == 2
+    assert "10 people for each. Received: 24 people, 5 folds" in sentence(capsys)
+    assert main(["inspect", "--output", str(tmp_path / "none")]) == 2
+    assert "Say whose labels: --annotations FILE --images DIR" in sentence(capsys)
