@@ -12,7 +12,6 @@ def add_options(sub):
     sub.add_argument("--preset", help="name or directory of a preset, with whose features labels are judged")
     sub.add_argument("--suspects", type=positive, default=100, help="number of people to show whose labels look wrong")
     sub.add_argument("--crops", type=positive, default=24, help="number of crops to show as the network sees them")
-    sub.add_argument("--folds", type=positive, default=5, help="parts into which people are split to judge labels")
     sub.add_argument("--seed", type=int, default=0, help="of the judging networks and their folds")
     sub.add_argument("--output", default="report", help="folder for report.html, report.json and labels.csv")
 
@@ -30,7 +29,7 @@ def run(options):
         from keras_regpose.presets import from_preset
 
         model = from_preset(options.preset)
-        judgement = judge_labels(people, model, options.folds, seed=options.seed)
+        judgement = judge_labels(people, model, seed=options.seed)
         size = model.input_size
     title = Path(options.annotations).name
     numbers = write_report(people, options.output, judgement, size, options.crops, options.suspects, title)

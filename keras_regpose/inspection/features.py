@@ -69,7 +69,8 @@ def crop_features(model, samples: Sequence[Sample], progress: Callable[[int], ob
             np.clip((one - mean) @ matrix, -6e4, 6e4).astype(np.float16)
             for one, (mean, matrix) in zip(maps, bases, strict=True)
         ]
-        readable = [place for place in chosen.tolist() if str(people[place].image) not in loader.unreadable.errors]
+        failed = loader.unreadable.errors
+        readable = [place for place in chosen.tolist() if not failed or str(people[place].image) not in failed]
         made.append([one[np.array(readable, int) - start] for one in (*maps, outputs)])
         positions += readable
         if progress:

@@ -33,7 +33,6 @@ _UNITS = 64  # of the head
 _SAME_PLACE = 0.02  # distance of two keypoints at one place, in units of the crop
 _HARDLY_MOVED = 0.04  # a spoilt label counts as right if no keypoint has moved farther
 _MOVES = 0.05, 0.4  # how far a keypoint is moved to spoil a label
-_SHARES = 0.25, 0.25, 0.25, 0.25
 _NO_DENSITY = -12.0  # logarithm below which cells are equally unlikely
 
 
@@ -357,7 +356,7 @@ def spoilt(generator, points, visible, others, others_visible, mirrored):
         another person's label, 3 + k for keypoint k.
     """
     count, keypoints = visible.shape
-    kind, rows = generator.choice(4, count, p=_SHARES), np.arange(count)
+    kind, rows = generator.integers(4, size=count), np.arange(count)
     # One labelled keypoint of each, and another one.
     order = np.argsort(np.where(visible, generator.random(visible.shape), 2), axis=1)
     one = np.arange(keypoints) == order[:, :1]
