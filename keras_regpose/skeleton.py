@@ -5,8 +5,9 @@ import logging
 import os
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -152,14 +153,17 @@ class Skeleton:
         known = next((one for one in SKELETONS.values() if same_keypoints(names, one.keypoints)), None)
         if known is not None and known.keypoints == names:
             return known
-        pairs = [pair for pair in category.get("skeleton") or () if isinstance(pair, (list, tuple)) and len(pair) == 2]
+        pairs = _pairs(category.get("skeleton"))
         first = 0 if any(0 in pair for pair in pairs) else 1  # some tools count from 0
         edges = tuple(
             (names[one - first], names[other - first])
             for one, other in pairs
             if one != other and {one - first, other - first} <= set(range(len(names)))
         )
-        given = tuple((names[one - 1], names[other - 1]) for one, other in category.get("flip_pairs") or ())
+        given = _pairs(category.get("flip_pairs"))
+        if not {one for pair in given for one in pair} <= set(range(1, len(names) + 1)):
+            raise ValueError(f"The flip_pairs of {name!r} must count its keypoints from 1 to {len(names)}: {given}")
+        given = tuple((names[one - 1], names[other - 1]) for one, other in given)
         fields = {"edges": edges, "flip_pairs": given or flip_pairs_of(names)}
         if known is not None:
             places = matched_keypoints(known.keypoints, names)
@@ -209,8 +213,7 @@ def keypoint_categories(contents: dict, category: int | str | None, where: str) 
     Raises:
         ValueError: If there is no such category, or they have different keypoints.
     """
-    listed = contents.get("categories") if isinstance(contents, dict) else None
-    listed = [entry for entry in listed or () if isinstance(entry, dict) and "id" in entry]
+    listed = listed_entries(contents, "categories", where)
     if category is not None:
         chosen = [entry for entry in listed if entry.get("name") == category]
         chosen = chosen or [entry for entry in listed if str(entry["id"]) == str(category)]
@@ -224,6 +227,19 @@ def keypoint_categories(contents: dict, category: int | str | None, where: str) 
             f"Categories of {where} have different keypoints: choose one with category=. It has: {_listed(listed)}"
         )
     return listed
+
+
+def listed_entries(contents: Mapping, part: str, where: str) -> list[dict]:
+    """Returns the images or categories of a COCO file that have an id; what breaks the format is a ValueError."""
+    entries = (contents.get(part) or []) if isinstance(contents, Mapping) else None
+    if not isinstance(entries, list):
+        raise ValueError(f"{where} is not in COCO's format: it has no list of {part!r}")
+    entries = [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
+    for entry in entries:
+        for field, wrong in (("id", (list, dict)), ("keypoints", (int, float, str, dict))):
+            if isinstance(entry.get(field), wrong):
+                raise ValueError(f"{where} is not in COCO's format: a {field!r} in its {part!r} is {entry[field]!r}")
+    return entries
 
 
 def _listed(categories):
@@ -324,6 +340,12 @@ def matched_keypoints(names: Sequence[str], others: Sequence[str]) -> dict[int, 
 def same_keypoints(names: Sequence[str], others: Sequence[str]) -> bool:
     """Returns whether two lists name the same keypoints, in any order; see `matched_keypoints`."""
     return len(names) == len(others) == len(matched_keypoints(names, others))
+
+
+def _pairs(values):
+    """Returns the pairs of whole numbers among what a file lists."""
+    pairs = [pair for pair in values if isinstance(pair, (list, tuple))] if isinstance(values, (list, tuple)) else []
+    return [pair for pair in pairs if len(pair) == 2 and all(isinstance(one, Integral) for one in pair)]
 
 
 def _repeated(names):

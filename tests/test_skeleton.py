@@ -57,3 +57,10 @@ def test_mistakes_are_explained(arguments, message):
 def test_damaged_descriptions_are_explained(values):
     with pytest.raises(ValueError, match="'name' and 'keypoints'"):
         Skeleton.from_dict(values)
+
+
+def test_flip_pairs_of_a_file_count_from_one():
+    category = {"name": "arm", "keypoints": ["hand", "other"], "flip_pairs": [[1, 2]]}
+    assert Skeleton.from_category(category).flip_pairs == (("hand", "other"),)
+    with pytest.raises(ValueError, match=r"flip_pairs of 'arm' must count its keypoints from 1 to 2: \[\[0, 1\]\]"):
+        Skeleton.from_category(category | {"flip_pairs": [[0, 1]]})

@@ -10,10 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from keras_regpose.data.records import estimated_area, extent_box, to_floats
+from keras_regpose.data.records import BROKEN, estimated_area, extent_box, to_floats
 from keras_regpose.files import read_json
 from keras_regpose.images import ImageError, image_size
-from keras_regpose.skeleton import COCO17, Skeleton, keypoint_categories, matched_keypoints, same_keypoints
+from keras_regpose.skeleton import (
+    COCO17,
+    Skeleton,
+    keypoint_categories,
+    listed_entries,
+    matched_keypoints,
+    same_keypoints,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -70,8 +77,7 @@ class CocoFile:
             self._orders = self._fitting()
         self.category_names = {
             entry["id"]: str(entry.get("name", entry["id"]))
-            for entry in contents.get("categories") or ()
-            if isinstance(entry, dict) and "id" in entry
+            for entry in listed_entries(contents, "categories", self.name)
         }
         self.categories = list(self.category_names if self._orders is None else self._orders)
 
@@ -169,7 +175,9 @@ class CocoFile:
             if not (width and height) and self._folder is not None:
                 with contextlib.suppress(ImageError):
                     width, height = image_size(self.path_of(image_id))
-            size = (int(width), int(height)) if width and height else None
+            size = None
+            with contextlib.suppress(OverflowError, TypeError, ValueError):  # it is listed, but not in numbers
+                size = (int(width), int(height)) if width and height else None
             self._sizes[image_id] = self._sizes.setdefault(size, size)  # one object for all images of this size
         return self._sizes[image_id]
 
@@ -207,7 +215,7 @@ class CocoFile:
                 person = self.person(position, record)
                 if not strict and person is not None and person["num_keypoints"] and not person["iscrowd"]:
                     self.box_of(person)  # whom the reader leaves out, nobody can find
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except BROKEN as error:
                 if not strict:
                     continue
                 reason = f"lacks {error.args[0]}" if isinstance(error, KeyError) else f"cannot be used: {error}"
@@ -295,14 +303,14 @@ def _keypoints(contents, skeleton, category, where):
     except ValueError:
         if skeleton is None or category is not None:
             raise
-        entries = [entry for entry in contents["categories"] if isinstance(entry, dict) and entry.get("keypoints")]
+        entries = [entry for entry in listed_entries(contents, "categories", where) if entry.get("keypoints")]
         described = [entry for entry in entries if same_keypoints(entry["keypoints"], skeleton.keypoints)] or entries
     if not described:
         chosen = None
         if category is not None:
             chosen = {
                 entry["id"]: None
-                for entry in contents.get("categories", ())
+                for entry in listed_entries(contents, "categories", where)
                 if category == entry.get("name") or str(entry["id"]) == str(category)
             }
         return skeleton or COCO17, chosen, False
@@ -345,12 +353,8 @@ def _points(values: Sequence, skeleton: Skeleton) -> np.ndarray:
 
 
 def _images_by_id(contents, name):
-    if not isinstance(contents, Mapping) or not isinstance(contents.get("images"), list):
-        raise ValueError(f"{name} is not in COCO's format: it has no list of 'images'")
     known = {}
-    for image in contents["images"]:
-        if not isinstance(image, Mapping) or "id" not in image:
-            continue
+    for image in listed_entries(contents, "images", name):
         before = known.setdefault(image["id"], image)
         if before.get("file_name") != image.get("file_name"):
             raise ValueError(

@@ -14,6 +14,7 @@ _log = logging.getLogger(__name__)
 
 # Mean of area / (width · height) over COCO's annotated people, as the reference fills in missing areas.
 AREA_OF_BOX = 0.53
+BROKEN = (AttributeError, KeyError, OverflowError, TypeError, ValueError)  # what broken records lead to
 _TOLD = 5  # broken records that the log names
 
 Made = TypeVar("Made")
@@ -34,7 +35,7 @@ def collect(
     Args:
         records: sequence of records as they stand in the file.
         make: callable. Turns a position and a record into what is wanted, or None where the record is to be left out
-            by rule; raises KeyError, TypeError or ValueError for a broken one.
+            by rule; raises one of `BROKEN` for a broken one.
         kind: str. What a record is, such as "annotation". For messages.
         source: str. The file. For messages.
         max_skipped_share: float. A larger share of broken records than this is an error.
@@ -50,7 +51,7 @@ def collect(
     for position, record in enumerate(records):
         try:
             one = make(position, record)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except BROKEN as error:
             skipped.append((_name(kind, position, record), reason(error)))
         else:
             if one is not None:

@@ -1,6 +1,5 @@
 """What a judge says of labels."""
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +57,7 @@ class LabelJudgement:
             rows.append(
                 {
                     "position": int(self.positions[i]),
-                    "picture": os.fspath(picture),
+                    "picture": picture,
                     "annotation_id": int(sample.id),
                     "kind": str(self.kinds[i]),
                     "keypoints": suspected,

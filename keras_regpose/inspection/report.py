@@ -6,7 +6,6 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -51,16 +50,15 @@ def describe(people: People) -> dict:
     ids, labelled, images = people.field("id"), visible > 0, people.field("image")
     corners = np.stack([boxes[:, :2], boxes[:, 2:]], 1)
     size = np.sqrt(np.prod(corners[:, 1] - corners[:, 0], axis=-1, dtype=np.float64))
-    records = [one for one in contents.get("annotations", []) if isinstance(one, dict)]
-    pictures = {one.get("id"): one for one in contents.get("images", []) if isinstance(one, dict)}
+    records = [one for one in contents.get("annotations") or () if isinstance(one, dict)]
 
     def named(which):
         chosen = np.flatnonzero(which).tolist()
         return {"count": len(chosen), "annotation_ids": [int(ids[i]) for i in chosen[:_SHOWN]]}
 
     def repeated(values):
-        again = [value for value, count in Counter(values).items() if count > 1]
-        return {"count": len(again), "first": [str(value) for value in again[:_SHOWN]]}
+        again = [value for value, count in Counter(map(repr, values)).items() if count > 1]
+        return {"count": len(again), "first": again[:_SHOWN]}
 
     def out_of(low, high, where):
         return labelled & ((where < low[:, None]) | (where > high[:, None])).any(-1)
@@ -68,10 +66,7 @@ def describe(people: People) -> dict:
     margin = 0.1 * (corners[:, 1] - corners[:, 0])
     outside = out_of(corners[:, 0] - margin, corners[:, 1] + margin, points)
     exchanged = out_of(corners[:, 0] - margin, corners[:, 1] + margin, points[..., ::-1])
-    sides = [
-        (pictures.get(one, {}).get("width"), pictures.get(one, {}).get("height")) for one in people.field("image_id")
-    ]
-    sides = np.array([[np.inf if side is None else side for side in pair] for pair in sides], float)
+    sides = np.array([size or (np.inf, np.inf) for size in people.field("image_size")], float)
     most, count = labelled.sum(1) / 2, len(people)
     missing = dict.fromkeys(one for one in images if isinstance(one, str) and one and not os.path.isfile(one))
     return {
@@ -84,13 +79,11 @@ def describe(people: People) -> dict:
             "count": len(people.skipped),
             "why": dict(Counter(why for _, why in people.skipped).most_common(_SHOWN)),
             "crowds": sum(bool(one.get("iscrowd")) for one in records),
-            "without_keypoints": sum(not any((one.get("keypoints") or [])[2::3]) for one in records),
+            "without_keypoints": sum(not any(_flags(one)) for one in records),
         },
         "missing_pictures": {"count": len(missing), "first": list(missing)[:_SHOWN]},
         "repeated_ids": repeated(one.get("id") for one in records),
-        "repeated_boxes": repeated(
-            (one.get("image_id"), *(one.get("bbox") or ())) for one in records if one.get("bbox")
-        ),
+        "repeated_boxes": repeated((one.get("image_id"), one["bbox"]) for one in records if one.get("bbox")),
         "outside_picture": named(out_of(np.zeros_like(sides), sides, points).any(1)),
         "outside_box": named(outside.any(1)),
         "exchanged_coordinates": named((outside.sum(1) > most) & (exchanged.sum(1) == 0)),
@@ -121,19 +114,23 @@ def crossed_sides(keypoints: np.ndarray, visible: np.ndarray, skeleton) -> np.nd
 
 
 def _keypoint_counts(people, labelled, records, contents):
-    counts = {name: {"labelled": int(labelled[:, k].sum())} for k, name in enumerate(people.skeleton.keypoints)}
-    names = {one.get("id"): one.get("keypoints") for one in contents.get("categories", []) if isinstance(one, dict)}
-    flags: dict = {}
+    counts = {name: Counter(labelled=int(labelled[:, k].sum())) for k, name in enumerate(people.skeleton.keypoints)}
+    entries = [one for one in contents.get("categories") or () if isinstance(one, dict)]
+    names, flags = {str(one.get("id")): one.get("keypoints") for one in entries}, {}
     for one in records:
-        flags.setdefault(one.get("category_id"), []).append((one.get("keypoints") or [])[2::3])
+        flags.setdefault(str(one.get("category_id")), []).append(_flags(one))
     for category, rows in flags.items():
         known = names.get(category) or people.skeleton.keypoints
         rows = [row for row in rows if len(row) == len(known)]
         for name, column in zip(known, zip(*rows, strict=True), strict=False):
             if name in counts:
-                for flag, word in ((1, "covered"), (2, "seen")):
-                    counts[name][word] = counts[name].get(word, 0) + column.count(flag)
-    return counts
+                counts[name].update(covered=column.count(1), seen=column.count(2))
+    return {name: dict(found) for name, found in counts.items()}
+
+
+def _flags(record):
+    """Returns the numbers that say whether each keypoint of an annotation is unlabelled, covered or seen."""
+    return points[2::3] if isinstance(points := record.get("keypoints"), list) else []
 
 
 def write_report(
@@ -197,7 +194,7 @@ def write_report(
     return numbers
 
 
-def _sheet(people, input_size, augmentation) -> Sequence[str]:
+def _sheet(people, input_size, augmentation) -> list[str]:
     """Returns crops with their labels drawn, as addresses that hold the picture itself."""
     loader, pictures = CropLoader(people, people.skeleton, input_size, augmentation, max_unreadable_share=1.0), []
     for index in range(len(people)):

@@ -204,6 +204,8 @@ def test_files_that_cannot_be_used(tmp_path):
         ("cut.json", good.read_text()[:100], r"cut\.json is not valid JSON"),
         ("list.json", "[]", "not in COCO's format: it has no list of 'images'"),
         ("images.json", '{"images": [], "annotations": []}', "has no images with 'id' and 'file_name'"),
+        ("number.json", '{"images": 7}', "not in COCO's format: it has no list of 'images'"),
+        ("id.json", '{"images": [{"id": [1], "file_name": "a"}]}', r"a 'id' in its 'images' is \[1\]"),
         ("info.json", '{"images": [{"id": 1, "file_name": "a"}]}', "has no list of 'annotations'"),
     ):
         (tmp_path / name).write_text(text)

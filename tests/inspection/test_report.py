@@ -2,12 +2,15 @@
 
 import csv
 import json
+import random
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from own_data import write_own_data
 
 import keras_regpose as rp
 from keras_regpose.inspection.judgement import LabelJudgement
@@ -50,6 +53,30 @@ def test_numbers_of_a_file_with_known_faults(faulty):
     boxes = np.array(people.field("box"))
     sizes = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
     assert numbers["sizes"]["percentile_50"] == pytest.approx(np.median(sizes), abs=0.06)
+
+
+def test_whatever_opens_is_described(tmp_path):
+    """Fields are left out or replaced by what does not belong there: the file is refused, or described."""
+    odd = [None, "x", -1, 1.5, [], [1], {}, {"a": 1}, [[0, 1], [2, "a"]], True, float("nan"), 1e400, [None] * 21]
+    labels, pictures = write_own_data(tmp_path, people=6)
+    good, generator, opened = json.loads(Path(labels).read_text()), random.Random(0), 0
+    for _ in range(400):
+        contents = json.loads(json.dumps(good))
+        part = generator.choice(["images", "annotations", "categories"])
+        entry = generator.choice(contents[part])
+        field = generator.choice([*entry, "flip_pairs", "iscrowd"])
+        entry[field] = generator.choice(odd)
+        if generator.random() < 0.3:
+            del entry[field]
+        if generator.random() < 0.1:
+            contents[part] = generator.choice([*odd, [*contents[part], generator.choice(odd)]])
+        try:
+            people = rp.data.Coco(contents, pictures)
+        except ValueError:
+            continue
+        opened += 1
+        json.dumps(describe(people))
+    assert 200 < opened < 400
 
 
 def test_keypoints_with_x_and_y_exchanged_are_told():
