@@ -26,7 +26,7 @@ from keras_regpose import geometry
 from keras_regpose.data.people import People
 from keras_regpose.images import read_image
 from keras_regpose.inspection.features import CropFeatures, crop_features
-from keras_regpose.inspection.judge import judge_features
+from keras_regpose.inspection.judge import judge_labels
 from keras_regpose.metrics import torso_size
 from keras_regpose.presets import from_preset
 from keras_regpose.progress import progress_bar
@@ -207,7 +207,7 @@ def main():
             ]
             spoilt = People(spoilt, people.skeleton)
             scores = np.full(len(people), -np.inf)
-            judgement = judge_features(spoilt, features, model.input_size, seed=seed)
+            judgement = judge_labels(spoilt, model, seed=seed, features=features)
             scores[judgement.positions] = judgement.scores
             by_sigma = plain(features, wrong, flags, people, model.input_size)
             row = {

@@ -11,8 +11,6 @@ def add_options(sub):
     add_annotation_options(sub)
     sub.add_argument("--preset", help="name or directory of a preset, with whose features labels are judged")
     sub.add_argument("--suspects", type=positive, default=100, help="number of people to show whose labels look wrong")
-    sub.add_argument("--crops", type=positive, default=24, help="number of crops to show as the network sees them")
-    sub.add_argument("--seed", type=int, default=0, help="of the judging networks and their folds")
     sub.add_argument("--output", default="report", help="folder for report.html, report.json and labels.csv")
 
 
@@ -29,10 +27,10 @@ def run(options):
         from keras_regpose.presets import from_preset
 
         model = from_preset(options.preset)
-        judgement = judge_labels(people, model, seed=options.seed)
+        judgement = judge_labels(people, model)
         size = model.input_size
-    title = Path(options.annotations).name
-    numbers = write_report(people, options.output, judgement, size, options.crops, options.suspects, title)
+    name = Path(options.annotations).name
+    numbers = write_report(people, options.output, judgement, size, suspects=options.suspects, title=name)
     print(f"{numbers['people']} people in {numbers['pictures']} pictures; {numbers['left_out']['count']} left out")
     for name, found in numbers.items():
         if isinstance(found, dict) and found.get("count") and name != "left_out":

@@ -37,7 +37,13 @@ _NO_DENSITY = -12.0  # logarithm below which cells are equally unlikely
 
 
 def judge_labels(
-    samples: Sequence[Sample], model, folds: int = 5, head_steps: int = 600, steps: int = 1000, seed: int = 0
+    samples: Sequence[Sample],
+    model,
+    folds: int = 5,
+    head_steps: int = 600,
+    steps: int = 1000,
+    seed: int = 0,
+    features: CropFeatures | None = None,
 ) -> LabelJudgement:
     """Says which labels are wrong. No network judges a label that it has learned from.
 
@@ -49,9 +55,10 @@ def judge_labels(
         head_steps: int. Batches that each head learns from.
         steps: int. Batches that each judge learns from.
         seed: int. Seeds folds, weights and batches.
+        features: `CropFeatures` of these people, or None to compute them.
 
     Returns:
-        `LabelJudgement`.
+        `LabelJudgement`, for the people whose pictures could be read.
 
     Raises:
         ValueError: If there are fewer than ten people per fold.
@@ -70,45 +77,17 @@ def judge_labels(
             f"Judging labels takes at least 2 folds, and 10 people for each. Received: {len(people)} people, {folds} "
             "folds"
         )
-    parts = np.array_split(np.arange(len(people)), -(-len(people) // _PART))
-    total = len(people) + len(parts) * folds * (head_steps + steps)
+    parts = np.array_split(np.arange(len(people)), 1 if features else -(-len(people) // _PART))
     made = []
-    with progress_bar(total=total, unit=" steps", delay=2) as bar:
+    with progress_bar(total=len(people) + len(parts) * folds * (head_steps + steps), unit=" steps", delay=2) as bar:
         for part in parts:
-            features = crop_features(model, Subset(people, part), bar.update)
-            found = judge_features(
-                Subset(people, part), features, model.input_size, folds, head_steps, steps, seed, bar.update
-            )
-            made.append(dataclasses.replace(found, positions=part[found.positions]))
+            seen = features or crop_features(model, Subset(people, part), bar.update)
+            positions = part[seen.positions]
+            judge = _Judge(Subset(people, positions), model.input_size, seen, folds, seed, bar.update)
+            judge.fit_heads(head_steps)
+            made.append(judge.judgement(judge.fit_judges(steps), positions))
     fields = dataclasses.fields(LabelJudgement)
     return LabelJudgement(*(np.concatenate([getattr(one, field.name) for one in made]) for field in fields))
-
-
-def judge_features(
-    people: People,
-    features: CropFeatures,
-    input_size: tuple[int, int],
-    folds: int = 5,
-    head_steps: int = 600,
-    steps: int = 1000,
-    seed: int = 0,
-    progress=lambda steps: None,
-) -> LabelJudgement:
-    """Does what `judge_labels` does, with features that are there already.
-
-    Args:
-        people: `People`.
-        features: `CropFeatures` of these people.
-        input_size: (height, width) of their crops.
-        folds, head_steps, steps, seed: as for `judge_labels`.
-        progress: callable. Called with the number of steps just done.
-
-    Returns:
-        `LabelJudgement`, for the people whose pictures could be read.
-    """
-    judge = _Judge(Subset(people, features.positions), input_size, features, folds, seed, progress)
-    judge.fit_heads(head_steps)
-    return judge.judgement(judge.fit_judges(steps), features.positions)
 
 
 class _Judge:
@@ -143,13 +122,9 @@ class _Judge:
                 self.own_log_sigma[:, :, ours] = np.log(found[..., 2:]).mean(-1)
 
     def both_views(self, values):
-        """(N, K, …) of the crop → (N, 2, K, …)."""
-        return np.stack([values, self.unmirrored(values)], 1)
-
-    def unmirrored(self, values):
-        """Turns (N, K, …) values of the mirrored view into those of the crop, and the other way round."""
-        values = values[:, self.mirrored]
-        return values * np.array([-1, 1], np.float32) if values.ndim == 3 and values.shape[-1] == 2 else values
+        """(N, K) or (N, K, 2) of the crop → (N, 2, K) or (N, 2, K, 2)."""
+        mirror = values[:, self.mirrored]
+        return np.stack([values, mirror * np.array([-1, 1], np.float32) if mirror.ndim == 3 else mirror], 1)
 
     def cross_fitted(self, network, loss, draw, look, steps, rate):
         """Fits a network for each fold on the others, and returns what it says of the people of the fold.

@@ -8,7 +8,7 @@ import pytest
 import keras_regpose as rp
 from keras_regpose import geometry
 from keras_regpose.inspection.features import CropFeatures
-from keras_regpose.inspection.judge import judge_features, judge_labels
+from keras_regpose.inspection.judge import judge_labels
 from keras_regpose.inspection.judgement import ANOTHER, SWAPPED
 
 SIZE = (64, 48)
@@ -38,8 +38,8 @@ def judged():
     wrist = int(np.flatnonzero(people[30].visible > 0)[-1])
     moved[wrist] += 0.4 * (people[30].box[2:] - people[30].box[:2])
     people[30] = dataclasses.replace(people[30], keypoints=moved)
-    judged = rp.data.People(people, rp.COCO17)
-    return people, wrist, judge_features(judged, features, SIZE, folds=2, head_steps=20, steps=1000)
+    judged, model = rp.data.People(people, rp.COCO17), rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, SIZE)
+    return people, wrist, judge_labels(judged, model, folds=2, head_steps=20, steps=1000, features=features)
 
 
 def test_planted_errors_come_first(judged):
