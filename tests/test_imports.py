@@ -1,6 +1,7 @@
 """What imports what: the parts of the package stand on floors and know only those below; the package stays light."""
 
 import ast
+import functools
 import shutil
 import subprocess
 import sys
@@ -62,16 +63,23 @@ def own_imports(tree, is_init):
                 yield "import_module", None, late, node.lineno
 
 
+@functools.cache  # most of a package is the same after something was planted in one of its files
+def parsed(text, is_init):
+    """Returns a file's tree and its own imports."""
+    tree = ast.parse(text)
+    return tree, list(own_imports(tree, is_init))
+
+
 def read(package):
     """Returns {module: (path, imports)}, the imports followed through the names that an `__init__` forwards."""
-    trees = {name_of(path, package): (path, ast.parse(path.read_text("utf-8"))) for path in package.rglob("*.py")}
+    files = {name_of(path, package): path for path in package.rglob("*.py")}
+    trees = {module: parsed(path.read_text("utf-8"), path.stem == "__init__") for module, path in files.items()}
     forwards = {}
-    for module, (path, tree) in trees.items():
-        is_init = path.name == "__init__.py"
-        if is_init or module == "metrics":
-            for target, name, _, _ in own_imports(tree, is_init):
+    for module, (_, imports) in trees.items():
+        if files[module].stem == "__init__" or module == "metrics":
+            for target, name, _, _ in imports:
                 forwards[module, name] = f"{target}.{name}" if f"{target}.{name}" in trees else target
-    assigned = (node for node in trees[""][1].body if isinstance(node, ast.Assign))
+    assigned = (node for node in trees[""][0].body if isinstance(node, ast.Assign))
     public = next(node.value for node in assigned if node.targets[0].id == "_PUBLIC")
     for name, target in ast.literal_eval(public).items():
         forwards["", name] = target.partition(".")[2]
@@ -82,9 +90,8 @@ def read(package):
         return follow(forwards[module, name], name) if (module, name) in forwards else module
 
     found = {}
-    for module, (path, tree) in trees.items():
-        imports = own_imports(tree, path.name == "__init__.py")
-        found[module] = (path, [(follow(target, name), late, line) for target, name, late, line in imports])
+    for module, (_, imports) in trees.items():
+        found[module] = (files[module], [(follow(target, name), late, line) for target, name, late, line in imports])
     return found
 
 

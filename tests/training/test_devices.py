@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +18,11 @@ SCRIPT = """
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
     import keras_regpose as rp
-    keras.utils.set_random_seed(0)
+    sys.path.insert(0, sys.argv[4])
+    from tiny_model import tiny_model
     people = rp.data.Synthetic(32, seed=0)
     with rp.training.device_scope():
-        model = rp.PoseRegressor("resnet18", rp.COCO17, (64, 64))
+        model = tiny_model()
         rp.training.synchronize_batch_norm(model)
         model.compile(keras.optimizers.SGD(1e-4))
         dataset = rp.data.make_dataset(people, model, training=True, batch_size=16, seed=3, repeat=True)
@@ -32,9 +34,8 @@ SCRIPT = """
 
 def run(devices, folder):
     weights, history = folder / f"{devices}.npz", folder / f"{devices}.json"
-    subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SCRIPT), str(devices), str(weights), str(history)], check=True
-    )
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(devices), str(weights), str(history)]
+    subprocess.run([*command, str(Path(__file__).parents[1])], check=True)
     return list(np.load(weights).values()), json.loads(history.read_text())
 
 

@@ -54,6 +54,11 @@ def cut_the_power():
     raise PowerCut
 
 
+def plain_model():
+    """Without σ and flow, which take most of the time of a short run and are part of some of these runs only."""
+    return tiny_model("deeppose")
+
+
 def outcome(model, history):
     return [np.array(variable) for variable in model.variables], history
 
@@ -65,14 +70,21 @@ def uninterrupted(tmp_path_factory):
     return outcome(model, train(model, PEOPLE, VALIDATION, folder, **SETTINGS))
 
 
+@pytest.fixture(scope="module")
+def uninterrupted_plain(tmp_path_factory):
+    model = plain_model()
+    folder = tmp_path_factory.mktemp("uninterrupted_plain")
+    return outcome(model, train(model, PEOPLE, VALIDATION, folder, **SETTINGS))
+
+
 def assert_same(first, second):
     assert first[1] == second[1]
     for ours, theirs in zip(first[0], second[0], strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def resume(folder, **options):
-    model = tiny_model()
+def resume(folder, model=tiny_model, **options):
+    model = model()
     for variable in model.trainable_variables:
         variable.assign(variable * 0)  # nothing of what follows may come from the start
     return outcome(model, train(model, PEOPLE, VALIDATION, folder, resume=True, **SETTINGS | options))
@@ -96,9 +108,9 @@ def test_a_run_cut_off_after_any_step_ends_the_same(tmp_path, uninterrupted, ste
     assert [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3"]
 
 
-def test_a_finished_run_is_left_as_it_is(tmp_path, uninterrupted):
-    train(tiny_model(), PEOPLE, VALIDATION, tmp_path, **SETTINGS)
-    assert_same(resume(tmp_path), uninterrupted)
+def test_a_finished_run_is_left_as_it_is(tmp_path, uninterrupted_plain):
+    train(plain_model(), PEOPLE, VALIDATION, tmp_path, **SETTINGS)
+    assert_same(resume(tmp_path, plain_model), uninterrupted_plain)
 
 
 # A rate that does not depend on the length of the run.
@@ -106,21 +118,21 @@ CONSTANT = {"drops": (99,), "warmup": 0, "learning_rate": 1e-3}
 
 
 def test_a_finished_run_goes_on_for_more_epochs(tmp_path, caplog):
-    straight = tiny_model()
+    straight = plain_model()
     history = train(straight, PEOPLE, VALIDATION, tmp_path / "straight", **SETTINGS | CONSTANT)
-    train(tiny_model(), PEOPLE, VALIDATION, tmp_path / "run", **SETTINGS | CONSTANT | {"epochs": 2})
+    train(plain_model(), PEOPLE, VALIDATION, tmp_path / "run", **SETTINGS | CONSTANT | {"epochs": 2})
     with caplog.at_level("INFO"):
-        longer = resume(tmp_path / "run", **CONSTANT)
+        longer = resume(tmp_path / "run", plain_model, **CONSTANT)
     assert "Going on to epoch 3, not 2: the learning rate is now 0.001" in caplog.text
     assert_same(longer, outcome(straight, history))
     with pytest.raises(ValueError, match="The run to resume is beyond epoch 2. Ask for more epochs"):
-        resume(tmp_path / "run", **CONSTANT | {"epochs": 2})
+        resume(tmp_path / "run", plain_model, **CONSTANT | {"epochs": 2})
 
 
 def test_a_longer_run_follows_the_schedule_of_its_new_length(tmp_path):
     settings = SETTINGS | {"accumulate": 1, "schedule": "cosine", "warmup": 0, "learning_rate": 1e-3}
-    short = train(tiny_model(), PEOPLE, None, tmp_path, **settings | {"epochs": 2})
-    history = train(tiny_model(), PEOPLE, None, tmp_path, resume=True, **settings | {"epochs": 4})
+    short = train(plain_model(), PEOPLE, None, tmp_path, **settings | {"epochs": 2})
+    history = train(plain_model(), PEOPLE, None, tmp_path, resume=True, **settings | {"epochs": 4})
     assert history["loss"][:2] == short["loss"] and len(history["loss"]) == 4
     # Of 12 steps after the last of each epoch; the shorter run had come down to the end of its own cosine.
     cosine = [1e-3 * 0.5 * (1 + np.cos(np.pi * step / 12)) for step in (8, 11)]
@@ -162,39 +174,35 @@ FALLING = [0.1, 0.3, 0.2, 0.3, 0.9, 0.9]  # after epoch 4 there were two without
 
 def test_patience_ends_a_run_also_one_that_is_resumed(tmp_path, caplog):
     with caplog.at_level("INFO"):
-        straight = tiny_model()
+        straight = plain_model()
         history = train(straight, PEOPLE, VALIDATION, tmp_path / "straight", callbacks=[Figures(FALLING)], **PATIENT)
     assert history["val_AP"] == FALLING[:4]
     assert "Ended after epoch 4: no better figure in 2 validations" in caplog.text
     for steps in (8, 11):  # in the epochs 3 and 4
         folder = tmp_path / str(steps)
+        cut = [AfterSteps(steps, cut_the_power), Figures(FALLING)]
         with pytest.raises(PowerCut):
-            train(
-                tiny_model(),
-                PEOPLE,
-                VALIDATION,
-                folder,
-                callbacks=[AfterSteps(steps, cut_the_power), Figures(FALLING)],
-                **PATIENT,
-            )
-        assert_same(resume(folder, callbacks=[Figures(FALLING)], **PATIENT), outcome(straight, history))
+            train(plain_model(), PEOPLE, VALIDATION, folder, callbacks=cut, **PATIENT)
+        assert_same(resume(folder, plain_model, callbacks=[Figures(FALLING)], **PATIENT), outcome(straight, history))
     # What has ended stays as it is, until it is given more patience.
-    assert_same(resume(tmp_path / "8", callbacks=[Figures(FALLING)], **PATIENT), outcome(straight, history))
-    _, longer = resume(tmp_path / "8", callbacks=[Figures(FALLING)], **PATIENT | {"patience": 3})
+    assert_same(
+        resume(tmp_path / "8", plain_model, callbacks=[Figures(FALLING)], **PATIENT), outcome(straight, history)
+    )
+    _, longer = resume(tmp_path / "8", plain_model, callbacks=[Figures(FALLING)], **PATIENT | {"patience": 3})
     assert longer["val_AP"] == FALLING
 
 
 def test_patience_counts_validations_and_wants_some():
     history = train(
-        *(tiny_model(), PEOPLE, VALIDATION),
+        *(plain_model(), PEOPLE, VALIDATION),
         callbacks=[Figures([0.5] * 12)],
         **SETTINGS | {"epochs": 12, "validate_every": 2, "patience": 2},
     )
     assert len(history["loss"]) == 4  # validated after the epochs 1, 2 and 4
     with pytest.raises(ValueError, match="patience counts validations: pass people to validate on"):
-        train(tiny_model(), PEOPLE, **PATIENT)
+        train(plain_model(), PEOPLE, **PATIENT)
     with pytest.raises(ValueError, match="patience must be at least 1. Received: 0"):
-        train(tiny_model(), PEOPLE, VALIDATION, **PATIENT | {"patience": 0})
+        train(plain_model(), PEOPLE, VALIDATION, **PATIENT | {"patience": 0})
 
 
 TERMINATED = """
@@ -205,14 +213,14 @@ TERMINATED = """
     terminate = this.AfterSteps(int(sys.argv[3]), lambda: os.kill(os.getpid(), signal.SIGTERM))
     settings = this.SETTINGS | {"checkpoint_minutes": 9}
     try:
-        this.train(this.tiny_model(), this.PEOPLE, this.VALIDATION, sys.argv[2], callbacks=[terminate], **settings)
+        this.train(this.plain_model(), this.PEOPLE, this.VALIDATION, sys.argv[2], callbacks=[terminate], **settings)
     finally:
         print("handler restored:", signal.getsignal(signal.SIGTERM) is before)
     """
 
 
 @pytest.mark.parametrize("steps", [2, 3])
-def test_sigterm_lets_the_step_end_and_saves(tmp_path, uninterrupted, steps):
+def test_sigterm_lets_the_step_end_and_saves(tmp_path, uninterrupted_plain, steps):
     # In a process of its own: pytest's handler of crashes gives this one a stack for signals, which is too small for
     # the registers of current processors.
     command = [sys.executable, "-c", textwrap.dedent(TERMINATED), os.path.dirname(__file__), str(tmp_path), str(steps)]
@@ -220,41 +228,41 @@ def test_sigterm_lets_the_step_end_and_saves(tmp_path, uninterrupted, steps):
     assert ended.returncode == 128 + signal.SIGTERM
     assert ended.stdout == "handler restored: True\n"
     assert max(path.name for path in (tmp_path / "checkpoints").iterdir()) == f"step-{steps:09d}.npz"
-    assert_same(resume(tmp_path), uninterrupted)
+    assert_same(resume(tmp_path, plain_model), uninterrupted_plain)
 
 
-def test_the_best_preset_survives_a_kill_between_two_renamings(tmp_path, uninterrupted):
+def test_the_best_preset_survives_a_kill_between_two_renamings(tmp_path, uninterrupted_plain):
     with pytest.raises(PowerCut):
-        train(tiny_model(), PEOPLE, VALIDATION, tmp_path, callbacks=[AfterSteps(5, cut_the_power)], **SETTINGS)
+        train(plain_model(), PEOPLE, VALIDATION, tmp_path, callbacks=[AfterSteps(5, cut_the_power)], **SETTINGS)
     (tmp_path / ".best-new").mkdir()
     (tmp_path / "best").rename(tmp_path / ".best-new" / "best")
-    assert_same(resume(tmp_path), uninterrupted)
+    assert_same(resume(tmp_path, plain_model), uninterrupted_plain)
     assert (tmp_path / "best" / "preset.json").is_file() and not (tmp_path / ".best-new").exists()
 
 
-def test_a_torn_checkpoint_costs_one_interval(tmp_path, uninterrupted, caplog):
+def test_a_torn_checkpoint_costs_one_interval(tmp_path, uninterrupted_plain, caplog):
     with pytest.raises(PowerCut):
-        train(tiny_model(), PEOPLE, VALIDATION, tmp_path, callbacks=[AfterSteps(5, cut_the_power)], **SETTINGS)
+        train(plain_model(), PEOPLE, VALIDATION, tmp_path, callbacks=[AfterSteps(5, cut_the_power)], **SETTINGS)
     older, newest = sorted((tmp_path / "checkpoints").glob("step-*.npz"))
     content = newest.read_bytes()
     for damaged in (content[: len(content) // 2], b"", content[:2000] + b"x" * 500 + content[2500:]):
         newest.write_bytes(damaged)
         caplog.clear()
-        model = tiny_model()
+        model = plain_model()
         model.compile("adam")
         model.optimizer.build(model.trainable_variables)
         with pytest.raises(ValueError, match="belongs to another model"):
             load_checkpoint(newest.parent, variables_of(model))
         assert f"{newest} is damaged" in caplog.text
-    assert_same(resume(tmp_path), uninterrupted)
+    assert_same(resume(tmp_path, plain_model), uninterrupted_plain)
 
     for file in (tmp_path / "checkpoints").glob("step-*.npz"):
         file.write_bytes(b"torn")
     with pytest.raises(ValueError, match="All checkpoints in .* are damaged. Remove the folder to start anew"):
-        resume(tmp_path)
+        resume(tmp_path, plain_model)
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, uninterrupted):
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, uninterrupted_plain):
     mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", tmp_path], capture_output=True)
     if mount.returncode:
         pytest.skip("needs the right to mount a small file system")
@@ -265,10 +273,10 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, uninterrupted):
             OSError,
             match="The checkpoint .*step-000000004.npz cannot be written .The disk of .* is full. Free some space",
         ):
-            train(tiny_model(), PEOPLE, VALIDATION, tmp_path, callbacks=[fill], **SETTINGS)
+            train(plain_model(), PEOPLE, VALIDATION, tmp_path, callbacks=[fill], **SETTINGS)
         assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())][-1] == "step-000000003.npz"
         ballast.unlink()
-        assert_same(resume(tmp_path), uninterrupted)
+        assert_same(resume(tmp_path, plain_model), uninterrupted_plain)
     finally:
         subprocess.run(["umount", "--lazy", tmp_path], check=True)  # the failed run's event file is still open
 
@@ -283,15 +291,15 @@ def fill_disk(ballast):
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
-    train(tiny_model(), PEOPLE, VALIDATION, tmp_path, **SETTINGS | {"epochs": 1})
+    train(plain_model(), PEOPLE, VALIDATION, tmp_path, **SETTINGS | {"epochs": 1})
     with pytest.raises(ValueError, match="holds a run already. Add --resume"):
-        train(tiny_model(), PEOPLE, VALIDATION, tmp_path, **SETTINGS)
+        train(plain_model(), PEOPLE, VALIDATION, tmp_path, **SETTINGS)
     with pytest.raises(ValueError, match="has warmup = 4, this one 5. Use the same settings"):
-        resume(tmp_path, epochs=1, warmup=5)
+        resume(tmp_path, plain_model, epochs=1, warmup=5)
     with pytest.raises(ValueError, match="has drops = None, this one .1.. Use the same settings"):
-        resume(tmp_path, epochs=1, drops=(1,))
+        resume(tmp_path, plain_model, epochs=1, drops=(1,))
     with pytest.raises(ValueError, match="has people = 12, this one 8"):
-        train(tiny_model(), Synthetic(8, seed=0), VALIDATION, tmp_path, resume=True, **SETTINGS | {"epochs": 1})
+        train(plain_model(), Synthetic(8, seed=0), VALIDATION, tmp_path, resume=True, **SETTINGS | {"epochs": 1})
     other = PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48))
     with pytest.raises(ValueError, match="belongs to another model"):
         train(other, PEOPLE, VALIDATION, tmp_path, resume=True, **SETTINGS | {"epochs": 1})
@@ -334,9 +342,9 @@ class Remembers(keras.callbacks.Callback):
 
 def test_callbacks_of_ones_own_are_resumed(tmp_path):
     with pytest.raises(PowerCut):
-        train(tiny_model(), PEOPLE, None, tmp_path, callbacks=[AfterSteps(5, cut_the_power), Remembers()], **SETTINGS)
+        train(plain_model(), PEOPLE, None, tmp_path, callbacks=[AfterSteps(5, cut_the_power), Remembers()], **SETTINGS)
     counting = Remembers()
-    train(tiny_model(), PEOPLE, None, tmp_path, resume=True, callbacks=[counting], **SETTINGS)
+    train(plain_model(), PEOPLE, None, tmp_path, resume=True, callbacks=[counting], **SETTINGS)
     assert counting.count == 9
 
 
@@ -357,11 +365,11 @@ def test_checkpoints_know_layers_by_name(tmp_path):
 
 
 def test_a_checkpoint_of_an_earlier_version_is_named(tmp_path):
-    train(tiny_model(), PEOPLE, None, tmp_path, **SETTINGS | {"epochs": 1})
+    train(plain_model(), PEOPLE, None, tmp_path, **SETTINGS | {"epochs": 1})
     (file,) = sorted((tmp_path / "checkpoints").glob("step-*3.npz"))
     with np.load(file) as stored:
         arrays = {name: stored[name] for name in stored.files}
     old = {"step": 3, "epoch": 1, "batch": 0, "best": None, "latest": {}, "history": []}
     np.savez(file, **arrays | {"state": np.frombuffer(json.dumps(old).encode(), np.uint8)})
     with pytest.raises(ValueError, match="was begun by an earlier version of keras-regpose. Fine-tune its `best`"):
-        resume(tmp_path, epochs=1)
+        resume(tmp_path, plain_model, epochs=1)
