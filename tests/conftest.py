@@ -26,12 +26,12 @@ jaxtyping.install_import_hook(
 )
 
 pytest_plugins = ["hub_fixtures"]
-# First the files that start processes with TensorFlow in them, while the workers are still small; then those that take
-# more than about a minute, so that no worker is left alone with one at the end.
+# First the files that take much memory or start processes with TensorFlow in them, while the workers are still small;
+# then those that take more than about a minute, so that no worker is left alone with one at the end.
 FIRST = """
-    training/test_devices test_predict_command test_zoo data/test_batches data/test_cache hub/test_publish
+    test_docs training/test_devices test_predict_command test_zoo data/test_batches data/test_cache hub/test_publish
     export/test_export presets/test_presets_published test_regressor training/test_resume training/test_optimizer
-    convert/test_mmpose_convert inference/test_golden_pipeline test_docs test_cli training/test_train
+    convert/test_mmpose_convert inference/test_golden_pipeline test_cli training/test_train
     training/test_pretrain training/test_average zoo/test_build zoo/test_cards
 """.split()
 GOLDEN = Path(__file__).resolve().parent / "golden"

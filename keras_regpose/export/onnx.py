@@ -5,6 +5,7 @@ their own, which stay in float with the pooling before them: they cost nothing, 
 would leave the sigmas a few steps.
 """
 
+import gc
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,7 @@ def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) ->
         opset=_OPSET,
         tensors_to_rename={f"{name}:0": name for name in ("image", *frozen.output_names)},
     )
+    gc.collect()  # tf2onnx leaves eighty times the size of the model behind, in objects that refer to each other
     onnx.save(model, raw)
     # The basic level merges padding and normalisation into convolutions, and keeps to standard operators.
     options = onnxruntime.SessionOptions()
