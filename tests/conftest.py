@@ -10,7 +10,7 @@ from pathlib import Path
 # Before TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-# Otherwise TensorFlow keeps what its largest model took for the rest of the process, half a gigabyte after a ResNet-152.
+# Otherwise TensorFlow keeps what its largest model took to the end of the process: half a gigabyte after a ResNet-152.
 os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
 
 import jaxtyping
