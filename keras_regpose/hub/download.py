@@ -6,9 +6,7 @@ checksum was compared.
 """
 
 import contextlib
-import hashlib
 import http.client
-import json
 import os
 import queue
 import shutil
@@ -18,7 +16,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from keras_regpose.files import disk_full, is_disk_full, sha256, write_whole
+from keras_regpose.files import disk_full, is_disk_full, sha256
 from keras_regpose.hub.preset_files import PRESET_FILES, NewerFormatError, PresetError, PresetFolder
 from keras_regpose.progress import progress_bar, progress_shown
 
@@ -111,7 +109,7 @@ def _download_snapshot(repo_id, revision):
 def intact_preset(path: Path, expected: str | None = None) -> PresetFolder | None:
     """Returns the preset in a folder of a cache, or None where there is none whose files are all there and intact.
 
-    They are compared with their checksums once for each download, and removed if they differ.
+    They are compared with their checksums, and removed if they differ.
 
     Args:
         path: Path of the folder.
@@ -126,19 +124,9 @@ def intact_preset(path: Path, expected: str | None = None) -> PresetFolder | Non
         raise
     except (PresetError, OSError):  # a download that was interrupted
         return None
-    status = {name: (path / name).stat() for name in PRESET_FILES if (path / name).is_file()}
-    state = {name: [file.st_size, file.st_mtime_ns] for name, file in status.items()}
-    note = cache_home() / "verified" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.json"
-    known = False
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(note.read_text(encoding="utf-8")) == state
-    is_other = expected is not None and sha256(path / "preset.json") != expected
-    if is_other or (not known and folder.damaged_files()):
+    if folder.damaged_files() or expected not in (None, sha256(path / "preset.json")):
         _forget(path)
         return None
-    with contextlib.suppress(OSError):  # Without the note, the next load compares again.
-        if not known:
-            write_whole(note, json.dumps(state))
     return folder
 
 

@@ -18,7 +18,7 @@ from huggingface_hub import constants
 from keras_regpose import from_preset
 from keras_regpose.hub import download
 from keras_regpose.hub.download import hub_preset as open_hub_preset
-from keras_regpose.hub.preset_files import PresetError, PresetFolder
+from keras_regpose.hub.preset_files import PresetError
 
 REPO = "org/pose"
 FORK = multiprocessing.get_context("fork")  # a child that only downloads; it need not import TensorFlow again
@@ -58,18 +58,6 @@ def test_the_first_load_downloads_and_the_next_ones_make_no_request(published, p
     assert log == []
     folder = hub_preset(REPO)
     assert hub_preset(REPO, folder.name) == folder and log == []
-
-
-def test_checksums_are_compared_once_for_each_download(published, monkeypatch):
-    counted = []
-    compare = PresetFolder.damaged_files
-    monkeypatch.setattr(PresetFolder, "damaged_files", lambda folder: counted.append(1) or compare(folder))
-    folder = hub_preset(REPO)
-    hub_preset(REPO), hub_preset(REPO)
-    assert len(counted) == 1
-    os.utime((folder / "config.json").resolve(), (1, 1))
-    hub_preset(REPO)
-    assert len(counted) == 2
 
 
 def test_revisions(published, preset_bytes, caches):
