@@ -1,13 +1,12 @@
 """Progress bars, and the one switch that silences them."""
 
-import weakref
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import tqdm
 
 _shown = True
-_bars = weakref.WeakSet()
 
 
 def set_progress(shown: bool) -> None:
@@ -41,12 +40,11 @@ def progress_bar(**options) -> "tqdm.tqdm":
     """
     from tqdm import tqdm
 
-    bar = tqdm(**options) if _shown else tqdm(**{**options, "disable": True})
-    _bars.add(bar)
-    return bar
+    return tqdm(**options) if _shown else tqdm(**{**options, "disable": True})
 
 
-def clear_bars() -> None:
-    """Wipes the bars from the terminal, so that a line can be printed there. They come back as they move on."""
-    for bar in _bars:
-        bar.clear()
+def write_line(text: str) -> None:
+    """Writes a line to standard error, above the progress bars."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stderr)
