@@ -1,5 +1,6 @@
 """Image files and arrays → (H, W, 3) uint8 RGB pictures, and such pictures → files."""
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # that are written
 MAX_PIXELS = 1 << 28  # 16,384 × 16,384: more than any camera's, yet less than a gigabyte when decoded
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 class ImageError(ValueError):
@@ -160,31 +158,16 @@ def _check_size(what, shape):
 
 def _inspect(data):
     """Returns (height, width) if the header tells, and whether the end of the picture is there, without decoding."""
-    if data.startswith(_JPEG_START):
-        size, scan = _jpeg_header(data)
-        # Usually the file ends with the end marker. If something was appended, any end marker in the scan will do:
-        # compressed data cannot contain one.
-        return size, data.endswith(_JPEG_END) or data.find(_JPEG_END, scan) >= 0
-    if data.startswith(_PNG_SIGNATURE):
-        width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
-        return (height, width), data.rfind(b"IEND") >= 0
+    from PIL.JpegImagePlugin import JpegImageFile
+    from PIL.PngImagePlugin import PngImageFile
+
+    for kind, start, end in ((JpegImageFile, b"\xff\xd8", b"\xff\xd9"), (PngImageFile, b"\x89PNG", b"IEND")):
+        if data.startswith(start):
+            file = io.BytesIO(data)
+            try:
+                with kind(file) as image:
+                    # It is read up to the picture's data, behind a thumbnail that has an end of its own.
+                    return image.size[::-1], data.rfind(end, file.tell()) >= 0
+            except Exception:  # PIL does not say what it raises
+                return None, end in data
     return None, True
-
-
-def _jpeg_header(data):
-    """Returns the (height, width) that a JPEG file declares, or None, and the position of its first scan.
-
-    Segments are stepped over as a whole: a thumbnail inside one of them has markers of its own.
-    """
-    size, position = None, len(_JPEG_START)
-    while position + 9 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xDA:
-            break
-        if marker == 0xFF:
-            position += 1
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            size = tuple(int.from_bytes(data[start : start + 2], "big") for start in (position + 5, position + 7))
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return size, position

@@ -1,6 +1,7 @@
 """Files and arrays become RGB pictures; everything else becomes one clear sentence."""
 
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -159,6 +160,7 @@ def test_absurd_sizes_are_refused_before_decoding(tmp_path, picture, monkeypatch
     monkeypatch.setattr(cv2, "imdecode", decode)
     png = bytearray(write(tmp_path / "a.png", picture).read_bytes())
     png[16:24] = struct.pack(">II", 60000, 50000)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
     (tmp_path / "a.png").write_bytes(png)
     with pytest.raises(ImageError, match=r"a\.png has 60000 × 50000 pixels"):
         read_image(tmp_path / "a.png")
