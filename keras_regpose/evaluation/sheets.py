@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 from keras_regpose import geometry
 from keras_regpose.data.sample import Sample
@@ -47,19 +48,16 @@ def contact_sheet(
         raise ValueError("A contact sheet needs at least one image. Received: none")
     if captions is not None and len(captions) != len(images):
         raise ValueError(f"Each image needs a caption. Received: {len(images)} images and {len(captions)} captions")
-    if columns < 1 or min(tile_size) < 8:
-        raise ValueError(f"columns must be ≥ 1 and tile_size ≥ 8 pixels. Received: {columns} and {tile_size}")
     height, width = tile_size
     gap, text_height = 8, 0 if captions is None else 24
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     sheet = np.full((rows * (height + text_height + gap) + gap, columns * (width + gap) + gap, 3), _PAPER, np.uint8)
     for i, image in enumerate(images):
-        tile = _fit(to_rgb(image), height, width)
         top = gap + (i // columns) * (height + text_height + gap)
         left = gap + (i % columns) * (width + gap)
-        y, x = top + (height - tile.shape[0]) // 2, left + (width - tile.shape[1]) // 2
-        sheet[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+        tile = ImageOps.pad(Image.fromarray(to_rgb(image)), (width, height), color=_PAPER)
+        sheet[top : top + height, left : left + width] = np.asarray(tile)
         if captions is not None:
             place = sheet[top + height : top + height + text_height, left : left + width]
             cv2.putText(place, captions[i], (2, 17), FONT, 0.45, _INK, 1, cv2.LINE_AA)
@@ -150,10 +148,3 @@ def error_sheet(
             left += cv2.getTextSize(text, FONT, 0.7, 2)[0][0] + 12
         sheets.append(sheet)
     return np.concatenate(sheets)
-
-
-def _fit(image, height, width):
-    """Scales a picture to the largest size that fits."""
-    share = min(height / image.shape[0], width / image.shape[1])
-    size = max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if share < 1 else cv2.INTER_CUBIC)
