@@ -9,18 +9,19 @@ import contextlib
 import hashlib
 import logging
 import os
-import tempfile
+import shutil
 import threading
 import time
 from collections import OrderedDict
+from fnmatch import fnmatch
 
 import numpy as np
 
+from keras_regpose.files import draft
 from keras_regpose.images import read_image
 
 _log = logging.getLogger(__name__)
 
-_WRITING = ".writing-"
 _ABANDONED_AFTER = 3600  # seconds; a photograph is written in milliseconds
 
 
@@ -104,7 +105,7 @@ class _Memory:
 
 
 class _Folder:
-    """Photographs in NumPy files. Each is written beside its place and renamed, so no reader sees half of one."""
+    """Photographs in NumPy files. No reader sees half of one."""
 
     def __init__(self, folder, limit):
         self.folder = os.path.abspath(folder)
@@ -119,8 +120,8 @@ class _Folder:
         for entry in os.scandir(self.folder):
             with contextlib.suppress(FileNotFoundError):  # another run clears away as well
                 status = entry.stat()
-                if entry.name.startswith(_WRITING) and time.time() - status.st_mtime > _ABANDONED_AFTER:
-                    os.unlink(entry.path)
+                if fnmatch(entry.name, ".*.npy-*") and time.time() - status.st_mtime > _ABANDONED_AFTER:
+                    shutil.rmtree(entry.path, ignore_errors=True)
                 else:
                     total += status.st_size
         self.bytes_left = self.limit - total
@@ -139,7 +140,8 @@ class _Folder:
         image = read_image(path)
         try:
             if self._reserve(image.nbytes):
-                self._write(place, image)
+                with draft(place) as file:
+                    np.save(file, image)
         except OSError as error:
             with self.lock:
                 if self.limit:
@@ -156,13 +158,3 @@ class _Folder:
             self.bytes_left -= count
             self.written += count
             return True
-
-    def _write(self, place, image):
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=_WRITING, delete=False) as file:
-            try:
-                np.save(file, image)
-                file.close()
-                os.replace(file.name, place)
-            finally:
-                with contextlib.suppress(OSError):  # usually it has been renamed
-                    os.unlink(file.name)

@@ -153,6 +153,7 @@ def test_a_folder_that_takes_no_more_ends_the_writing_alone(paths, tmp_path, cap
     folder = tmp_path / "cache"
     photographs = PhotographCache(0, folder)
     folder.rmdir()
+    folder.touch()
     for path in paths:
         np.testing.assert_array_equal(photographs.read(path), read_image(path))
     assert caplog.text.count("No more photographs are kept in") == 1
@@ -209,23 +210,25 @@ def test_a_killed_writer_leaves_nothing_torn(tmp_path):
     folder = tmp_path / "cache"
     process = start(folder, 0, 1, paths)
     end = time.monotonic() + 60
-    while not (folder.is_dir() and any(entry.name.startswith(".writing-") for entry in os.scandir(folder))):
+    while not (folder.is_dir() and any(entry.name.startswith(".") for entry in os.scandir(folder))):
         assert time.monotonic() < end and process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    torn = [entry for entry in os.scandir(folder) if entry.name.startswith(".writing-")]
     for entry in os.scandir(folder):
-        if entry not in torn and not entry.name.startswith("."):
+        if not entry.name.startswith("."):
             np.testing.assert_array_equal(np.load(entry.path), picture[..., ::-1])
     # What it left is cleared away once nobody can be writing it any more.
-    left = folder / ".writing-left"
-    left.write_bytes(b"half")
+    left, own = folder / ".0123456789.npy-left", folder / ".own"
+    for place in (left, own):
+        place.mkdir()
+        (place / "0123456789.npy").write_bytes(b"half")
     PhotographCache(0, folder)
     assert left.exists()
-    os.utime(left, (time.time() - 4000,) * 2)
+    for place in (left, own):
+        os.utime(place, (time.time() - 4000,) * 2)
     PhotographCache(0, folder)
-    assert not left.exists()
+    assert not left.exists() and own.exists()
 
 
 def test_crops_are_the_same_bit_for_bit_with_every_cache(tmp_path):
