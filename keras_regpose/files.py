@@ -90,20 +90,17 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def read_json(path: str | os.PathLike):
-    """Returns the contents of a JSON file in UTF-8, or in UTF-16 with its mark at the beginning.
+    """Returns the contents of a JSON file in UTF-8, UTF-16 or UTF-32, also with a mark at its beginning.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not JSON.
     """
     require_file(path)
-    with open(path, "rb") as file:
-        encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    with open(path, encoding=encoding) as file:
-        try:
-            return json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON, perhaps because its download was cut off: {error}") from None
+    try:
+        return json.loads(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON, perhaps because its download was cut off: {error}") from None
 
 
 def require_file(path: str | os.PathLike) -> None:
