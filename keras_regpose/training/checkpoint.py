@@ -9,7 +9,6 @@ import itertools
 import json
 import logging
 import os
-import re
 import shutil
 import signal
 import time
@@ -90,32 +89,15 @@ def load_checkpoint(folder: Path, variables: Sequence[keras.Variable]) -> dict |
 
 
 def _check_fit(file, arrays, variables):
-    stored = _stable_names([(name.partition(" ")[2], array.shape) for name, array in arrays.items()])
-    wanted = _stable_names([(variable.path, tuple(variable.shape)) for variable in variables])
-    for theirs, ours in itertools.zip_longest(stored, wanted, fillvalue="no variable"):
-        if theirs != ours:
+    """Names are for the message alone: Keras numbers layers by how many a process has made before."""
+    stored = [(name.partition(" ")[2], array.shape) for name, array in arrays.items()]
+    wanted = [(variable.path, tuple(variable.shape)) for variable in variables]
+    for (theirs, shape), (ours, needed) in itertools.zip_longest(stored, wanted, fillvalue=("no variable", "")):
+        if shape != needed:
             raise ValueError(
-                f"The checkpoint {file} belongs to another model: it has {theirs} where this one has {ours}. Use "
-                "another --output folder"
+                f"The checkpoint {file} belongs to another model: it has {theirs} {shape} where this one has {ours} "
+                f"{needed}. Use another --output folder"
             )
-
-
-def _stable_names(variables):
-    """Returns paths and shapes as texts, without what depends on how many layers a process has made before.
-
-    Keras numbers layers without a name (`conv2d_3`), and puts their names into those of an optimizer's variables. Here
-    they are numbered in the order of the paths, and of an optimizer's variables only their kind is kept.
-    """
-    numbers, names = {}, []
-    for path, shape in variables:
-        owner, _, rest = path.partition("/")
-        base = re.sub(r"_\d+$", "", owner)
-        if kind := re.search(r"_(momentum|velocity|gradient_accumulator)$", rest):
-            names.append(f"{base} {kind[1]} {shape}")
-        else:
-            known = numbers.setdefault(base, {})
-            names.append(f"{base} {known.setdefault(owner, len(known))}/{rest} {shape}")
-    return names
 
 
 def variables_of(model: keras.Model, further: Sequence[keras.Variable] = ()) -> list[keras.Variable]:

@@ -348,20 +348,21 @@ def test_callbacks_of_ones_own_are_resumed(tmp_path):
     assert counting.count == 9
 
 
-def test_checkpoints_know_layers_by_name(tmp_path):
-    def model(name, others_before=0):
+def test_checkpoints_fit_a_network_of_the_same_layers(tmp_path):
+    def model(filters=4, others_before=0):
         for _ in range(others_before):
             keras.layers.Conv2D(1, 1)  # Keras numbers layers without a name through all of a process
         inputs = keras.layers.Input((64, 48, 3))
         x = keras.layers.Conv2D(4, 3, strides=2)(inputs)
-        x = keras.layers.Conv2D(4, 3, strides=2, name=name)(x)
+        x = keras.layers.Conv2D(filters, 3, strides=2, name="second")(x)
         return PoseRegressor(keras.Model(inputs, x), COCO17, (64, 48))
 
     settings = SETTINGS | {"epochs": 1, "average_decay": None}
-    train(model("second"), PEOPLE, None, tmp_path, **settings)
-    train(model("second", others_before=3), PEOPLE, None, tmp_path, resume=True, **settings)
-    with pytest.raises(ValueError, match=r"it has second 0/kernel \(3, 3, 4, 4\) where this one has other 0/kernel"):
-        train(model("other"), PEOPLE, None, tmp_path, resume=True, **settings)
+    train(model(), PEOPLE, None, tmp_path, **settings)
+    train(model(others_before=3), PEOPLE, None, tmp_path, resume=True, **settings)
+    message = r"it has second/kernel \(3, 3, 4, 4\) where this one has second/kernel \(3, 3, 4, 5\)"
+    with pytest.raises(ValueError, match=message):
+        train(model(filters=5), PEOPLE, None, tmp_path, resume=True, **settings)
 
 
 def test_a_checkpoint_of_an_earlier_version_is_named(tmp_path):
