@@ -6,13 +6,15 @@ hard for both falls out of the difference.
 Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 13 and 16.
 """
 
-import warnings
+import contextlib
+import copy
+import io
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_regpose.evaluation.coco import RESULT_NAMES
+from keras_regpose.evaluation.coco import coco_figures
 from keras_regpose.progress import progress_bar
 
 
@@ -90,53 +92,15 @@ def over_pictures(evaluation, draws: int = 400) -> Population:
         evaluation: `pycocotools.cocoeval.COCOeval` after `evaluate`.
         draws: int. See `Population`.
     """
-    params = evaluation.params
+    params, again = evaluation.params, copy.copy(evaluation)
     shape = len(params.catIds), len(params.areaRng), len(params.imgIds)
     found = np.array([*evaluation.evalImgs, None], object)[:-1].reshape(shape)
-    areas = [[_curves(entries, params) for entries in found[:, area]] for area in range(shape[1])]
 
     def figures(times):
-        # Of each range of areas, (2, thresholds) precision and recall: the mean over the categories that have people.
-        with warnings.catch_warnings(action="ignore"):
-            every, medium, large = (np.nanmean([curves(times) for curves in categories], 0) for categories in areas)
-        values = np.stack([every.mean(1), every[:, 0], every[:, 5], medium.mean(1), large.mean(1)], 1)
-        return {name: float(value) for name, value in zip(RESULT_NAMES, values.ravel(), strict=True)}
+        again.evalImgs = found[..., np.repeat(np.arange(shape[2]), times)].ravel().tolist()
+        with contextlib.redirect_stdout(io.StringIO()):
+            again.accumulate()
+            again.summarize()
+        return {name: float("nan") if value == -1 else value for name, value in coco_figures(again).items()}
 
     return Population(shape[2], draws, figures)
-
-
-def _curves(entries, params):
-    """Returns the function from draws to (2, thresholds) average precision and recall, NaN where nobody is labelled.
-
-    Args:
-        entries: (pictures,) array of what `COCOeval.evaluateImg` returned of a category and range of areas.
-        params: `COCOeval.params`.
-    """
-    pictures = np.array([picture for picture, entry in enumerate(entries) if entry is not None], int)
-    known = entries[pictures]
-    people = np.zeros(len(entries), int)
-    people[pictures] = [np.sum(entry["gtIgnore"] == 0) for entry in known]
-
-    def joined(key):
-        rows = [np.broadcast_to(entry[key], entry["dtMatches"].shape) for entry in known]
-        return np.concatenate([np.zeros((len(params.iouThrs), 0)), *rows], 1)
-
-    order = np.argsort(-joined("dtScores")[0], kind="stable")
-    picture = np.repeat(pictures, np.array([len(entry["dtScores"]) for entry in known], int))[order]
-    counted = joined("dtIgnore")[:, order] == 0
-    hits = [np.flatnonzero(row) for row in counted & (joined("dtMatches")[:, order] > 0)]
-
-    def curves(times):
-        labelled, weights = times @ people, times[picture]
-        detections = (weights * counted).cumsum(1)
-        result = np.full((2, len(hits)), np.nan)
-        for threshold, places in enumerate(hits if labelled else ()):
-            # From one hit to the next, precision falls: it is looked at where there are hits alone, and is 0 beyond.
-            correct = weights[places].cumsum()
-            precision = correct / (detections[threshold, places] + np.spacing(1))
-            best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)
-            reached = np.searchsorted(correct / labelled, params.recThrs)
-            result[:, threshold] = best[reached].mean(), correct[-1:].sum() / labelled
-        return result
-
-    return curves

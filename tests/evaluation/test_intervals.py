@@ -95,7 +95,8 @@ def test_without_predictions_or_people_of_a_size_there_is_nothing_or_nan():
     _, truth = pictures_of(range(5))
     for annotation in truth["annotations"]:
         annotation["area"] = 5000.0
+    truth["images"].append({"id": 5})  # nobody is there
     population = over_pictures(coco_evaluation([], truth, "bbox", None))
-    figures = population.figures(np.ones(5, int))
+    figures = population.figures(np.ones(6, int))
     assert figures["AP"] == figures["AR"] == figures["APM"] == 0 and np.isnan(figures["APL"])
-    assert np.isnan(population.figures(np.zeros(5, int))["AP"])
+    assert np.isnan(population.figures(np.array([0, 0, 0, 0, 0, 6]))["AP"])
