@@ -213,20 +213,23 @@ def keypoint_categories(contents: dict, category: int | str | None, where: str) 
     Raises:
         ValueError: If there is no such category, or they have different keypoints.
     """
-    listed = listed_entries(contents, "categories", where)
-    if category is not None:
-        chosen = [entry for entry in listed if entry.get("name") == category]
-        chosen = chosen or [entry for entry in listed if str(entry["id"]) == str(category)]
-        if not chosen:
-            raise ValueError(f"{where} has no category {category!r}. It has: {_listed(listed) or 'none'}")
-        listed = chosen
-    listed = [entry for entry in listed if entry.get("keypoints")]
+    listed = [entry for entry in chosen_categories(contents, category, where) if entry.get("keypoints")]
     different = [entry for entry in listed if not same_keypoints(entry["keypoints"], listed[0]["keypoints"])]
     if different:
         raise ValueError(
             f"Categories of {where} have different keypoints: choose one with category=. It has: {_listed(listed)}"
         )
     return listed
+
+
+def chosen_categories(contents: dict, category: int | str | None, where: str) -> list[dict]:
+    """Returns the categories of a COCO file with a name, or else a number, or all; ValueError if there is none."""
+    listed = listed_entries(contents, "categories", where)
+    chosen = [entry for entry in listed if category in (None, entry.get("name"))]
+    chosen = chosen or [entry for entry in listed if str(entry["id"]) == str(category)]
+    if not chosen and category is not None:
+        raise ValueError(f"{where} has no category {category!r}. It has: {_listed(listed) or 'none'}")
+    return chosen
 
 
 def listed_entries(contents: Mapping, part: str, where: str) -> list[dict]:

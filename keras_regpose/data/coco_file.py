@@ -16,6 +16,7 @@ from keras_regpose.images import ImageError, image_size
 from keras_regpose.skeleton import (
     COCO17,
     Skeleton,
+    chosen_categories,
     keypoint_categories,
     listed_entries,
     matched_keypoints,
@@ -298,22 +299,14 @@ class ImageFolder:
 def _keypoints(contents, skeleton, category, where):
     """Returns the skeleton, for each category read the order that makes its keypoints the skeleton's, or None for all
     categories, and whether the file names keypoints."""
-    try:
+    if skeleton is None or category is not None:
         described = keypoint_categories(contents, category, where)
-    except ValueError:
-        if skeleton is None or category is not None:
-            raise
+    else:
         entries = [entry for entry in listed_entries(contents, "categories", where) if entry.get("keypoints")]
         described = [entry for entry in entries if same_keypoints(entry["keypoints"], skeleton.keypoints)] or entries
     if not described:
-        chosen = None
-        if category is not None:
-            chosen = {
-                entry["id"]: None
-                for entry in listed_entries(contents, "categories", where)
-                if category == entry.get("name") or str(entry["id"]) == str(category)
-            }
-        return skeleton or COCO17, chosen, False
+        chosen = chosen_categories(contents, category, where)
+        return skeleton or COCO17, None if category is None else {entry["id"]: None for entry in chosen}, False
     skeleton = skeleton or Skeleton.from_category(described[0])
     orders = {}
     for entry in described:
