@@ -16,7 +16,7 @@ from keras_regpose.drawn.people import Synthetic
 from keras_regpose.export.conditioning import conditioned
 from keras_regpose.export.formats import FORMATS
 from keras_regpose.export.frozen import frozen_function
-from keras_regpose.export.runtime import opened
+from keras_regpose.export.runtime import check_crops, opened
 from keras_regpose.export.sidecar import Description, Deviation, sidecar_path, write_sidecar
 from keras_regpose.files import draft
 from keras_regpose.images import read_image
@@ -117,21 +117,15 @@ def _check_format(path, format, precision):
 
 
 def _check_calibration(calibration, input_size):
-    shape = f"(N, {input_size[0]}, {input_size[1]}, 3)"
     if calibration is None:
         raise ValueError(
-            f"int8 needs calibration crops, a uint8 array of shape {shape}: rp.export.calibration_crops(samples, "
-            "model.input_size) makes them from any dataset"
+            f"int8 needs calibration crops, a uint8 array of shape (N, {input_size[0]}, {input_size[1]}, 3): "
+            "rp.export.calibration_crops(samples, model.input_size) makes them from any dataset"
         )
-    calibration = np.asarray(calibration)
-    if calibration.dtype != np.uint8 or calibration.ndim != 4 or calibration.shape[1:] != (*input_size, 3):
-        raise ValueError(
-            f"calibration must be a uint8 array of shape {shape}. "
-            f"Received: {calibration.dtype} of shape {calibration.shape}"
-        )
+    calibration = check_crops("calibration", calibration, input_size)
     if len(calibration) == 0:
         raise ValueError("calibration holds no crop: pass at least one, better a hundred")
-    return np.ascontiguousarray(calibration)
+    return calibration
 
 
 def _check_deviation(deviation, format, precision, input_size):

@@ -27,7 +27,7 @@ def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) ->
     tf2onnx = import_optional("tf2onnx", "An ONNX export")
     onnx = import_optional("onnx", "An ONNX export")
     onnxruntime = import_optional("onnxruntime", "An ONNX export")
-    raw, merged = path.with_name("raw.onnx"), path.with_name("merged.onnx")
+    merged = path.with_name("merged.onnx")
     model, _ = tf2onnx.convert.from_graph_def(
         graph_with_names(frozen),
         input_names=["image:0"],
@@ -36,12 +36,11 @@ def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) ->
         tensors_to_rename={f"{name}:0": name for name in ("image", *frozen.output_names)},
     )
     gc.collect()  # tf2onnx leaves eighty times the size of the model behind, in objects that refer to each other
-    onnx.save(model, raw)
     # The basic level merges padding and normalisation into convolutions, and keeps to standard operators.
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(merged)
-    onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     if precision == "int8":
         _quantize(merged, path, calibration)
     else:
@@ -52,7 +51,6 @@ def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) ->
             model = convert_float_to_float16(model, keep_io_types=True)
         del model.opset_import[1:]
         onnx.save(model, path)
-    raw.unlink()
     merged.unlink()
 
 

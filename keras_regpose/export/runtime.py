@@ -52,6 +52,17 @@ def opened(path: Path, description: Description, threads: int | None = None) -> 
     return ExportedPoseRegressor(description, run)
 
 
+def check_crops(name: str, crops, input_size: tuple[int, int]) -> np.ndarray:
+    """Returns (B, H, W, 3) uint8 crops as one piece of memory, after a check that they are such."""
+    crops = np.ascontiguousarray(crops)
+    if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (*input_size, 3):
+        raise ValueError(
+            f"{name} must be uint8 of shape (B, {input_size[0]}, {input_size[1]}, 3). "
+            f"Received: {crops.dtype} of shape {crops.shape}"
+        )
+    return crops
+
+
 class ExportedPoseRegressor:
     """A model that runs outside Keras; made by `load_exported`.
 
@@ -85,12 +96,7 @@ class ExportedPoseRegressor:
         Raises:
             ValueError: If the crops have another shape or type.
         """
-        crops = np.ascontiguousarray(crops)
-        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (*self.input_size, 3):
-            raise ValueError(
-                f"crops must be uint8 of shape (B, {self.input_size[0]}, {self.input_size[1]}, 3). "
-                f"Received: {crops.dtype} of shape {crops.shape}"
-            )
+        crops = check_crops("crops", crops, self.input_size)
         if len(crops) == 0:
             return np.zeros((0, *self.output_shape[1:]), np.float32)
         return np.concatenate(self._run(crops), axis=-1)
