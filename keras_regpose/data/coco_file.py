@@ -95,10 +95,8 @@ class CocoFile:
 
     @cached_property
     def _numbered(self):
-        ids = [record.get("id") if isinstance(record, dict) else None for record in self.records or ()]
-        whole = [number for number in ids if isinstance(number, int)]
-        records = sum(isinstance(record, dict) for record in self.records or ())
-        if len(set(whole)) == records:
+        ids = [record.get("id") for record in self.records or () if isinstance(record, dict)]
+        if len({number for number in ids if isinstance(number, int)}) == len(ids):
             return False
         _log.info("Annotation ids of %s are repeated or missing: its annotations are numbered from 1", self.name)
         return True
@@ -230,11 +228,10 @@ class CocoFile:
         for number in self.images:
             size = self.size_of(number)
             images.append({"id": number} | ({"width": size[0], "height": size[1]} if size else {}))
+        names = {"keypoints": list(self.skeleton.keypoints)} if self.described else {}
         categories = [
-            {"id": number, "name": self.category_names.get(number, str(number))} for number in self.categories
+            {"id": number, "name": self.category_names.get(number, str(number)), **names} for number in self.categories
         ]
-        for category in categories:
-            category |= {"keypoints": list(self.skeleton.keypoints)} if self.described else {}
         return {"images": images, "annotations": annotations, "categories": categories}
 
 
