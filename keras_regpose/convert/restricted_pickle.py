@@ -108,13 +108,9 @@ class _Machine:
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             items = [self.pop() for _ in range(int(name[-1]))]
             stack.append(tuple(reversed(items)))
-        elif name in ("TUPLE", "LIST", "FROZENSET"):
+        elif name in ("TUPLE", "FROZENSET"):
             items = self.pop_mark()
             self.stack.append(tuple(items) if name == "TUPLE" else items)
-        elif name == "DICT":
-            items = self.pop_mark()
-            self.stack.append({})
-            self.set_items(items)
         elif name in ("APPEND", "APPENDS", "ADDITEMS"):
             items = [self.pop()] if name == "APPEND" else self.pop_mark()
             # What is appended to a stub is dropped, as everything else about it.
@@ -135,24 +131,12 @@ class _Machine:
                 self.pop()  # the named arguments
             arguments, called = self.pop(), self.pop()
             stack.append(self.call(called, arguments))
-        elif name == "INST":
-            arguments = self.pop_mark()
-            self.stack.append(self.call(Stub(argument.replace(" ", ".", 1)), tuple(arguments)))
-        elif name == "OBJ":
-            called, *arguments = self.pop_mark()
-            self.stack.append(self.call(called, tuple(arguments)))
         elif name == "BUILD":
             # The state of an object that is not built. An OrderedDict's are attributes that no one needs.
             self.pop()
             stack[-1]
-        elif name in ("PERSID", "BINPERSID"):
-            stack.append(self.load_persistent(argument if name == "PERSID" else self.pop()))
-        elif name == "POP" and stack:
-            stack.pop()
-        elif name in ("POP", "POP_MARK"):
-            self.pop_mark()
-        elif name == "DUP":
-            stack.append(stack[-1])
+        elif name == "BINPERSID":
+            stack.append(self.load_persistent(self.pop()))
         elif name not in ("PROTO", "FRAME", "STOP"):
             raise CheckpointError(f"its pickle uses {name}, which PyTorch never writes")
 
