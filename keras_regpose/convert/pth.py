@@ -106,22 +106,18 @@ def _read_zip(file, content):
         if f"{root}byteorder" in members and archive.read(f"{root}byteorder") != b"little":
             raise CheckpointError("it was written on a big-endian machine")
         pickled = archive.read(descriptions[0])
-    storages = {}
 
-    def load_storage(identifier):
-        kind, key, count = _storage_identifier(identifier)
-        if (kind, key) not in storages:
+    def storages_of(declared):
+        for key, (kind, count) in declared.items():
             member = members.get(f"{root}data/{key}")
-            if member is None:
-                raise CheckpointError(f"the numbers of storage {shorten(key)} are not in it")
-            if member.file_size != count * np.dtype(_DTYPES[kind]).itemsize:
+            if member is not None and member.file_size != count * np.dtype(_DTYPES[kind]).itemsize:
                 raise CheckpointError(
                     f"storage {shorten(key)} has {member.file_size} bytes instead of {count} {kind} items"
                 )
-            storages[kind, key] = _storage(content, _data_offset(content, member), kind, count)
-        return storages[kind, key]
+            if member is not None:
+                yield key, _storage(content, _data_offset(content, member), kind, count)
 
-    return unpickle(io.BytesIO(pickled), _REBUILD, load_storage)
+    return _rebuilt(io.BytesIO(pickled), storages_of)
 
 
 def _checked_members(archive, file_size):
@@ -165,9 +161,30 @@ def _read_legacy(content):
     if type(system) is not dict or system.get("little_endian") is not True:
         raise CheckpointError("it was not written on a little-endian machine")
 
-    # The numbers lie behind the pickle that refers to them: it is read once to find them, and once more to use them.
-    beginning = content.tell()
-    declared = {}
+    def storages_of(declared):
+        # The numbers lie behind the pickle that refers to them.
+        keys, position = unpickle(content, {}, _no_storage), content.tell()
+        matching = type(keys) is list and all(type(key) is str and key in declared for key in keys)
+        if not matching or len(set(keys)) < len(keys):
+            raise CheckpointError("its list of storages does not match its tensors")
+        for key in keys:
+            kind, count = declared[key]
+            end = position + 8 + count * np.dtype(_DTYPES[kind]).itemsize
+            if end > len(content):
+                raise CheckpointError("it is cut short")
+            if struct.unpack_from("<q", content, position) != (count,):
+                raise CheckpointError(f"storage {shorten(key)} does not have the declared {count} items")
+            yield key, _storage(content, position + 8, kind, count)
+            position = end
+        if position != len(content):
+            raise CheckpointError(f"{len(content) - position} bytes follow its last storage")
+
+    return _rebuilt(content, storages_of)
+
+
+def _rebuilt(stream, storages_of):
+    """Reads a pickle once to find the storages that it refers to, and once more to use them."""
+    beginning, declared = stream.tell(), {}
 
     def declare_storage(identifier):
         kind, key, count = _storage_identifier(identifier)
@@ -175,32 +192,12 @@ def _read_legacy(content):
             raise CheckpointError(f"it describes storage {shorten(key)} in two ways")
         return np.zeros(0, np.float32)
 
-    unpickle(content, {}, declare_storage)
-    keys = unpickle(content, {}, _no_storage)
-    storages = {}
-    position = content.tell()
-    for key in keys if type(keys) is list else ():
-        if type(key) is not str or key not in declared or key in storages:
-            raise CheckpointError("its list of storages does not match its tensors")
-        kind, count = declared[key]
-        end = position + 8 + count * np.dtype(_DTYPES[kind]).itemsize
-        if end > len(content):
-            raise CheckpointError("it is cut short")
-        if struct.unpack_from("<q", content, position) != (count,):
-            raise CheckpointError(f"storage {shorten(key)} does not have the declared {count} items")
-        storages[key] = _storage(content, position + 8, kind, count)
-        position = end
-    if position != len(content):
-        raise CheckpointError(f"{len(content) - position} bytes follow its last storage")
-
-    def load_storage(identifier):
-        _, key, _ = _storage_identifier(identifier)
-        if key not in storages:
-            raise CheckpointError(f"the numbers of storage {shorten(key)} are not in it")
-        return storages[key]
-
-    content.seek(beginning)
-    return unpickle(content, _REBUILD, load_storage)
+    unpickle(stream, {}, declare_storage)
+    storages = dict(storages_of(declared))
+    for key in declared.keys() - storages.keys():
+        raise CheckpointError(f"the numbers of storage {shorten(key)} are not in it")
+    stream.seek(beginning)
+    return unpickle(stream, _REBUILD, lambda identifier: storages[_storage_identifier(identifier)[1]])
 
 
 def _no_storage(identifier):
