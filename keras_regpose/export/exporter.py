@@ -93,27 +93,21 @@ def calibration_crops(samples: Sequence, input_size: tuple[int, int], count: int
 
 
 def _check_format(path, format, precision):
-    if format is None:
-        format = next((name for name, kind in FORMATS.items() if kind.SUFFIX == path.suffix.lower()), None)
-        if format is None:
-            raise ValueError(
-                f"The format follows from the name: .onnx, .xml (OpenVINO), .tflite (LiteRT), or no suffix (a TF "
-                f"SavedModel). Received: {path.name}"
-            )
-    if format not in FORMATS:
-        raise ValueError(f"format must be one of {', '.join(FORMATS)}. Received: {format!r}")
-    suffix, precisions = FORMATS[format].SUFFIX, FORMATS[format].PRECISIONS
-    if path.suffix != suffix:
-        expected = f"ends in {suffix}" if suffix else "is a folder's, without a suffix"
-        raise ValueError(f"The name of an export to {format} {expected}. Received: {path.name}")
+    found = next((name for name, kind in FORMATS.items() if kind.SUFFIX == path.suffix), None)
+    if found is None or format not in (None, found):
+        raise ValueError(
+            "The format follows from the name: .onnx, .xml (OpenVINO), .tflite (LiteRT), or no suffix (tf_saved_model, "
+            f"a folder). Received: {path.name}" + (f" and format={format!r}" if format else "")
+        )
+    precisions = FORMATS[found].PRECISIONS
     if precision not in precisions:
-        raise ValueError(f"precision must be one of {', '.join(precisions)} for {format}. Received: {precision!r}")
+        raise ValueError(f"precision must be one of {', '.join(precisions)} for {found}. Received: {precision!r}")
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             f"Models are exported with the TensorFlow backend: set KERAS_BACKEND=tensorflow. "
             f"This process runs on {keras.backend.backend()}"
         )
-    return format
+    return found
 
 
 def _check_calibration(calibration, input_size):

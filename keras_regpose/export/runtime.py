@@ -40,8 +40,6 @@ def load_exported(path: str | os.PathLike, threads: int | None = None) -> "Expor
     description = read_sidecar(path)
     if description.format not in FORMATS:
         raise ValueError(f"{path} is in a format that is not known here: {description.format!r}. Upgrade keras-regpose")
-    if FORMATS[description.format].SUFFIX != Path(path).suffix:
-        raise ValueError(f"{path} is said to be in the format {description.format}, which its name does not fit")
     return opened(Path(path), description, threads)
 
 
