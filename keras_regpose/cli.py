@@ -8,7 +8,7 @@ import sys
 
 from keras_regpose.commands import convert, demo, evaluate, export, inspect, predict, publish, train
 from keras_regpose.commands import list as list_command
-from keras_regpose.progress import progress_shown, set_progress, write_line
+from keras_regpose.progress import clear_bars, progress_shown, set_progress
 
 COMMANDS = (demo, list_command, predict, train, evaluate, inspect, convert, export, publish)
 
@@ -74,7 +74,8 @@ class _AboveBars(logging.Handler):
     """Writes messages to standard error, each on a line of its own above the progress bars."""
 
     def emit(self, record):
-        write_line(self.format(record))
+        clear_bars()
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Progress bars, and the one switch that silences them."""
 
-import sys
+import weakref
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import tqdm
 
 _shown = True
+_bars = weakref.WeakSet()
 
 
 def set_progress(shown: bool) -> None:
@@ -40,11 +41,12 @@ def progress_bar(**options) -> "tqdm.tqdm":
     """
     from tqdm import tqdm
 
-    return tqdm(**options) if _shown else tqdm(**{**options, "disable": True})
+    bar = tqdm(**options) if _shown else tqdm(**{**options, "disable": True})
+    _bars.add(bar)
+    return bar
 
 
-def write_line(text: str) -> None:
-    """Writes a line to standard error, above the progress bars."""
-    from tqdm import tqdm
-
-    tqdm.write(text, file=sys.stderr)
+def clear_bars() -> None:
+    """Wipes the bars from the terminal, so that a line can be printed there. They come back as they move on."""
+    for bar in _bars:
+        bar.clear()
