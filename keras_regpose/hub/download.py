@@ -7,13 +7,13 @@ checksum was compared.
 
 import contextlib
 import http.client
-import multiprocessing
 import os
+import queue
 import shutil
+import threading
 import time
 import urllib.error
 import urllib.request
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from keras_regpose.files import disk_full, is_disk_full, sha256
@@ -84,19 +84,26 @@ def _download_snapshot(repo_id, revision):
     # request for 23 seconds, and confuse "unreachable" with "absent".
     api = huggingface_hub.HfApi(library_name="keras_regpose")
     info = _in_time(lambda: api.model_info(repo_id, revision=revision, timeout=_TIMEOUT))
-    names = {file.rfilename for file in info.siblings or ()}
+    names = {file.rfilename for file in info.siblings}
     if "preset.json" not in names:
         raise PresetError(
             f"hf://{repo_id} is not a preset: it has no preset.json. If it is a Keras model, "
             f'keras.saving.load_model("hf://{repo_id}") opens it'
         )
 
-    options = {"library_name": "keras_regpose", "etag_timeout": _TIMEOUT}
-    path = huggingface_hub.snapshot_download(repo_id, revision=info.sha, allow_patterns=[*PRESET_FILES], **options)
+    def download(name, commit):
+        return huggingface_hub.hf_hub_download(
+            repo_id, name, revision=commit, library_name="keras_regpose", etag_timeout=_TIMEOUT
+        )
+
+    path = Path(download("preset.json", info.sha)).parent
+    for name in PRESET_FILES[1:]:
+        if name in names:
+            download(name, info.sha)
     # Last, so that the revision's name never points to a commit whose files are not all there.
     if revision != info.sha:
-        huggingface_hub.hf_hub_download(repo_id, "preset.json", revision=revision, **options)
-    return Path(path)
+        download("preset.json", revision)
+    return path
 
 
 def intact_preset(path: Path, expected: str | None = None) -> PresetFolder | None:
@@ -301,8 +308,19 @@ def _receive(url, part, position, bar):
 
 def _in_time(request):
     """Returns what a request returns. Timeouts of sockets count for each address of a host, and not for its name."""
-    with ThreadPool(1) as pool:
+    answers = queue.SimpleQueue()
+
+    def work():
         try:
-            return pool.apply_async(request).get(_TIMEOUT + 1)
-        except multiprocessing.TimeoutError:
-            raise TimeoutError(f"no answer in {_TIMEOUT + 1} seconds") from None
+            answers.put((request(), None))
+        except BaseException as error:
+            answers.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=_TIMEOUT + 1)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {_TIMEOUT + 1} seconds") from None
+    if error is not None:
+        raise error
+    return answer
