@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, Int, Real, Shaped
 from keras_regpose.arrays import Output
 
 METHODS = ("rle", "deeppose")
+HEADS = ("pooled", "integral")
 
 
 def encode(
@@ -22,14 +23,14 @@ def encode(
 
     Args:
         keypoints: (..., K, 2) array in crop pixels.
-        visible: (..., K) array, 1 for labelled keypoints and 0 for others.
+        visible: (..., K) array, 1 for labelled keypoints and 0 for others; less than 1 where a label is doubtful.
         input_size: (height, width) of the crop.
         outside: bool. Whether labelled keypoints outside the crop count, too, as they do for heatmaps: their Gaussians
             may reach into it.
 
     Returns:
-        (..., K, 3) float32 array: x / width, y / height, weight. The weight is 1 for labelled keypoints inside the
-        crop (0 ≤ x ≤ width − 1, 0 ≤ y ≤ height − 1), else 0.
+        (..., K, 3) float32 array: x / width, y / height, weight. The weight is that of `visible` inside the crop
+        (0 ≤ x ≤ width − 1, 0 ≤ y ≤ height − 1), else 0.
 
     Example:
 
@@ -39,7 +40,7 @@ def encode(
     height, width = input_size
     keypoints = np.asarray(keypoints, np.float32)
     inside = (keypoints >= 0).all(-1) & (keypoints[..., 0] <= width - 1) & (keypoints[..., 1] <= height - 1)
-    weight = (inside | outside) & (np.asarray(visible) > 0.5)
+    weight = np.where(inside | outside, np.asarray(visible, np.float32), np.float32(0))
     return np.concatenate([keypoints / np.array([width, height], np.float32), weight[..., None]], -1, dtype=np.float32)
 
 

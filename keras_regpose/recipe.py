@@ -11,13 +11,14 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_regpose.codec import METHODS
+from keras_regpose.codec import HEADS, METHODS
 from keras_regpose.data.augment import Augmentation
 from keras_regpose.zoo import zoo_folder
 
 CHOICES = {
     "method": METHODS,
-    "start": ("random", "torchvision", "heatmap"),
+    "head": HEADS,
+    "start": ("random", "torchvision", "heatmap", "movenet"),
     "schedule": ("steps", "cosine"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
@@ -38,10 +39,12 @@ class Recipe:
         backbone: str. A name that `PoseRegressor` knows.
         input_size: (height, width) of the crops in pixels.
         method: "rle" or "deeppose".
+        head: "pooled" or "integral"; see `PoseRegressor`.
+        unit_errors: bool. Whether the RLE loss's flow sees errors of mean size 1; see `RLE`.
         pretrain: bool. Whether a backbone is pretrained with heatmaps instead, which `pretrain` does; see there.
         dataset: str. Layout of the data: "coco", "mpii", "lsp" or "synthetic".
         start: "random"; "torchvision": ImageNet weights; "heatmap": the backbone of a run that has
-            pretrained it.
+            pretrained it; "movenet": MoveNet Lightning.
         head_bias: float. Where predictions start, in crop units: 0.5 is the crop's centre, 0 its corner as in MMPose.
         epochs: int. Passes over the training people.
         batch_size: int. People per step, over all devices and hosts; the learning rate follows it.
@@ -79,6 +82,8 @@ class Recipe:
     backbone: str = "resnet50"
     input_size: tuple[int, int] = (256, 192)
     method: str = "rle"
+    head: str = "pooled"
+    unit_errors: bool = False
     pretrain: bool = False
     dataset: str = "coco"
     start: str = "random"

@@ -9,7 +9,7 @@ import numpy as np
 
 import keras_regpose.metrics.keras_metrics  # noqa: F401 — registers what a saved model may be compiled with
 import keras_regpose.schedules  # noqa: F401 — registers the schedules that a saved optimizer may use
-from keras_regpose.codec import METHODS
+from keras_regpose.codec import HEADS, METHODS
 from keras_regpose.export.exporter import export_model
 from keras_regpose.hub.preset_files import save_preset
 from keras_regpose.hub.publish import push_model
@@ -43,6 +43,9 @@ class PoseRegressor(keras.Model):
             for a backbone whose first layer scales pixels itself, as that of KerasCV's ImageNet presets does.
         pixel_std: 3 floats or None. Divides the difference. None is ImageNet's deviation, or 1 for such a backbone.
         graph: keras.Model or None. A saved graph to wrap; `backbone` is then left out.
+        head: "pooled" for the published head, which regresses from the mean of the last features; "integral" for
+            positions as expectations of maps (see `models/integral.py`), which small networks learn better. It takes
+            `method="rle"`, a backbone by name, and sides that are multiples of 32.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -70,18 +73,21 @@ class PoseRegressor(keras.Model):
         pixel_mean: Sequence[float] | None = None,
         pixel_std: Sequence[float] | None = None,
         graph: keras.Model | None = None,
+        head: str = "pooled",
     ):
         if not isinstance(skeleton, Skeleton):
             raise ValueError(f"PoseRegressor needs a Skeleton, such as COCO17. Received: {skeleton!r}")
         if method not in METHODS:
             raise ValueError(f"method must be one of {METHODS}. Received: {method!r}")
+        if head not in HEADS or (head == "integral" and method != "rle"):
+            raise ValueError(f"head must be one of {HEADS}, integral with the method 'rle'. Received: {head!r}")
         if len(input_size) != 2 or not all(int(side) == side and side >= 32 for side in input_size):
             raise ValueError(f"input_size must be (height, width) of at least 32 pixels. Received: {input_size}")
         input_size = (int(input_size[0]), int(input_size[1]))
         if (backbone is None) == (graph is None):
             raise ValueError("PoseRegressor needs either a backbone or a saved graph")
         if backbone is not None:
-            graph = pose_graph(backbone, len(skeleton), input_size, method, pixel_mean, pixel_std)
+            graph = pose_graph(backbone, len(skeleton), input_size, method, pixel_mean, pixel_std, head)
         assert graph is not None
         expected = (None, len(skeleton), 4 if method == "rle" else 2)
         if tuple(graph.output_shape) != expected or tuple(graph.input_shape) != (None, *input_size, 3):
@@ -100,21 +106,32 @@ class PoseRegressor(keras.Model):
         """The part from RGB crops (0–255) to the last feature map, normalisation included; weights are shared."""
         return keras.Model(self.inputs[0], self.get_layer("pool").input, name="backbone")
 
-    def compile(self, optimizer="adam", loss=None, *, keypoint_weights=None, **kwargs):
+    @property
+    def head(self) -> str:
+        """The kind of its head, "pooled" or "integral"."""
+        return "integral" if any(layer.name == "maps" for layer in self.layers) else "pooled"
+
+    def compile(self, optimizer="adam", loss=None, *, keypoint_weights=None, unit_errors=False, **kwargs):
         """Configures training as `keras.Model.compile` does, with this model's loss as the default.
 
         Args:
             optimizer: str or `keras.optimizers.Optimizer`.
             loss: None for the method's own loss (RLE, or smooth L1 for "deeppose"), or anything Keras accepts.
             keypoint_weights: sequence of K floats or None. Weights of the keypoints in the method's own loss.
+            unit_errors: bool. Whether the flow sees errors of mean size 1, so that σ keeps its size; see `RLE`.
             **kwargs: Passed on to `keras.Model.compile`.
         """
         own_loss = loss is None
-        self._own_compile_config = {"optimizer": optimizer, "keypoint_weights": keypoint_weights, **kwargs}
+        self._own_compile_config = {
+            "optimizer": optimizer,
+            "keypoint_weights": keypoint_weights,
+            "unit_errors": unit_errors,
+            **kwargs,
+        }
         self.loss_parts = {}
         if own_loss and self.method == "rle":
             self.loss_parts = {name: keras.metrics.Mean(name=f"rle_{name}") for name in ("flow", "residual", "sigma")}
-            loss = RLE(self.flow, keypoint_weights=keypoint_weights, trackers=self.loss_parts)
+            loss = RLE(self.flow, keypoint_weights=keypoint_weights, trackers=self.loss_parts, unit_errors=unit_errors)
         elif own_loss:
             loss = SmoothL1(keypoint_weights=keypoint_weights)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
@@ -148,14 +165,16 @@ class PoseRegressor(keras.Model):
         >>> model.with_skeleton(rp.LSP14).output_shape  # 12 of these 14 keypoints are COCO's
         (None, 14, 4)
         """
-        head = pose_head(self.get_layer("pool").output, len(skeleton), self.method)
+        merged = self.get_layer("pyramid_relu").output if self.head == "integral" else None
+        head = pose_head(self.get_layer("pool").output, len(skeleton), self.method, merged, self.input_size)
         graph = keras.Model(self.inputs[0], head, name="pose_regressor")
         model = PoseRegressor(skeleton=skeleton, input_size=self.input_size, method=self.method, graph=graph)
         kept = matched_keypoints(skeleton.keypoints, self.skeleton.keypoints)
-        layers = model.get_layer("coordinates"), self.get_layer("coordinates")
+        name, each = ("maps", 1) if merged is not None else ("coordinates", 2)
+        layers = model.get_layer(name), self.get_layer(name)
         for new, learned in zip(*(layer.weights for layer in layers), strict=True):
-            # The last axis of a weight holds x and y of each keypoint.
-            rows, known = (np.array(weight).reshape(*weight.shape[:-1], -1, 2) for weight in (new, learned))
+            # The last axis of a weight holds x and y of each keypoint, or its map.
+            rows, known = (np.array(weight).reshape(*weight.shape[:-1], -1, each) for weight in (new, learned))
             rows[..., list(kept), :] = known[..., list(kept.values()), :]
             new.assign(rows.reshape(new.shape))
         names = ", ".join(skeleton.keypoints[place] for place in kept) or "none"

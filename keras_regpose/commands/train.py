@@ -38,7 +38,7 @@ def add_options(sub):
     start = sub.add_mutually_exclusive_group()
     start.add_argument(
         "--start",
-        help="weights for the backbone: torchvision's .pth file, a preset directory, or imagenet (efficientnetb0)",
+        help="weights for the backbone: torchvision's .pth file, a preset directory, MoveNet's .json, or imagenet",
     )
     start.add_argument("--from-random", action="store_true", help="start from random weights, whatever the recipe says")
     for kind in (Recipe, Augmentation):
@@ -101,7 +101,7 @@ def run(options):
             model = from_preset(options.preset, skeleton=samples.skeleton, dtype=recipe.precision)
             unfreeze(model)  # whatever was frozen when the preset was made
         else:
-            model = starting_model(recipe, samples.skeleton, options.start)
+            model = starting_model(recipe, samples.skeleton, options.start, samples)
         began = time.monotonic()
         learn = pretrain if recipe.pretrain else functools.partial(train, validation=validation)
         history = learn(
@@ -160,7 +160,7 @@ def _recipe(options):
 
 def _refuse_settings_of_the_model(options):
     """A preset brings its network and weights along; what would choose others must not be passed over in silence."""
-    for name in ("start", "from_random", "backbone", "input_size", "method"):
+    for name in ("start", "from_random", "backbone", "input_size", "method", "head"):
         if getattr(options, name):
             raise ValueError(
                 f"--{name.replace('_', '-')} does not go with --preset, whose model is as it is. Leave one of them out"

@@ -153,7 +153,7 @@ def _corrected(prepared, graph, fast, crops):
     corrected = keras.Model.from_config(prepared.get_config())
     corrected.set_weights(prepared.get_weights())
     for name, shift in (("coordinates", moved[:, :2]), ("sigma", moved[:, 2:])):
-        if shift.size:
+        if shift.size and any(layer.name == name for layer in corrected.layers):
             kernel, bias = corrected.get_layer(name).get_weights()
             corrected.get_layer(name).set_weights([kernel, bias + shift.ravel()])
     return corrected

@@ -82,7 +82,9 @@ def crop_features(model, samples: Sequence[Sample], progress: Callable[[int], ob
 def _levels(model):
     """Returns the last feature map, and before it the last ones of about twice and four times its resolution."""
     padded = keras.layers.ZeroPadding2D, keras.layers.InputLayer
-    outputs = [one.output for one in model.layers if not isinstance(one.output, list) and not isinstance(one, padded)]
+    outputs = [
+        one.output for one in model.backbone.layers if not isinstance(one.output, list) and not isinstance(one, padded)
+    ]
     levels = [model.get_layer("pool").input]
     for _ in _CHANNELS[1:]:
         cells = 2 * levels[0].shape[1] * levels[0].shape[2]

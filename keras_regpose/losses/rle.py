@@ -10,7 +10,9 @@ import keras
 from keras import ops
 
 
-def rle_terms(pred, target, log_prob, distribution: str = "laplace", residual: bool = True) -> dict:
+def rle_terms(
+    pred, target, log_prob, distribution: str = "laplace", residual: bool = True, unit_errors: bool = False
+) -> dict:
     """The parts of the RLE loss, for each person.
 
     With the error e = (prediction − target) / σ, the loss of one keypoint of weight w is
@@ -24,6 +26,8 @@ def rle_terms(pred, target, log_prob, distribution: str = "laplace", residual: b
         log_prob: callable. (B, K, 2) errors → (B, K) log-density, `RealNVP.log_prob`.
         distribution: "laplace" or "gaussian". The density Q of the residual part.
         residual: bool. Whether to add the residual part (log Q) at all.
+        unit_errors: bool. Whether the density sees errors divided by their mean size in the batch, so that it learns
+            their shape alone and σ their size: otherwise any factor may move between the two. Not in the reference.
 
     Returns:
         dict of (B,) float32 tensors: `"flow"`, `"residual"` (their sum is the loss) and `"sigma"`, the mean σ of the
@@ -47,8 +51,13 @@ def rle_terms(pred, target, log_prob, distribution: str = "laplace", residual: b
     sigma = ops.where(used, pred[..., 2:], 1.0)
     error = error / (sigma + 1e-9)
     log_sigma = ops.log(sigma)
+    mask = ops.cast(used, "float32")
 
-    flow = log_sigma - log_prob(error)[..., None]
+    seen = error
+    if unit_errors:
+        size = ops.sum(ops.abs(error) * weight) / ops.maximum(2 * ops.sum(ops.where(used, weight, 0.0)), 1e-6)
+        seen = error / ops.stop_gradient(ops.maximum(size, 1e-6))
+    flow = log_sigma - log_prob(seen)[..., None]
     terms = {"flow": ops.sum(weight * flow, axis=(1, 2))}
     if residual:
         if distribution == "laplace":
@@ -58,7 +67,6 @@ def rle_terms(pred, target, log_prob, distribution: str = "laplace", residual: b
         terms["residual"] = ops.sum(weight * negative_log_q, axis=(1, 2))
     else:
         terms["residual"] = ops.zeros_like(terms["flow"])
-    mask = ops.cast(used, "float32")
     terms["sigma"] = ops.sum(sigma * mask, axis=(1, 2)) / ops.maximum(2 * ops.sum(mask, axis=(1, 2)), 1.0)
     return terms
 
@@ -74,21 +82,32 @@ class RLE(keras.losses.Loss):
         residual: bool. Whether to add the residual part.
         keypoint_weights: sequence of K floats or None. Multiplies the weights that come with the targets.
         trackers: dict of `keras.metrics.Mean` or None. Receives the parts by name (`flow`, `residual`, `sigma`).
+        unit_errors: bool. Whether the flow sees errors of mean size 1; see `rle_terms`.
     """
 
-    def __init__(self, flow, distribution="laplace", residual=True, keypoint_weights=None, trackers=None, name="rle"):
+    def __init__(
+        self,
+        flow,
+        distribution="laplace",
+        residual=True,
+        keypoint_weights=None,
+        trackers=None,
+        unit_errors=False,
+        name="rle",
+    ):
         super().__init__(name=name)
         self.flow = flow
         self.distribution = distribution
         self.residual = residual
         self.keypoint_weights = keypoint_weights
         self.trackers = trackers or {}
+        self.unit_errors = unit_errors
 
     def call(self, y_true, y_pred):
         if self.keypoint_weights is not None:
             weights = ops.convert_to_tensor(self.keypoint_weights, dtype="float32")
             y_true = ops.concatenate([y_true[..., :2], y_true[..., 2:] * weights[:, None]], axis=-1)
-        terms = rle_terms(y_pred, y_true, self.flow.log_prob, self.distribution, self.residual)
+        terms = rle_terms(y_pred, y_true, self.flow.log_prob, self.distribution, self.residual, self.unit_errors)
         for name, tracker in self.trackers.items():
             tracker.update_state(terms[name])
         return terms["flow"] + terms["residual"]

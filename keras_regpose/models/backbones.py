@@ -123,5 +123,10 @@ def backbone_of(model: keras.Model) -> Backbone | None:
     Args:
         model: `PoseRegressor`.
     """
-    names = [layer.name for layer in model.backbone.layers if layer.weights and not is_scaling(layer)]
+    return backbone_with(model.backbone.layers)
+
+
+def backbone_with(layers: list[keras.layers.Layer]) -> Backbone | None:
+    """Returns the entry of the table whose backbone has these layers, or None."""
+    names = [layer.name for layer in layers if layer.weights and not is_scaling(layer)]
     return next((backbone for backbone in BACKBONES if all(map(backbone.has, names))), None)

@@ -3,13 +3,14 @@
 import keras
 
 from keras_regpose.models.backbones import build_backbone
+from keras_regpose.models.integral import integral, pyramid
 from keras_regpose.models.rewrite import applied, is_scaling
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-def pose_graph(backbone, keypoint_count, input_size, method, pixel_mean=None, pixel_std=None):
+def pose_graph(backbone, keypoint_count, input_size, method, pixel_mean=None, pixel_std=None, head="pooled"):
     """Builds the network.
 
     Args:
@@ -20,6 +21,7 @@ def pose_graph(backbone, keypoint_count, input_size, method, pixel_mean=None, pi
         method: "rle" (coordinates and sigmas) or "deeppose" (coordinates alone).
         pixel_mean: 3 floats or None. Subtracted from R, G, B (0–255) before the backbone; see `PoseRegressor`.
         pixel_std: 3 floats or None. Divides the difference.
+        head: "pooled" or "integral"; see `PoseRegressor`.
 
     Returns:
         keras.Model from (B, H, W, 3) RGB 0–255 to (B, K, 4) or (B, K, 2) in crop units.
@@ -35,11 +37,15 @@ def pose_graph(backbone, keypoint_count, input_size, method, pixel_mean=None, pi
     normalized = keras.layers.Rescaling(scale, offset, dtype="float32", name="normalize")(image)
     features = build_backbone(backbone, normalized) if named else applied(backbone, normalized)
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(features)
-    return keras.Model(image, pose_head(pooled, keypoint_count, method), name="pose_regressor")
+    merged = pyramid(image, features) if head == "integral" else None
+    return keras.Model(image, pose_head(pooled, keypoint_count, method, merged, input_size), name="pose_regressor")
 
 
-def pose_head(pooled, keypoint_count: int, method: str):
-    """Applies the regression head to pooled features (B, C)."""
+def pose_head(pooled, keypoint_count: int, method: str, merged=None, input_size=None):
+    """Applies the regression head to pooled features (B, C); the integral one, to the pyramid `merged` as well."""
+    if merged is not None:
+        coordinates, seen = integral(merged, pooled, keypoint_count, input_size)
+        return _with_sigmas(coordinates, seen, keypoint_count)
     # The reference's single matrix of 4 rows a keypoint, as two: exports can then scale each range on its own.
     # Predictions start at the crop's centre, as in the original paper's code. Started at its corner, a network without
     # pretrained features stays there: the flow learns the constant offset sooner than the network does.
@@ -47,7 +53,11 @@ def pose_head(pooled, keypoint_count: int, method: str):
     coordinates = keras.layers.Reshape((keypoint_count, 2), dtype="float32", name="keypoints")(coordinates)
     if method == "deeppose":
         return coordinates
-    sigma = _dense(pooled, 2 * keypoint_count, "sigmoid", "sigma")
+    return _with_sigmas(coordinates, pooled, keypoint_count)
+
+
+def _with_sigmas(coordinates, seen, keypoint_count):
+    sigma = _dense(seen, 2 * keypoint_count, "sigmoid", "sigma")
     sigma = keras.layers.Reshape((keypoint_count, 2), dtype="float32", name="sigmas")(sigma)
     return keras.layers.Concatenate(dtype="float32", name="keypoints_and_sigmas")([coordinates, sigma])
 

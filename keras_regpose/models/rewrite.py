@@ -11,7 +11,7 @@ from keras_regpose.models.batch_norm import BatchNormalization
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 # Layers that compute in float32 whatever the others do, as those that scale pixels.
-_OF_COORDINATES = ("coordinates", "sigma", "keypoints", "sigmas", "keypoints_and_sigmas")
+_OF_COORDINATES = ("coordinates", "sigma", "keypoints", "maps")  # and all whose names begin so
 
 
 def fused_graph(graph: keras.Model) -> keras.Model:
@@ -36,7 +36,7 @@ def graph_with_dtype(graph: keras.Model, dtype: str) -> keras.Model:
     """
 
     def clone(layer):
-        stays = is_scaling(layer) or layer.name in _OF_COORDINATES
+        stays = is_scaling(layer) or layer.name.startswith(_OF_COORDINATES)
         return type(layer).from_config(layer.get_config() | ({} if stays else {"dtype": dtype}))
 
     return _copied(graph, clone)

