@@ -234,3 +234,25 @@ def test_wrong_shapes_and_names_are_explained():
         rle_terms(np.zeros((1, 3, 2)), np.zeros((1, 3, 3)), None)
     with pytest.raises(ValueError, match="'laplace' or 'gaussian'"):
         rle_terms(np.zeros((1, 3, 4)), np.zeros((1, 3, 3)), None, distribution="cauchy")
+
+
+def test_unit_errors_keep_the_size_of_sigma_out_of_the_flow():
+    """σ ten times too large changes what the flow sees not at all, and the loss as a Laplace scale's alone."""
+    generator = np.random.default_rng(0)
+    target = np.concatenate([generator.uniform(0.3, 0.7, (8, 5, 2)), np.ones((8, 5, 1))], -1).astype("float32")
+    target[0, 0, 2] = 0
+    seen = []
+
+    def log_prob(error):
+        seen.append(np.array(error))
+        return dossier_flow().log_prob(error)
+
+    errors, terms = generator.laplace(0, 0.05, (8, 5, 2)), {}
+    for sigma in (0.05, 0.5):
+        pred = np.concatenate([target[..., :2] + errors, np.full((8, 5, 2), sigma)], -1).astype("float32")
+        terms[sigma] = rle_terms(pred, target, log_prob, unit_errors=True)
+    np.testing.assert_allclose(seen[0], seen[1], rtol=1e-5)
+    assert np.abs(seen[0])[target[..., 2] > 0].mean() == pytest.approx(1, rel=1e-5)
+    labelled = target[..., 2].sum(1)
+    grown = np.array(terms[0.5]["flow"] - terms[0.05]["flow"])
+    np.testing.assert_allclose(grown, 2 * labelled * math.log(10), rtol=1e-4)
