@@ -166,7 +166,7 @@ class PoseRegressor(keras.Model):
         (None, 14, 4)
         """
         merged = self.get_layer("pyramid_relu").output if self.head == "integral" else None
-        head = pose_head(self.get_layer("pool").output, len(skeleton), self.method, merged, self.input_size)
+        head = pose_head(self.get_layer("pool").output, len(skeleton), self.method, merged)
         graph = keras.Model(self.inputs[0], head, name="pose_regressor")
         model = PoseRegressor(skeleton=skeleton, input_size=self.input_size, method=self.method, graph=graph)
         kept = matched_keypoints(skeleton.keypoints, self.skeleton.keypoints)

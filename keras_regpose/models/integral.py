@@ -44,21 +44,20 @@ def pyramid(image, features):
     return _separable(x, _LAST, "pyramid")
 
 
-def integral(x, pooled, keypoint_count: int, input_size: tuple[int, int]):
+def integral(x, pooled, keypoint_count: int):
     """Turns the pyramid into coordinates and sigmas, in crop units.
 
     Args:
         x: (B, h, w, C) Keras tensor, as `pyramid` returns it.
         pooled: (B, D) Keras tensor. The mean of the backbone's last features, which σ depends on, too.
         keypoint_count: int.
-        input_size: (height, width) of the crops.
 
     Returns:
         (B, K, 2) coordinates, and (B, D + K) Keras tensor that σ is regressed from.
     """
     height, width = x.shape[1:3]
     cells = height * width
-    rows, columns = np.mgrid[:height, :width].reshape(2, cells) * STRIDES[0]
+    rows, columns = np.mgrid[:height, :width].reshape(2, cells)
 
     def flat(x, name):
         x = keras.layers.Reshape((cells, keypoint_count), dtype="float32", name=f"{name}_flat")(x)
@@ -72,7 +71,7 @@ def integral(x, pooled, keypoint_count: int, input_size: tuple[int, int]):
     maps = keras.layers.Conv2D(keypoint_count, 1, dtype="float32", name="maps")(x)
     share = keras.layers.Softmax(dtype="float32", name="maps_share")(flat(maps, "maps"))
     parts = []
-    for axis, values in (("x", columns / input_size[1]), ("y", rows / input_size[0])):
+    for axis, values in (("x", columns / width), ("y", rows / height)):
         part = expectation(share, values, f"maps_{axis}")
         parts.append(keras.layers.Reshape((keypoint_count, 1), dtype="float32", name=f"maps_{axis}_column")(part))
     coordinates = keras.layers.Concatenate(dtype="float32", name="keypoints")(parts)

@@ -38,13 +38,13 @@ def pose_graph(backbone, keypoint_count, input_size, method, pixel_mean=None, pi
     features = build_backbone(backbone, normalized) if named else applied(backbone, normalized)
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(features)
     merged = pyramid(image, features) if head == "integral" else None
-    return keras.Model(image, pose_head(pooled, keypoint_count, method, merged, input_size), name="pose_regressor")
+    return keras.Model(image, pose_head(pooled, keypoint_count, method, merged), name="pose_regressor")
 
 
-def pose_head(pooled, keypoint_count: int, method: str, merged=None, input_size=None):
+def pose_head(pooled, keypoint_count: int, method: str, merged=None):
     """Applies the regression head to pooled features (B, C); the integral one, to the pyramid `merged` as well."""
     if merged is not None:
-        coordinates, seen = integral(merged, pooled, keypoint_count, input_size)
+        coordinates, seen = integral(merged, pooled, keypoint_count)
         return _with_sigmas(coordinates, seen, keypoint_count)
     # The reference's single matrix of 4 rows a keypoint, as two: exports can then scale each range on its own.
     # Predictions start at the crop's centre, as in the original paper's code. Started at its corner, a network without
