@@ -26,8 +26,9 @@ def rle_terms(
         log_prob: callable. (B, K, 2) errors → (B, K) log-density, `RealNVP.log_prob`.
         distribution: "laplace" or "gaussian". The density Q of the residual part.
         residual: bool. Whether to add the residual part (log Q) at all.
-        unit_errors: bool. Whether the density sees errors divided by their mean size in the batch, so that it learns
-            their shape alone and σ their size: otherwise any factor may move between the two. Not in the reference.
+        unit_errors: bool. Whether the flow part measures errors and σ by the mean of |e| in the batch, so that it does
+            not change when all σ grow alike: the density learns the shape of the errors, and their size is left to the
+            residual part. Otherwise any factor may move between σ and the density. Not in the reference.
 
     Returns:
         dict of (B,) float32 tensors: `"flow"`, `"residual"` (their sum is the loss) and `"sigma"`, the mean σ of the
@@ -53,11 +54,10 @@ def rle_terms(
     log_sigma = ops.log(sigma)
     mask = ops.cast(used, "float32")
 
-    seen = error
+    size = 1.0
     if unit_errors:
-        size = ops.sum(ops.abs(error) * weight) / ops.maximum(2 * ops.sum(ops.where(used, weight, 0.0)), 1e-6)
-        seen = error / ops.stop_gradient(ops.maximum(size, 1e-6))
-    flow = log_sigma - log_prob(seen)[..., None]
+        size = ops.sum(ops.abs(error) * weight) / ops.maximum(2 * ops.sum(ops.where(used, weight, 0.0)), 1e-6) + 1e-6
+    flow = log_sigma + ops.log(size) - log_prob(error / size)[..., None]
     terms = {"flow": ops.sum(weight * flow, axis=(1, 2))}
     if residual:
         if distribution == "laplace":

@@ -237,7 +237,7 @@ def test_wrong_shapes_and_names_are_explained():
 
 
 def test_unit_errors_keep_the_size_of_sigma_out_of_the_flow():
-    """σ ten times too large changes what the flow sees not at all, and the loss as a Laplace scale's alone."""
+    """When all σ grow alike, the flow's part of the loss stays as it is."""
     generator = np.random.default_rng(0)
     target = np.concatenate([generator.uniform(0.3, 0.7, (8, 5, 2)), np.ones((8, 5, 1))], -1).astype("float32")
     target[0, 0, 2] = 0
@@ -253,6 +253,4 @@ def test_unit_errors_keep_the_size_of_sigma_out_of_the_flow():
         terms[sigma] = rle_terms(pred, target, log_prob, unit_errors=True)
     np.testing.assert_allclose(seen[0], seen[1], rtol=1e-5)
     assert np.abs(seen[0])[target[..., 2] > 0].mean() == pytest.approx(1, rel=1e-5)
-    labelled = target[..., 2].sum(1)
-    grown = np.array(terms[0.5]["flow"] - terms[0.05]["flow"])
-    np.testing.assert_allclose(grown, 2 * labelled * math.log(10), rtol=1e-4)
+    np.testing.assert_allclose(terms[0.5]["flow"], terms[0.05]["flow"], rtol=1e-4)
