@@ -50,14 +50,15 @@ def rle_terms(
     used = weight > 0
     error = ops.where(used, pred[..., :2] - ops.where(used, target[..., :2], 0.0), 0.0)
     sigma = ops.where(used, pred[..., 2:], 1.0)
-    error = error / (sigma + 1e-9)
-    log_sigma = ops.log(sigma)
     mask = ops.cast(used, "float32")
-
-    size = 1.0
+    log_sigma = ops.log(sigma)
+    log_size = 0.0
     if unit_errors:
-        size = ops.sum(ops.abs(error) * weight) / ops.maximum(2 * ops.sum(ops.where(used, weight, 0.0)), 1e-6) + 1e-6
-    flow = log_sigma + ops.log(size) - log_prob(error / size)[..., None]
+        # No gradient through the errors: where the density fits badly, larger errors would lower the loss.
+        sizes = ops.sum(weight * ops.abs(ops.stop_gradient(error)) / (sigma + 1e-9))
+        log_size = ops.log(sizes / ops.maximum(2 * ops.sum(weight * mask), 1e-6) + 1e-6)
+    error = error / (sigma + 1e-9)
+    flow = log_sigma + log_size - log_prob(error / ops.exp(log_size))[..., None]
     terms = {"flow": ops.sum(weight * flow, axis=(1, 2))}
     if residual:
         if distribution == "laplace":

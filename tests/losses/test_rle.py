@@ -254,3 +254,18 @@ def test_unit_errors_keep_the_size_of_sigma_out_of_the_flow():
     np.testing.assert_allclose(seen[0], seen[1], rtol=1e-5)
     assert np.abs(seen[0])[target[..., 2] > 0].mean() == pytest.approx(1, rel=1e-5)
     np.testing.assert_allclose(terms[0.5]["flow"], terms[0.05]["flow"], rtol=1e-4)
+
+
+def test_unit_errors_pull_every_keypoint_to_its_label():
+    """Also where errors have heavier tails than the density, and a larger mean error would lower its part of the loss."""
+    generator = np.random.default_rng(0)
+    errors = generator.laplace(0, 0.03, (8, 5, 2)) * generator.choice([1, 20], (8, 5, 1), p=[0.9, 0.1])
+    target = np.concatenate([np.full((8, 5, 2), 0.5), np.ones((8, 5, 1))], -1).astype("float32")
+    pred = tf.Variable(np.concatenate([0.5 + errors, np.full((8, 5, 2), 0.1)], -1), dtype="float32")
+    with tf.GradientTape() as tape:
+        terms = rle_terms(pred, target, lambda e: -0.5 * tf.reduce_sum(e**2, -1), unit_errors=True)
+        loss = tf.reduce_sum(terms["flow"])
+    gradient = tape.gradient(loss, pred).numpy()
+    assert (gradient[..., :2] * errors > 0).all()
+    # With all σ the flow's part changes not at all.
+    assert abs((gradient[..., 2:] * 0.1).sum()) < 1e-3 * np.abs(gradient[..., 2:] * 0.1).sum()
