@@ -17,7 +17,6 @@ def encode(
     keypoints: Real[np.ndarray, "*batch keypoints 2"],
     visible: Shaped[np.ndarray, "*batch keypoints"],
     input_size: tuple[int, int],
-    outside: bool = False,
 ) -> Float32[np.ndarray, "*batch keypoints 3"]:
     """Turns keypoints in crop pixels into the regression target.
 
@@ -25,8 +24,6 @@ def encode(
         keypoints: (..., K, 2) array in crop pixels.
         visible: (..., K) array, 1 for labelled keypoints and 0 for others; less than 1 where a label is doubtful.
         input_size: (height, width) of the crop.
-        outside: bool. Whether labelled keypoints outside the crop count, too, as they do for heatmaps: their Gaussians
-            may reach into it.
 
     Returns:
         (..., K, 3) float32 array: x / width, y / height, weight. The weight is that of `visible` inside the crop
@@ -40,7 +37,7 @@ def encode(
     height, width = input_size
     keypoints = np.asarray(keypoints, np.float32)
     inside = (keypoints >= 0).all(-1) & (keypoints[..., 0] <= width - 1) & (keypoints[..., 1] <= height - 1)
-    weight = np.where(inside | outside, np.asarray(visible, np.float32), np.float32(0))
+    weight = np.where(inside, np.asarray(visible, np.float32), np.float32(0))
     return np.concatenate([keypoints / np.array([width, height], np.float32), weight[..., None]], -1, dtype=np.float32)
 
 

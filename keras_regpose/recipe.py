@@ -1,6 +1,6 @@
 """Recipes: everything that a training run depends on, apart from the data's folder and the machine.
 
-Each row of the zoo has one in `zoo/<preset>/recipe.toml`; three pretraining recipes stand beside them.
+Each row of the zoo has one in `zoo/<preset>/recipe.toml`.
 """
 
 import dataclasses
@@ -41,10 +41,9 @@ class Recipe:
         method: "rle" or "deeppose".
         head: "pooled" or "integral"; see `PoseRegressor`.
         unit_errors: bool. Whether the RLE loss's flow sees errors of mean size 1; see `RLE`.
-        pretrain: bool. Whether a backbone is pretrained with heatmaps instead, which `pretrain` does; see there.
         dataset: str. Layout of the data: "coco", "mpii", "lsp" or "synthetic".
-        start: "random"; "torchvision": ImageNet weights; "heatmap": the backbone of a run that has
-            pretrained it; "movenet": MoveNet Lightning.
+        start: "random"; "torchvision": ImageNet weights; "heatmap": the backbone of MMPose's heatmap model of the
+            same data; "movenet": MoveNet Lightning.
         head_bias: float. Where predictions start, in crop units: 0.5 is the crop's centre, 0 its corner as in MMPose.
         epochs: int. Passes over the training people.
         batch_size: int. People per step, over all devices and hosts; the learning rate follows it.
@@ -84,7 +83,6 @@ class Recipe:
     method: str = "rle"
     head: str = "pooled"
     unit_errors: bool = False
-    pretrain: bool = False
     dataset: str = "coco"
     start: str = "random"
     head_bias: float = 0.5
@@ -127,7 +125,7 @@ class Recipe:
 
     @classmethod
     def of(cls, name: str) -> "Recipe":
-        """Returns the recipe of a row of the zoo, or a pretraining recipe.
+        """Returns the recipe of a row of the zoo.
 
         Raises:
             ValueError: If there is none of that name.

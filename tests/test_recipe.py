@@ -27,8 +27,6 @@ PUBLISHED = {
     "resnet152_mpii": ("resnet152", (256, 256), "deeppose", 5e-4, "mpii", "torchvision"),
     "resnet50_rle_pretrained_coco": ("resnet50", (256, 192), "rle", 1e-3, "coco", "heatmap"),
     "resnet152_rle_coco_384x288": ("resnet152", (384, 288), "rle", 5e-4, "coco", "torchvision"),
-    "resnet50_heatmap_coco": ("resnet50", (256, 192), "pretrain", 5e-4, "coco", "torchvision"),
-    "mobilenetv2_heatmap_coco": ("mobilenetv2", (256, 192), "pretrain", 5e-4, "coco", "torchvision"),
 }
 COCO = Augmentation(0.5, 0.3, 0.16, 0.3, (0.5, 1.5), 1.0, 80.0, 0.6)
 MPII = Augmentation(0.5, 0.0, 0.16, 0.0, (0.5, 1.5), 1.0, 80.0, 0.6)
@@ -40,11 +38,10 @@ def test_a_recipe_is_the_published_one(name):
     assert Recipe.of(name) == Recipe(
         backbone=backbone,
         input_size=input_size,
-        method="rle" if method == "pretrain" else method,
-        pretrain=method == "pretrain",
+        method=method,
         dataset=dataset,
         start=start,
-        head_bias=0.5 if method == "pretrain" else 0.0,
+        head_bias=0.0,
         epochs=210,
         batch_size=512,
         learning_rate=learning_rate,
@@ -142,7 +139,8 @@ SETTINGS = {
     "backbone": ("resnet18", "resnet18"),
     "input_size": ("64x48", (64, 48)),
     "method": ("deeppose", "deeppose"),
-    "pretrain": (None, True),
+    "head": ("integral", "integral"),
+    "unit_errors": (None, True),
     "dataset": ("lsp", "lsp"),
     "head_bias": ("0.25", 0.25),
     "epochs": ("3", 3),
@@ -191,7 +189,7 @@ def test_no_setting_is_left_out():
 
 def test_train_takes_all_settings_of_the_shell():
     """Those that a model does not bring along, in one run."""
-    of_the_model = ("backbone", "input_size", "method", "pretrain", "dataset", "head_bias", "precision")
+    of_the_model = ("backbone", "input_size", "method", "head", "dataset", "head_bias", "precision")
     given = {name: python for name, (_, python) in SETTINGS.items() if name not in of_the_model}
     history = train(
         *(PoseRegressor("mobilenetv2_0.25", COCO17, (64, 48)), Synthetic(12, seed=0), Synthetic(2, seed=1)),
@@ -248,5 +246,5 @@ def test_mistakes_are_explained(tmp_path):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):
             Recipe.read(file)
-    with pytest.raises(ValueError, match="There is no recipe 'resnet51'. There are: mobilenetv2_heatmap_coco"):
+    with pytest.raises(ValueError, match="There is no recipe 'resnet51'. There are: mobilenetv2_rle_coco"):
         Recipe.of("resnet51")

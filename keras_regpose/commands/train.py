@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import functools
 import inspect
 import logging
 import re
@@ -27,7 +26,7 @@ EXAMPLE = (
 
 
 def add_options(sub):
-    sub.add_argument("--recipe", help="a row of the zoo, a pretraining recipe, or a TOML file; see zoo/*/recipe.toml")
+    sub.add_argument("--recipe", help="a row of the zoo, or a TOML file; see zoo/*/recipe.toml")
     add_data_options(sub)
     sub.add_argument("--val-annotations", metavar="FILE", help="people to validate on, beside those of --annotations")
     sub.add_argument("--val-images", metavar="DIR", help="folder of their pictures; default: --images")
@@ -84,7 +83,7 @@ def run(options):
 
     from keras_regpose.models.rewrite import unfreeze
     from keras_regpose.presets import from_preset
-    from keras_regpose.training import device_scope, join_hosts, pretrain, starting_model, this_host, train
+    from keras_regpose.training import device_scope, join_hosts, starting_model, this_host, train
 
     recipe = _recipe(options)
     if options.preset:
@@ -103,10 +102,10 @@ def run(options):
         else:
             model = starting_model(recipe, samples.skeleton, options.start, samples)
         began = time.monotonic()
-        learn = pretrain if recipe.pretrain else functools.partial(train, validation=validation)
-        history = learn(
+        history = train(
             model,
             samples,
+            validation,
             output=options.output,
             recipe=recipe,
             resume=options.resume,
@@ -126,7 +125,7 @@ def _people(options, recipe):
     """Returns the people to learn from, and those to validate on or None."""
     if not annotated(options):
         options.dataset = recipe.dataset
-        return open_samples(options, "train"), None if recipe.pretrain else open_samples(options, "val")
+        return open_samples(options, "train"), open_samples(options, "val")
     given = [name for name in ("val_annotations", "val_images", "val_share") if getattr(options, name) is not None]
     if given not in (["val_annotations"], ["val_annotations", "val_images"], ["val_share"]):
         raise ValueError(

@@ -118,7 +118,6 @@ def make_dataset(
     cache_folder_bytes: int = 64 << 30,
     first_batch: int = 0,
     host: tuple[int, int] = (0, 1),
-    targets_outside: bool = False,
 ):
     """Turns samples into what `model.fit` takes.
 
@@ -139,7 +138,6 @@ def make_dataset(
         cache_folder_bytes: int. Photographs are kept in the folder up to this size.
         first_batch: int. Batches of the first epoch to leave out: a run resumed in the middle of it goes on there.
         host: (index, count) of this host among those that train together. It gets its share of each batch.
-        targets_outside: bool. Whether keypoints outside the crop have a weight, as heatmaps want it.
 
     Returns:
         Batches of (B, H, W, 3) uint8 RGB crops and (B, K, 3) float32 targets (x, y in crop units, weight): a
@@ -167,7 +165,6 @@ def make_dataset(
         seed=seed,
         cache=PhotographCache(cache_bytes, cache_folder, cache_folder_bytes),
         max_unreadable_share=max_unreadable_share,
-        targets_outside=targets_outside,
     )
     batches = PoseBatches(loader, batch_size, training, training, epoch, first_batch, host)
     if batches.batches_per_epoch == 0:

@@ -38,7 +38,6 @@ class CropLoader:
         seed: int. Seeds augmentation and order.
         cache: `PhotographCache`. What reads the photographs; by default it keeps a gibibyte of them in memory.
         max_unreadable_share: float. A larger share of unreadable images than this is an error.
-        targets_outside: bool. Whether keypoints outside the crop have a weight, as heatmaps want it.
     """
 
     samples: Sequence[Sample]
@@ -48,7 +47,6 @@ class CropLoader:
     seed: int = 0
     cache: PhotographCache = field(default_factory=lambda: PhotographCache(1 << 30))
     max_unreadable_share: float = 0.1
-    targets_outside: bool = False
 
     def __post_init__(self):
         if len(self.samples) == 0:
@@ -110,7 +108,7 @@ class CropLoader:
             )
         cut = geometry.cut_region(image, center, scale, self.input_size, rotation, flipped)
         keypoints = geometry.transform_points(keypoints, cut.matrix)
-        return cut.crop, codec.encode(keypoints, visible, self.input_size, self.targets_outside)
+        return cut.crop, codec.encode(keypoints, visible, self.input_size)
 
 
 def _name(sample):

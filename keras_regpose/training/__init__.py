@@ -5,7 +5,6 @@ from keras_regpose.schedules import WarmupCosine, WarmupSteps
 from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
 from keras_regpose.training.devices import device_scope, join_hosts, synchronize_batch_norm, this_host
 from keras_regpose.training.loop import train
-from keras_regpose.training.pretrain import pretrain
 from keras_regpose.training.start import starting_model
 
 __all__ = [
@@ -18,7 +17,6 @@ __all__ = [
     "device_scope",
     "join_hosts",
     "list_recipes",
-    "pretrain",
     "starting_model",
     "synchronize_batch_norm",
     "this_host",

@@ -37,8 +37,6 @@ def train(
     checkpoint_minutes: float = 10.0,
     verbose: int | str = "auto",
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    network: keras.Model | None = None,
-    loss=None,
     **changes,
 ) -> dict[str, list]:
     """Trains a model with `fit`.
@@ -64,8 +62,6 @@ def train(
         verbose: 0 shows nothing, anything else a progress bar.
         callbacks: Further callbacks. They run after validation, so that they find its figures in the logs. One that
             names attributes in `saved`, such as `saved = ("count",)`, has their values again when the run is resumed.
-        network, loss: What is trained in place of the model, with which it shares layers, and by which loss, as
-            `pretrain` does. It has no keypoints to validate, so that the last epoch's preset is kept.
         **changes: Settings of the recipe or of its augmentation to change, such as `epochs=20` or `rotation=40`; see
             `Recipe.changed`.
 
@@ -87,10 +83,6 @@ def train(
     1
     """
     recipe = Recipe.with_settings(**changes) if recipe is None else recipe.changed(**changes)
-    pretraining = network is not None
-    taught = network or model
-    if recipe.pretrain and not pretraining:
-        raise ValueError("This recipe pretrains a backbone with heatmaps: pass it to keras_regpose.training.pretrain")
     if recipe.patience is not None and validation is None:
         raise ValueError("patience counts validations: pass people to validate on, or leave patience out")
     check_strategy()
@@ -112,18 +104,16 @@ def train(
         seed=recipe.seed,
         repeat=True,
         host=this_host(),
-        targets_outside=pretraining,
         cache_bytes=cache_bytes,
         cache_folder=cache_folder,
     )
     position = Position(dataset, recipe, len(samples) // recipe.batch_size)
     with frozen_stages(model, recipe.frozen_stages), contextlib.ExitStack() as stack:
-        own = {} if pretraining else {"unit_errors": recipe.unit_errors}
-        taught.compile(make_optimizer(recipe, position.schedule), loss, **own)
-        taught.optimizer.build(taught.trainable_variables)
-        average = None if recipe.average_decay is None else MovingAverage(taught, recipe.average_decay)
+        model.compile(make_optimizer(recipe, position.schedule), unit_errors=recipe.unit_errors)
+        model.optimizer.build(model.trainable_variables)
+        average = None if recipe.average_decay is None else MovingAverage(model, recipe.average_decay)
         chosen = [*callbacks]
-        if not pretraining and model.flow is not None:
+        if model.flow is not None:
             chosen.append(DelayFlow(recipe.delay_flow))
         if validation is not None:
             pictures = None if output is None else output / "validation"
@@ -143,15 +133,15 @@ def train(
         if output is not None:
             facts = recipe.to_dict() | {"people": len(samples)}
             checkpoints = Checkpoints(output / "checkpoints", position, chain, facts, checkpoint_minutes)
-            _open_output(output, checkpoints, resume, taught)
+            _open_output(output, checkpoints, resume, model)
             checkpoints.noted = stack.enter_context(noted_signals())
             chain = [*chain, checkpoints]
-        taught.stop_training = curves.over
+        model.stop_training = curves.over
         # An epoch that was stopped in the middle is finished first: fit's epochs are all of one length.
         if position.batch:
-            _fit(taught, position, position.epoch + 1, chain)
-        if not taught.stop_training:
-            _fit(taught, position, recipe.epochs, chain)
+            _fit(model, position, position.epoch + 1, chain)
+        if not model.stop_training:
+            _fit(model, position, recipe.epochs, chain)
         if curves.over:
             _log.info("Ended after epoch %d: no better figure in %d validations", position.epoch, recipe.patience)
         if average:

@@ -11,7 +11,7 @@ from keras_regpose.regressor import PoseRegressor
 from keras_regpose.schedules import WarmupCosine, WarmupSteps
 
 # Layers behind the backbone, by the first part of their variables' paths.
-_HEAD = ("coordinates", "sigma", "flow", "heatmaps", "deconvolution", *FIRST_NAMES)
+_HEAD = ("coordinates", "sigma", "flow", *FIRST_NAMES)
 
 
 @keras.saving.register_keras_serializable("keras_regpose")

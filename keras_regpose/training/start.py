@@ -17,6 +17,7 @@ from keras_regpose.regressor import PoseRegressor
 from keras_regpose.skeleton import Skeleton
 
 _MEASURED = 640  # crops
+_OF_MMPOSE = {"resnet50": "res50"}
 
 
 def starting_model(
@@ -30,8 +31,9 @@ def starting_model(
     Args:
         recipe: `Recipe`.
         skeleton: `Skeleton` of the data.
-        start: str, path or None. Where the starting weights are: torchvision's .pth file; a preset directory whose
-            backbone is taken (the `best` folder of a pretraining run); "imagenet" for those of keras.applications,
+        start: str, path or None. Where the starting weights are: torchvision's .pth file, or that of MMPose's
+            heatmap model of the same backbone; a preset directory whose
+            backbone is taken; "imagenet" for those of keras.applications,
             which are downloaded, or their .h5 file; the .json file of MoveNet Lightning. A recipe that starts from
             random weights needs none, and takes one that is given all the same.
         samples: sequence of `Sample` to learn from. MoveNet's normalisation is measured on some of them.
@@ -43,8 +45,7 @@ def starting_model(
         ValueError: If the recipe needs starting weights and none are given, or they do not fit.
         FileNotFoundError: If there are none at that place.
     """
-    method = "deeppose" if recipe.pretrain else recipe.method  # the head is not used
-    model = PoseRegressor(recipe.backbone, skeleton, recipe.input_size, method=method, head=recipe.head)
+    model = PoseRegressor(recipe.backbone, skeleton, recipe.input_size, method=recipe.method, head=recipe.head)
     if recipe.head == "pooled":
         head = model.get_layer("coordinates")
         head.bias.assign(head.bias * 0 + recipe.head_bias)
@@ -55,10 +56,10 @@ def starting_model(
                 "from pytorch.org and pass it with --start FILE, or pass --from-random to start from random weights"
             )
         if recipe.start == "heatmap":
-            data = {"lsp": "lspet"}.get(recipe.dataset, recipe.dataset)
             raise ValueError(
-                f"This recipe starts from a backbone pretrained with heatmaps: run the recipe "
-                f"{recipe.backbone}_heatmap_{data} first and pass its folder with --start FOLDER/best"
+                f"This recipe starts from the backbone of MMPose's heatmap model: download the .pth file of "
+                f"td-hm_{_OF_MMPOSE.get(recipe.backbone, recipe.backbone)}_8xb64-210e_coco-256x192 from MMPose's model "
+                "zoo and pass it with --start FILE"
             )
         if recipe.start == "movenet":
             raise ValueError(

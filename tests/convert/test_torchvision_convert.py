@@ -7,6 +7,7 @@ from torch_files import write_zip
 
 from keras_regpose import COCO17, PoseRegressor
 from keras_regpose.convert import CheckpointError, load_torchvision_backbone
+from keras_regpose.convert.weights import backbone_targets
 
 
 def batch_norm(name, channels):
@@ -133,6 +134,20 @@ def test_resnets(depth, blocks, bottleneck):
                 np.testing.assert_array_equal(ours, theirs, err_msg=name)
         else:
             assert not layer.weights, name
+
+
+@pytest.mark.parametrize("head", ["keypoint_head.final_layer.weight", "head.final_layer.weight"])
+def test_the_backbone_of_a_heatmap_model_of_mmpose(head, tmp_path):
+    """The same tensors under MMPose's names, with a head that is not used, give the same backbone."""
+    tensors = filled(mobilenet_shapes())
+    models = [PoseRegressor("mobilenetv2", COCO17, (64, 64), method="deeppose") for _ in range(2)]
+    load_torchvision_backbone(models[0], tensors)
+    targets = list(backbone_targets(models[1], "torchvision")), list(backbone_targets(models[1], "mmpose"))
+    named = {f"backbone.{ours}": tensors[theirs] for theirs, ours in zip(*targets, strict=True)}
+    named[head] = np.zeros((17, 256, 1, 1), np.float32)
+    load_torchvision_backbone(models[1], write_zip(tmp_path / "td-hm_mobilenetv2.pth", {"state_dict": named}))
+    for ours, theirs in zip(models[1].backbone.get_weights(), models[0].backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_files_without_counters_and_their_errors(tmp_path):
