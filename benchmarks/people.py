@@ -2,7 +2,7 @@ r"""How good is the bundled preset on photographs that it never saw, beside Move
 
 usage: python benchmarks/people_labels.py --data ../shared/data --output runs/people
        keras-regpose train --recipe mobilenetv2_rle_people --annotations runs/people/train.json \
-           --images ../shared/data --val-annotations runs/people/val.json --start ../shared/models/movenet/movenet-lightning.json \
+           --images ../shared/data --val-annotations runs/people/val.json --start movenet-lightning.json \
            --output runs/people/run
        keras-regpose evaluate runs/people/run/best --annotations runs/people/val.json --images ../shared/data \
            --recalibrated runs/people/recalibrated
