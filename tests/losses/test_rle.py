@@ -257,7 +257,7 @@ def test_unit_errors_keep_the_size_of_sigma_out_of_the_flow():
 
 
 def test_unit_errors_pull_every_keypoint_to_its_label():
-    """Also where errors have heavier tails than the density, and a larger mean error would lower its part of the loss."""
+    """Also where the density has lighter tails, so that a larger mean error would lower its part of the loss."""
     generator = np.random.default_rng(0)
     errors = generator.laplace(0, 0.03, (8, 5, 2)) * generator.choice([1, 20], (8, 5, 1), p=[0.9, 0.1])
     target = np.concatenate([np.full((8, 5, 2), 0.5), np.ones((8, 5, 1))], -1).astype("float32")
