@@ -200,9 +200,14 @@ class PoseRegressor(keras.Model):
         """
         return PoseDensity(self, people)
 
-    def save_to_preset(self, directory) -> None:
-        """Saves the model as a preset directory, which `from_preset` and plain `keras.saving.load_model` open."""
-        save_preset(self, directory)
+    def save_to_preset(self, directory, onnx: bool = False) -> None:
+        """Saves the model as a preset directory, which `from_preset` and plain `keras.saving.load_model` open.
+
+        Args:
+            directory: str or path. A preset that is already there is replaced.
+            onnx: bool. Whether an ONNX export goes with it, so that it runs at once and without Keras.
+        """
+        save_preset(self, directory, onnx=onnx)
 
     def export(self, filepath, format=None, precision="float32", calibration=None, verbose=True, **facts):
         """Writes the model as a file that runs without Keras, which `load_exported` opens.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from keras_regpose.convert.imagenet import load_imagenet_backbone
 from keras_regpose.convert.torchvision import load_torchvision_backbone
-from keras_regpose.presets import load_preset
+from keras_regpose.loading import load_preset
 from keras_regpose.recipe import Recipe
 from keras_regpose.regressor import PoseRegressor
 from keras_regpose.skeleton import Skeleton
