@@ -74,7 +74,9 @@ def _candidates(runtime, precision):
 def _open(folder, name, precision, asked, load):
     """Returns an opened export: the one that comes with the preset, the one that was kept, or a new one."""
     kind = FORMATS[name]
-    version = import_optional(kind.RUNS_WITH, f"runtime={name!r}").__version__.partition("-")[0]  # OpenVINO adds a commit
+    version = import_optional(kind.RUNS_WITH, f"runtime={name!r}").__version__.partition("-")[
+        0
+    ]  # OpenVINO adds a commit
     ready = f"{EXPORT}{kind.SUFFIX}"
     if ready in folder.description["checksums"] and asked in (None, "float16"):
         return load_exported(folder.path / ready)

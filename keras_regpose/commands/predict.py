@@ -50,6 +50,7 @@ def add_options(sub):
         choices=FORMATS,
         default=["picture", "json"],
         help="picture: NAME.png or NAME.mp4; json: NAME.json, for videos a list with one entry per frame; "
+        "csv: NAME.csv, a row per joint; "
         "coco: COCO results in coco.json, with the ids of --annotations, for videos in NAME.coco.json",
     )
     sub.add_argument("--output", default="poses", help="folder for the results")
