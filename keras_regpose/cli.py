@@ -2,12 +2,14 @@
 
 import argparse
 import contextlib
+import importlib.metadata
 import logging
-import os
+import re
 import sys
 
 from keras_regpose.commands import convert, demo, evaluate, export, inspect, predict, publish, train
 from keras_regpose.commands import list as list_command
+from keras_regpose.commands.shared import import_keras_silently
 from keras_regpose.progress import clear_bars, progress_shown, set_progress
 
 COMMANDS = (demo, list_command, predict, train, evaluate, inspect, convert, export, publish)
@@ -15,10 +17,14 @@ COMMANDS = (demo, list_command, predict, train, evaluate, inspect, convert, expo
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns its exit status (2 for bad input, with one sentence on standard error)."""
-    options = _parser().parse_args(arguments, argparse.Namespace(debug=False, quiet=False))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # argparse takes -5,10,90,200 for an option, unless it is joined to its own.
+    given = "\0".join(sys.argv[1:] if arguments is None else arguments)
+    given = re.sub(r"(?<![^\0])--box\0(?=-[\d.])", "--box=", given)
+    options = _parser().parse_args(given.split("\0") if given else [], argparse.Namespace(debug=False, quiet=False))
     with _messages(options.quiet):
         try:
+            if options.needs_keras and not options.debug:
+                import_keras_silently()
             return options.run(options) or 0
         except (ValueError, OSError, ImportError) as error:
             if options.debug:
@@ -39,6 +45,7 @@ def _parser():
         description="Top-down regression-based pose estimation in plain Keras.",
         parents=[common],
     )
+    parser.add_argument("--version", action="version", version=importlib.metadata.version("keras-regpose"))
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
         sub = subparsers.add_parser(
@@ -49,7 +56,7 @@ def _parser():
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
             parents=[common],
         )
-        sub.set_defaults(run=module.run)
+        sub.set_defaults(run=module.run, needs_keras=module not in (inspect, list_command, predict, publish))
         module.add_options(sub)
     return parser
 

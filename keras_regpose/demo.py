@@ -10,13 +10,11 @@ from keras_regpose.drawn.people import Synthetic
 from keras_regpose.evaluation.evaluate import correct_keypoints, predict_samples, score_predictions
 from keras_regpose.evaluation.sheets import prediction_sheet
 from keras_regpose.images import save_picture
-from keras_regpose.presets import from_preset
+from keras_regpose.presets import BUNDLED_PRESET, from_preset
 from keras_regpose.skeleton import COCO17
 from keras_regpose.training import device_scope, train
 
 _log = logging.getLogger(__name__)
-
-BUNDLED_PRESET = "mobilenetv2_rle_lspet"
 
 
 def run_demo(output: Path, people: int = 1600, epochs: int = 9) -> dict:

@@ -1,6 +1,7 @@
 """PoseRegressor: backbone, regression head and flow as one `keras.Model`."""
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,6 +98,7 @@ class PoseRegressor(keras.Model):
             )
         super().__init__(graph.inputs[0], graph.outputs[0], name="pose_regressor")
         self.skeleton, self.input_size, self.method = skeleton, input_size, method
+        self._process = os.getpid()
         # Keras trains and saves what hangs on the model; a flow that only the loss knew would silently stay as it is.
         self.flow: Any = RealNVP(name="flow") if method == "rle" else None
         self.loss_parts = {}
@@ -143,6 +145,15 @@ class PoseRegressor(keras.Model):
         if self.optimizer is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
+
+    def predict_on_batch(self, x):
+        """Predicts as `keras.Model.predict_on_batch` does, unless it would wait forever."""
+        if self._process != os.getpid():
+            raise RuntimeError(
+                "This model was made in another process, of which this one is a fork, and the threads that compute "
+                "stay there: make it in each worker, spawn the workers, or load it with runtime='onnx'"
+            )
+        return super().predict_on_batch(x)
 
     def with_skeleton(self, skeleton: Skeleton) -> "PoseRegressor":
         """Returns a model for other keypoints: this backbone, shared, with a head of its own.
@@ -219,9 +230,14 @@ class PoseRegressor(keras.Model):
         """
         return PoseDensity(self, people)
 
-    def save_to_preset(self, directory) -> None:
-        """Saves the model as a preset directory, which `from_preset` and plain `keras.saving.load_model` open."""
-        save_preset(self, directory)
+    def save_to_preset(self, directory, onnx: bool = False) -> None:
+        """Saves the model as a preset directory, which `from_preset` and plain `keras.saving.load_model` open.
+
+        Args:
+            directory: str or path. A preset that is already there is replaced.
+            onnx: bool. Whether an ONNX export goes with it, so that it runs at once and without Keras.
+        """
+        save_preset(self, directory, onnx=onnx)
 
     def export(self, filepath, format=None, precision="float32", calibration=None, verbose=True, **facts):
         """Writes the model as a file that runs without Keras, which `load_exported` opens.

@@ -54,7 +54,7 @@ def test_predict_writes_picture_and_numbers(preset, photo, tmp_path, capsys):
     output = tmp_path / "poses"
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"not a picture")
-    arguments = ["predict", preset, photo, str(broken), "--box", "10,20,110,220", "--box", "5,5,60,90"]
+    arguments = ["predict", "--preset", preset, photo, str(broken), "--box", "10,20,110,220", "--box", "5,5,60,90"]
     assert main([*arguments, "--flip-test", "--output", str(output)]) == 0
     captured = capsys.readouterr()
     assert "1 of 2 images" in captured.out and "broken.jpg" in captured.err
@@ -179,9 +179,16 @@ def test_bad_input_gets_one_sentence_and_status_2(preset, photo, tmp_path, capsy
         "person_keypoints_val2017.json": [*evaluate, "coco", "--data", str(tmp_path)],
         "empty": [*evaluate, "lsp", "--data", str(tmp_path / "empty")],
         "no preset 'resnet51'": ["evaluate", "resnet51", "--dataset", "synthetic"],
-        "There is no preset at": ["predict", str(tmp_path / "missing"), photo],
-        "none of the images": ["predict", preset, str(tmp_path / "missing.jpg"), "--output", str(tmp_path / "o")],
-        "x2 > x1": ["predict", preset, photo, "--box", "90,10,20,50", "--output", str(tmp_path / "o")],
+        "There is no preset at": ["predict", "--preset", str(tmp_path / "missing"), photo],
+        "none of the images": [
+            "predict",
+            "--preset",
+            preset,
+            str(tmp_path / "missing.jpg"),
+            "--output",
+            str(tmp_path / "o"),
+        ],
+        "x2 > x1": ["predict", "--preset", preset, photo, "--box", "90,10,20,50", "--output", str(tmp_path / "o")],
         "keypoints": ["evaluate", str(lsp), "--dataset", "synthetic", "--count", "4"],
         "do not fill one batch": [
             *("train", "--dataset", "synthetic", "--count", "4", "--backbone", "mobilenetv2_0.25"),
@@ -206,9 +213,9 @@ def test_bad_input_gets_one_sentence_and_status_2(preset, photo, tmp_path, capsy
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["predict", "preset", "a.jpg", "--box", "1,2,3"],
+        ["predict", "a.jpg", "--box", "1,2,3"],
         ["train", "--dataset", "coco", "--output", "x", "--input-size", "large"],
-        ["predict", "preset", "a.jpg", "--batch-size", "0"],
+        ["predict", "a.jpg", "--batch-size", "0"],
         ["train", "--dataset", "imagenet", "--output", "x"],
         ["nothing"],
     ],

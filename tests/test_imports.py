@@ -22,9 +22,10 @@ FLOORS = [
     ("drawn", "recipe"),
     ("datasets", "inference"),
     ("evaluation", "export", "hub"),
-    ("metrics",),
+    ("metrics", "runtimes"),
     ("regressor",),
     ("convert",),
+    ("loading",),
     ("presets",),
     ("training",),
     ("inspection",),
@@ -34,8 +35,8 @@ FLOORS = [
 ]
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 # Where parts of the package may be imported inside of functions, apart from an `__init__` that forwards names: so that
-# the command line starts quickly.
-LATE_IMPORTS = ("cli", "commands")
+# the command line starts quickly, and runtimes other than Keras do without it.
+LATE_IMPORTS = ("cli", "commands", "presets")
 
 
 def name_of(path, package):

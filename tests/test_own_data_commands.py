@@ -108,7 +108,10 @@ def test_a_finished_run_goes_on_with_more_epochs(own, tmp_path, capsys):
 
 def test_results_join_the_annotation_file(own, tmp_path, capsys):
     data, preset = own
-    assert main(["predict", preset, *data, "--format", "coco", "json", "--output", str(tmp_path / "poses")]) == 0
+    assert (
+        main(["predict", "--preset", preset, *data, "--format", "coco", "json", "--output", str(tmp_path / "poses")])
+        == 0
+    )
     people = rp.data.Coco(data[1], data[3])
     pictures = len(np.unique(people.photographs))
     assert f"{pictures} of {pictures} images" in capsys.readouterr().out
@@ -122,7 +125,7 @@ def test_results_join_the_annotation_file(own, tmp_path, capsys):
         np.testing.assert_allclose([left, top, left + width, top + height], sample.box, atol=1e-3)
     # Sources choose some of its pictures.
     chosen = sorted({sample.image for sample in people})[:2]
-    some = ["predict", preset, *chosen, *data, "--format", "coco", "--output", str(tmp_path / "some")]
+    some = ["predict", "--preset", preset, *chosen, *data, "--format", "coco", "--output", str(tmp_path / "some")]
     assert main(some) == 0
     expected = [result for result in results if samples[result["id"]].image in chosen]
     got = json.loads((tmp_path / "some" / "coco.json").read_text())
@@ -164,13 +167,13 @@ def test_detected_boxes_and_pictures_without_any(own, tmp_path, capsys):
     ]
     (tmp_path / "detections.json").write_text(json.dumps(detections))
     boxes = ["--boxes", str(tmp_path / "detections.json"), "--format", "coco", "--output", str(tmp_path / "poses")]
-    assert main(["predict", preset, *data, *boxes, "--score-threshold", "0.5"]) == 0
+    assert main(["predict", "--preset", preset, *data, *boxes, "--score-threshold", "0.5"]) == 0
     results = json.loads((tmp_path / "poses" / "coco.json").read_text())
     found = [(result["image_id"], result["category_id"]) for result in results]
     assert found == [(one.image_id, people[0].category_id) for one in (people[0], people[-1])]
     # Their image_ids say nothing of files without the annotation file.
     capsys.readouterr()
-    assert main(["predict", preset, people[0].image, people[1].image, *boxes]) == 0
+    assert main(["predict", "--preset", preset, people[0].image, people[1].image, *boxes]) == 0
     captured = capsys.readouterr()
     assert f"{people[0].image} has no box in {tmp_path / 'detections.json'}" in captured.err
     assert "No box is given for" in captured.out
@@ -194,7 +197,7 @@ def test_mistakes_get_one_sentence(own, lsp, tmp_path, capsys):
     save_picture(photo, np.zeros((64, 64, 3), np.uint8))
     cases = {
         "--annotations goes with --images, which is missing": ["evaluate", preset, *data[:2]],
-        "--images goes with --annotations, which is missing": ["predict", preset, *data[2:], *output],
+        "--images goes with --annotations, which is missing": ["predict", "--preset", preset, *data[2:], *output],
         "--category goes with --annotations, which is missing": ["export", preset, "x.onnx", "--category", "climber"],
         "Say whose people: --annotations FILE": ["evaluate", preset],
         "both name people": ["evaluate", preset, *data, "--dataset", "synthetic"],
@@ -210,11 +213,11 @@ def test_mistakes_get_one_sentence(own, lsp, tmp_path, capsys):
             *output,
         ],
         "must be between 0 and 1. Received: 1.5": ["train", *data, "--val-share", "1.5", "--preset", preset, *output],
-        "Say what to look at": ["predict", preset, *output],
+        "Say what to look at": ["predict", "--preset", preset, *output],
         "The annotations have nobody in": [
-            *("predict", preset, photo, *data, "--box", "1,1,9,9", "--format", "coco", *output)
+            *("predict", "--preset", preset, photo, *data, "--box", "1,1,9,9", "--format", "coco", *output)
         ],
-        "COCO results do not fit": ["predict", lsp, *data, "--format", "coco", *output],
+        "COCO results do not fit": ["predict", "--preset", lsp, *data, "--format", "coco", *output],
     }
     for expected, arguments in cases.items():
         assert main(arguments) == 2, arguments
@@ -226,7 +229,10 @@ def test_sources_may_stand_anywhere(own, tmp_path):
     photo = shutil.copy(rp.data.Coco(data[1], data[3])[0].image, tmp_path / "photo.png")
     for place, arguments in enumerate(([photo, "--box", "1,1,9,9"], ["--box", "1,1,9,9", photo])):
         output = tmp_path / str(place)
-        assert main(["predict", preset, *map(str, arguments), "--format", "json", "--output", str(output)]) == 0
+        assert (
+            main(["predict", "--preset", preset, *map(str, arguments), "--format", "json", "--output", str(output)])
+            == 0
+        )
         assert (output / "photo.json").is_file()
 
 

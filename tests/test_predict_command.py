@@ -24,7 +24,18 @@ def preset(tmp_path_factory):
 
 def test_the_command_writes_what_the_library_writes(preset, tmp_path, capsys):
     video, output = write_video(tmp_path / "dance.avi", 40), tmp_path / "poses"
-    arguments = ["predict", preset, video, "--box", "10,5,60,60", "--box", "40,5,90,60", "--output", str(output)]
+    arguments = [
+        "predict",
+        "--preset",
+        preset,
+        video,
+        "--box",
+        "10,5,60,60",
+        "--box",
+        "40,5,90,60",
+        "--output",
+        str(output),
+    ]
     assert main([*arguments, "--format", "picture", "json", "coco"]) == 0
     assert "40 of 40 images" in capsys.readouterr().out
     assert {path.name for path in output.iterdir()} == {"dance.mp4", "dance.json", "dance.coco.json"}
@@ -47,7 +58,7 @@ def test_folders_patterns_and_coco_results(preset, tmp_path, capsys):
     output = tmp_path / "poses"
     sources = [str(tmp_path / "photos"), str(tmp_path / "oth*" / "*.png"), str(tmp_path / "gone.mp4")]
     options = ["--boxes", str(detections), "--score-threshold", "0.5", "--format", "coco", "json"]
-    assert main(["predict", preset, *sources, *options, "--output", str(output)]) == 0
+    assert main(["predict", "--preset", preset, *sources, *options, "--output", str(output)]) == 0
     captured = capsys.readouterr()
     assert "3 of 5 images" in captured.out
     assert "zero.jpg is empty" in captured.err and "There is no video file at" in captured.err
@@ -62,7 +73,7 @@ def test_folders_patterns_and_coco_results(preset, tmp_path, capsys):
 def test_a_source_is_never_replaced(preset, tmp_path, capsys):
     photo = write_photo(tmp_path / "photo.png")
     before = (tmp_path / "photo.png").read_bytes()
-    assert main(["predict", preset, photo, "--output", str(tmp_path)]) == 2
+    assert main(["predict", "--preset", preset, photo, "--output", str(tmp_path)]) == 2
     assert "would replace the image" in capsys.readouterr().err
     assert (tmp_path / "photo.png").read_bytes() == before
 
@@ -76,21 +87,21 @@ def test_a_source_is_never_replaced(preset, tmp_path, capsys):
     ],
 )
 def test_nothing_to_do_is_one_sentence(preset, tmp_path, capsys, arguments, message):
-    assert main(["predict", preset, *arguments, "--output", str(tmp_path / "o")]) == 2
+    assert main(["predict", "--preset", preset, *arguments, "--output", str(tmp_path / "o")]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if line.startswith("keras-regpose")] == [f"keras-regpose predict: {message}"]
 
 
 def test_box_and_boxes_exclude_each_other(preset, capsys):
     with pytest.raises(SystemExit):
-        main(["predict", preset, "a.jpg", "--box", "1,2,3,4", "--boxes", "b.json"])
+        main(["predict", "--preset", preset, "a.jpg", "--box", "1,2,3,4", "--boxes", "b.json"])
     assert "not allowed with" in capsys.readouterr().err
 
 
 def test_a_broken_frame_is_told_and_the_rest_is_there(preset, tmp_path, capsys):
     broken = damage_frame(write_video(tmp_path / "v.avi", 30), 12, tmp_path / "broken.avi")
     output = tmp_path / "poses"
-    assert main(["predict", preset, broken, "--output", str(output)]) == 0
+    assert main(["predict", "--preset", preset, broken, "--output", str(output)]) == 0
     captured = capsys.readouterr()
     assert "1 of the 30 frames" in captured.err and "29 of 30 images" in captured.out
     assert video_facts(output / "broken.mp4")[0] == len(json.loads((output / "broken.json").read_text())) == 29
@@ -101,7 +112,7 @@ def test_a_broken_frame_is_told_and_the_rest_is_there(preset, tmp_path, capsys):
 )
 def test_interrupted_what_was_done_is_there_and_valid(preset, tmp_path, number):
     video, output = write_video(tmp_path / "long.avi", 6_000, size=(64, 48)), tmp_path / "poses"
-    command = [sys.executable, "-m", "keras_regpose.cli", "predict", preset, video, "--output", str(output)]
+    command = [sys.executable, "-m", "keras_regpose.cli", "predict", "--preset", preset, video, "--output", str(output)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     deadline = time.monotonic() + 120

@@ -24,7 +24,8 @@ from keras_regpose.files import draft, sha256, write_whole
 from keras_regpose.hub.card import zoo_card
 from keras_regpose.hub.preset_files import PresetError
 from keras_regpose.hub.publish import publish_preset
-from keras_regpose.presets import BUNDLED, build_from_checkpoint, load_preset
+from keras_regpose.loading import build_from_checkpoint, load_preset
+from keras_regpose.presets import BUNDLED
 from keras_regpose.progress import progress_bar
 from keras_regpose.zoo import (
     CARD,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from keras_regpose.commands.shared import add_annotation_options, annotated, positive
+from keras_regpose.commands.shared import add_annotation_options, annotated, import_keras_silently, positive
 
 EXAMPLE = "keras-regpose inspect --annotations people.json --images pictures --preset mobilenetv2_rle_lspet"
 
@@ -23,6 +23,8 @@ def run(options):
     people = Coco(options.annotations, options.images, category=options.category)
     judgement, size = None, (256, 192)
     if options.preset:
+        if not options.debug:
+            import_keras_silently()
         from keras_regpose.inspection.judge import judge_labels
         from keras_regpose.presets import from_preset
 

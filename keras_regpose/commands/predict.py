@@ -3,27 +3,38 @@
 import logging
 import os
 import sys
+from pathlib import Path
 
-from keras_regpose.commands.shared import add_annotation_options, annotated, box, positive
+from keras_regpose.commands.shared import add_annotation_options, annotated, box, import_keras_silently, positive
 from keras_regpose.data.coco import Coco
+from keras_regpose.hub.preset_files import is_preset
 from keras_regpose.inference.boxes import box_finder
 from keras_regpose.inference.estimator import estimate_frames
 from keras_regpose.inference.sources import Files, open_pictures
 from keras_regpose.inference.writers import FORMATS, ResultsWriter
 from keras_regpose.interrupt import noted_signals
+from keras_regpose.presets import BUNDLED_PRESET, from_preset
 from keras_regpose.progress import progress_bar
+from keras_regpose.runtimes import RUNTIMES
+from keras_regpose.zoo import list_presets
 
 _log = logging.getLogger(__name__)
 
 
-EXAMPLE = "keras-regpose predict my_preset photo.jpg holiday/ dance.mp4 --boxes detections.json --output poses"
+EXAMPLE = "keras-regpose predict photo.jpg holiday/ dance.mp4 --preset my_preset --output poses"
 
 
 def add_options(sub):
-    sub.add_argument("preset", help="name or directory of a preset")
     sub.add_argument(
         "sources", nargs="+", metavar="SOURCE", help="file, folder, 'pattern*.jpg', URL, camera; default: --annotations"
     ).required = False  # with nargs="*", no source could stand behind an option
+    sub.add_argument("--preset", default=BUNDLED_PRESET, help="name or directory of a preset")
+    sub.add_argument(
+        "--runtime",
+        choices=("auto", *RUNTIMES, "keras"),
+        default="auto",
+        help="what runs the network; auto: the fastest that is installed",
+    )
     add_annotation_options(sub)
     boxes = sub.add_mutually_exclusive_group()
     boxes.add_argument(
@@ -39,14 +50,16 @@ def add_options(sub):
         choices=FORMATS,
         default=["picture", "json"],
         help="picture: NAME.png or NAME.mp4; json: NAME.json, for videos a list with one entry per frame; "
+        "csv: NAME.csv, a row per joint; "
         "coco: COCO results in coco.json, with the ids of --annotations, for videos in NAME.coco.json",
     )
     sub.add_argument("--output", default="poses", help="folder for the results")
 
 
 def run(options):
-    from keras_regpose.presets import from_preset
-
+    for name in options.sources or ():
+        if is_preset(name) or name in list_presets():
+            raise ValueError(f"{name} is a preset, not a picture: write --preset {name}")
     people = None
     if annotated(options):
         people = Coco(options.annotations, options.images, options.boxes, category=options.category)
@@ -54,14 +67,20 @@ def run(options):
         raise ValueError("Say what to look at: a SOURCE, or --annotations FILE --images DIR")
     boxes = options.box or (options.boxes if people is None else people)
     find_boxes = box_finder(boxes, "stream", score_threshold=options.score_threshold)
-    model = from_preset(options.preset)
+    if options.runtime == "keras" and not options.debug:
+        import_keras_silently()
+    model = from_preset(options.preset, runtime=None if options.runtime == "keras" else options.runtime)
     failed = []
 
     def skip(error):
         failed.append(error)
         _log.warning("Skipped: %s", " ".join(str(error).split()))
 
-    sources = _open(options.sources, skip) if options.sources or not people else [Files(list(people.by_picture))]
+    sources = (
+        _open(options.sources, options.output, skip)
+        if options.sources or not people
+        else [Files(list(people.by_picture))]
+    )
     totals = [source.total for source in sources]
     settings = {"flip_test": options.flip_test, "batch_size": options.batch_size, "on_error": skip}
     results = (poses for source in sources for poses in estimate_frames(model, source, find_boxes, **settings))
@@ -87,7 +106,7 @@ def run(options):
         raise ValueError("none of the images could be read")
 
 
-def _open(names, on_error):
+def _open(names, output, on_error):
     """Returns what the names stand for, all image files as one source."""
     paths, videos = [], []
     for name in names:
@@ -98,7 +117,9 @@ def _open(names, on_error):
             on_error(error)
             continue
         if isinstance(source, Files):
-            paths += source.paths
+            # Pictures of an earlier run may lie in a folder that is looked through.
+            own = Path(output).resolve() if Path(name).resolve() != Path(output).resolve() else Path(os.devnull)
+            paths += [path for path in source.paths if not Path(path).resolve().is_relative_to(own)]
         else:
             videos.append(source)
     return ([Files(paths)] if paths else []) + videos

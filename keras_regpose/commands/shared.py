@@ -1,11 +1,27 @@
 """What several commands share: kinds of arguments, and the choice of data."""
 
 import argparse
+import logging
+import os
 
 from keras_regpose.data.coco import Coco
 from keras_regpose.data.people import People
 from keras_regpose.datasets import DATASETS, open_dataset
 from keras_regpose.skeleton import Skeleton
+
+
+def import_keras_silently():
+    """Imports Keras and its backend without what these say about graphics cards that are not there."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    with open(os.devnull, "w") as nowhere:
+        shown = os.dup(2)  # TensorFlow's libraries write there themselves
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
 
 
 def positive(text):

@@ -16,7 +16,7 @@ from keras_regpose.arrays import check_arrays
 from keras_regpose.data.coco_file import CocoFile
 from keras_regpose.evaluation.oks import check_sigmas, oks_nms, soft_oks_nms
 from keras_regpose.files import read_json
-from keras_regpose.inference.scores import instance_score
+from keras_regpose.inference.scores import expected_oks, instance_score
 from keras_regpose.skeleton import SKELETONS, Skeleton, keypoint_categories
 
 NMS_MODES = ("oks", "soft_oks", None)
@@ -45,6 +45,7 @@ def coco_results(
             uses it. Optional; without it, the area of the keypoints' extent;
             `box`: (4,) xyxy, optional, in all predictions or in none. Handed on as COCO's `bbox`; its area then decides
             to which size range an unmatched detection belongs, otherwise the keypoints' extent does;
+            `sigmas`: (K, 2) array of σx and σy in pixels, which the score mode "expected_oks" needs, with `box`;
             `id`: int, optional, in all predictions or in none. Of predictions with equal id in an image the first
             counts. Without it, all count;
             `category_id`: int, 1 by default; `coco_keypoints` takes the only one of the annotations, if they have one.
@@ -164,7 +165,7 @@ def _columns(predictions, category=1):
     """Checks the dicts that `coco_results` describes, and returns the values of each key, numbers as one array."""
     if isinstance(predictions, Mapping) or not all(isinstance(entry, Mapping) for entry in predictions):
         raise ValueError(f"Predictions must be a list of dicts, one per person. Received: {type(predictions).__name__}")
-    for key in ("id", "box"):
+    for key in ("id", "box", "sigmas"):
         having = sum(key in entry for entry in predictions)
         if 0 < having < len(predictions):
             raise ValueError(f"All predictions or none must have {key!r}. Received: {having} of {len(predictions)}")
@@ -188,7 +189,7 @@ def _columns(predictions, category=1):
         "category_id": [_plain(entry.get("category_id", category)) for entry in predictions],
     }
     count = max(1, np.size(predictions[0]["scores"])) if predictions else 1
-    shapes = {"keypoints": f"{count} 2", "scores": str(count), "box_score": "", "box": "4"}
+    shapes = {"keypoints": f"{count} 2", "scores": str(count), "box_score": "", "box": "4", "sigmas": f"{count} 2"}
     for key, shape in shapes.items():
         if not predictions or key in predictions[0]:
             columns[key] = numbers(key, shape, [entry[key] for entry in predictions])
@@ -203,7 +204,13 @@ def _score_and_suppress(columns, score_mode, nms, nms_threshold, keypoint_thresh
     if nms not in NMS_MODES:
         raise ValueError(f'nms must be "oks", "soft_oks" or None. Received: {nms!r}')
     points, point_scores = columns["keypoints"], columns["scores"]
-    scores = instance_score(columns["box_score"], point_scores, score_mode, keypoint_threshold)
+    ranked = point_scores
+    if score_mode == "expected_oks" and len(points):
+        if not {"box", "sigmas"} <= set(columns):
+            raise ValueError("The score mode 'expected_oks' needs predictions with 'box' and 'sigmas'")
+        areas = (columns["box"][:, 2:] - columns["box"][:, :2]).prod(-1)
+        ranked = expected_oks(columns["sigmas"], areas, check_sigmas(sigmas, points.shape[1]))
+    scores = instance_score(columns["box_score"], ranked, score_mode, keypoint_threshold)
     images = {}
     for row, (image_id, identity) in enumerate(zip(columns["image_id"], columns["id"], strict=True)):
         images.setdefault(image_id, {}).setdefault(identity, row)

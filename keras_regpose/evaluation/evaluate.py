@@ -176,7 +176,7 @@ def score_predictions(
         "box_score": poses.box_scores.astype(np.float64),
         "area": geometry.fix_aspect_ratio(scale, input_size).prod(-1).astype(np.float64),
         "box": poses.boxes,
-    }
+    } | ({} if poses.sigmas is None else {"sigmas": poses.sigmas})
     predictions = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     if score_mode is None:
         score_mode = "bbox_keypoint" if poses.sigmas is None else "bbox_rle"

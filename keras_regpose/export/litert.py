@@ -1,6 +1,7 @@
 """LiteRT's files, `pose.tflite`."""
 
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from keras_regpose.optional import import_optional
 
 SUFFIX = ".tflite"
 PRECISIONS = ("float32", "float16", "int8")
+RUNS_WITH, MADE_WITH = "ai_edge_litert", ("tensorflow",)
 _FLOAT = ["MUL", "ADD", "MEAN", "FULLY_CONNECTED", "LOGISTIC", "RESHAPE"]  # pixels, sums of blocks, outputs
 
 
@@ -45,8 +47,11 @@ def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarra
     runner = interpreter_module.Interpreter(str(path), num_threads=threads).get_signature_runner()
     names = [name for name in ("keypoints", "sigmas") if name in runner.get_output_details()]
 
+    lock = threading.Lock()  # an interpreter serves one thread at a time; without, others' results come out
+
     def run(crops):
-        outputs = runner(image=crops)
+        with lock:
+            outputs = runner(image=crops)
         return [outputs[name] for name in names]
 
     return run

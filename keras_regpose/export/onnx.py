@@ -17,8 +17,11 @@ from keras_regpose.optional import import_optional
 
 SUFFIX = ".onnx"
 PRECISIONS = ("float32", "float16", "int8")
+RUNS_WITH, MADE_WITH = "onnxruntime", ("tf2onnx", "onnx")
 _OPSET = 18
 _BATCH = 8  # crops
+# So many weights float16 halves. Rounding the few of the first layers too would move keypoints by 0.1 px, not 0.01.
+_LARGE = 50_000
 _QUANTIZED = ("Conv", "Add", "MaxPool", "Clip", "Relu")
 
 
@@ -46,12 +49,21 @@ def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) ->
     else:
         model = onnx.load(merged)
         if precision == "float16":
-            from onnxruntime.transformers.float16 import convert_float_to_float16
-
-            model = convert_float_to_float16(model, keep_io_types=True)
+            _store_in_half(model.graph)
         del model.opset_import[1:]
         onnx.save(model, path)
     merged.unlink()
+
+
+def _store_in_half(graph):
+    """Stores weights in float16. They become float32 when the file is opened: few processors compute in float16."""
+    import onnx
+
+    for constant in graph.initializer:
+        if constant.data_type == onnx.TensorProto.FLOAT and np.prod(constant.dims) >= _LARGE:
+            name, weights = constant.name, onnx.numpy_helper.to_array(constant)
+            constant.CopyFrom(onnx.numpy_helper.from_array(weights.astype(np.float16), f"{name}_half"))
+            graph.node.insert(0, onnx.helper.make_node("Cast", [constant.name], [name], to=onnx.TensorProto.FLOAT))
 
 
 def _quantize(source, target, crops):

@@ -1,5 +1,6 @@
 """OpenVINO's files, `pose.xml` with `pose.bin`."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from keras_regpose.optional import import_optional
 
 SUFFIX = ".xml"
 PRECISIONS = ("float32", "bfloat16", "int8")
+RUNS_WITH, MADE_WITH = "openvino", ("openvino",)
 _RUNS_IN = {"float32": "f32", "int8": "f32", "bfloat16": "bf16"}
 
 
@@ -48,6 +50,15 @@ def _keep_head_in_float32(model):
             node.output(0).replace(ops.reduce_sum(products, ops.constant(np.int64(1)), False).output(0))
 
 
+def computes_bfloat16() -> bool:
+    """Returns whether the processor says that it computes in bfloat16. OpenVINO also does so slowly on one without."""
+    try:
+        words = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:  # another system, which does not say
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(words)
+
+
 def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
     """Returns a function from (B, H, W, 3) uint8 crops to keypoints (and sigmas)."""
     openvino = import_optional("openvino", "An OpenVINO export")
@@ -57,4 +68,10 @@ def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarra
         "INFERENCE_NUM_THREADS": threads,
     }
     request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-    return lambda crops: list(request.infer([crops], share_inputs=True).values())
+    lock = threading.Lock()  # a request serves one thread at a time, on all the cores that it was given
+
+    def run(crops):
+        with lock:
+            return list(request.infer([crops], share_inputs=True).values())
+
+    return run

@@ -1,13 +1,19 @@
 """An exported model, opened again: the same `estimate()` without Keras."""
 
+import logging
 import os
 from pathlib import Path
 
 import numpy as np
 
 from keras_regpose.export.formats import FORMATS
+from keras_regpose.export.openvino import computes_bfloat16
 from keras_regpose.export.sidecar import Description, read_sidecar
 from keras_regpose.inference.estimator import estimate
+
+_log = logging.getLogger(__name__)
+# What forked processes have inherited and cannot close: they would wait for threads that are not there.
+_of_parents = []
 
 
 def load_exported(path: str | os.PathLike, threads: int | None = None) -> "ExportedPoseRegressor":
@@ -40,14 +46,15 @@ def load_exported(path: str | os.PathLike, threads: int | None = None) -> "Expor
     description = read_sidecar(path)
     if description.format not in FORMATS:
         raise ValueError(f"{path} is in a format that is not known here: {description.format!r}. Upgrade keras-regpose")
+    if description.precision == "bfloat16" and not computes_bfloat16():
+        _log.warning("This processor does not say that it computes in bfloat16: float32 is likely to be faster here")
     return opened(Path(path), description, threads)
 
 
 def opened(path: Path, description: Description, threads: int | None = None) -> "ExportedPoseRegressor":
     """Opens an export whose description is known; see `load_exported`."""
     threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    run = FORMATS[description.format].open_export(path, description.precision, threads)
-    return ExportedPoseRegressor(description, run)
+    return ExportedPoseRegressor(path, description, threads)
 
 
 def check_crops(name: str, crops, input_size: tuple[int, int]) -> np.ndarray:
@@ -64,6 +71,9 @@ def check_crops(name: str, crops, input_size: tuple[int, int]) -> np.ndarray:
 class ExportedPoseRegressor:
     """A model that runs outside Keras; made by `load_exported`.
 
+    Several threads may use it at once. So may worker processes: where they are forked it is opened again, since a
+    runtime's threads stay behind in the parent, and where they are spawned they open it when they are given it.
+
     Attributes:
         skeleton: `Skeleton`. The keypoints that the model regresses.
         input_size: (height, width) of the crops in pixels.
@@ -73,11 +83,18 @@ class ExportedPoseRegressor:
         output_shape: (None, K, 4) with sigmas, else (None, K, 2).
     """
 
-    def __init__(self, description, run):
+    def __init__(self, path: Path, description: Description, threads: int):
         self.format, self.precision, self.method = description.format, description.precision, description.method
         self.skeleton, self.input_size = description.skeleton, description.input_size
         self.output_shape = (None, len(self.skeleton), 4 if self.method == "rle" else 2)
-        self._run = run
+        self._path, self._threads = path.absolute(), threads
+        self._opened = os.getpid(), self._open()
+
+    def _open(self):
+        return FORMATS[self.format].open_export(self._path, self.precision, self._threads)
+
+    def __reduce__(self):
+        return load_exported, (self._path, self._threads)
 
     def __repr__(self):
         return f"<ExportedPoseRegressor {self.format} {self.precision} {self.skeleton.name} {self.input_size}>"
@@ -97,6 +114,11 @@ class ExportedPoseRegressor:
         crops = check_crops("crops", crops, self.input_size)
         if len(crops) == 0:
             return np.zeros((0, *self.output_shape[1:]), np.float32)
-        return np.concatenate(self._run(crops), axis=-1)
+        process, run = self._opened
+        if process != os.getpid():
+            _of_parents.append(run)
+            run = self._open()
+            self._opened = os.getpid(), run
+        return np.concatenate(run(crops), axis=-1)
 
     estimate = estimate

@@ -130,6 +130,14 @@ def intact_preset(path: Path, expected: str | None = None) -> PresetFolder | Non
     return folder
 
 
+def built_preset(path: Path) -> PresetFolder | None:
+    """Returns the preset that was built in a folder before, or None where there is none that this version reads."""
+    try:
+        return intact_preset(path)
+    except NewerFormatError:  # it is built again
+        return None
+
+
 def _forget(folder):
     """Removes a damaged download: the Hub's client never looks at the content of what it has."""
     for name in PRESET_FILES:

@@ -4,18 +4,20 @@
 `keras.saving.load_model` opens without this package. `preset.json` says what its keypoints mean and lists the
 SHA-256 of the other files, and `flow.weights.h5` holds the density learned by the RLE loss, for training to go on.
 
+`exports/pose.onnx`, with its description beside it, is there if the preset was saved with `onnx=True`; with it the
+preset runs at once, and without Keras, which is therefore imported where it is needed alone.
+
 A preset may come from a stranger: nothing in it is executed, and no file beside it is opened.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-import keras
 import numpy as np
 
 from keras_regpose.codec import METHODS
@@ -25,7 +27,9 @@ from keras_regpose.skeleton import Skeleton
 FORMAT = 1
 ANOTHER_FOLDER = "choose a folder of another disk"
 FLOW_FILE = "flow.weights.h5"
+EXPORT = "exports/pose"  # and the suffix of its format
 PRESET_FILES = ("preset.json", "config.json", "metadata.json", "model.weights.h5", FLOW_FILE)
+PRESET_FILES += (f"{EXPORT}.onnx", f"{EXPORT}.onnx.json")
 # Stock Keras layers that run code, or that open files named in their configuration.
 _UNSAFE_LAYERS = {"Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"}
 _UNSAFE_LAYERS |= {"StringLookup", "IntegerLookup", "TextVectorization"}
@@ -40,7 +44,12 @@ class NewerFormatError(PresetError):
 
 
 def save_preset(
-    model, directory: str | os.PathLike, half_precision: bool = False, advice: str = ANOTHER_FOLDER, **facts
+    model,
+    directory: str | os.PathLike,
+    half_precision: bool = False,
+    onnx: bool = False,
+    advice: str = ANOTHER_FOLDER,
+    **facts,
 ) -> None:
     """Writes a model as a preset directory, beside its target first and then renamed into place.
 
@@ -48,6 +57,7 @@ def save_preset(
         model: `PoseRegressor`.
         directory: str or path. A preset that is already there is replaced.
         half_precision: bool. Whether weights are stored as float16, which halves the file; they are read as float32.
+        onnx: bool. Whether an ONNX export goes with it, with weights in float16.
         advice: str. What a person can do, besides freeing space, when the disk is full.
         **facts: JSON-ready values that go into `preset.json` (metrics, licence, data).
 
@@ -55,6 +65,8 @@ def save_preset(
         PresetError: If something else is there.
         OSError: If it cannot be written; `errno` is ENOSPC if the disk is full. What was there is still there then.
     """
+    import keras
+
     directory = Path(directory)
     if directory.exists() and not (directory.is_dir() and (not any(directory.iterdir()) or is_preset(directory))):
         raise PresetError(f"{directory} exists and is not a preset. Choose another folder, or remove it")
@@ -66,6 +78,8 @@ def save_preset(
         if half_precision:
             for file in written.glob("*.weights.h5"):
                 _store_half_precision(file)
+        if onnx:
+            model.export(written / f"{EXPORT}.onnx", precision="float16", verbose=False)
         description = {
             "format": FORMAT,
             "method": model.method,
@@ -136,6 +150,12 @@ class PresetFolder:
         names |= {FLOW_FILE} if self.method == "rle" else set()
         return [name for name in PRESET_FILES if name in names]
 
+    def key(self) -> str:
+        """Returns hexadecimal digits that stand for the architecture, the weights and the skeleton."""
+        names = ("config.json", "model.weights.h5")
+        digests = [self.description["checksums"].get(name) or sha256(self.path / name) for name in names]
+        return hashlib.sha256(json.dumps([*digests, self.method, self.skeleton.to_dict()]).encode()).hexdigest()[:16]
+
     def damaged_files(self) -> list[str]:
         """Returns the names of the files that are not what `preset.json` lists; older presets list none."""
         return [name for name, digest in self.description["checksums"].items() if sha256(self.path / name) != digest]
@@ -172,6 +192,8 @@ def is_preset(directory: str | os.PathLike) -> bool:
 
 def refuse_code(config, directory):
     """Keras's safe mode refuses code as well; this names it, and refuses what else is not a stock layer."""
+    import keras
+
     if isinstance(config, list):
         for value in config:
             refuse_code(value, directory)
@@ -192,6 +214,7 @@ def refuse_code(config, directory):
 
 def check_weights(path):
     """Opens a weights file, and refuses one that takes its numbers from other files."""
+    import h5py
 
     def taken_from_elsewhere(name, item):  # None goes on
         is_outside = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
@@ -203,10 +226,14 @@ def check_weights(path):
 
 
 def flow_model(flow):
+    import keras
+
     return keras.Sequential([keras.Input((2,)), flow])
 
 
 def _store_half_precision(file):
+    import h5py
+
     def copy(name, item):
         if isinstance(item, h5py.Group):
             half.create_group(name).attrs.update(item.attrs)

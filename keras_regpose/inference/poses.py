@@ -1,12 +1,13 @@
 """What an estimate returns: the poses of the people in one image, and the ways to show, keep and hand them on."""
 
+import csv
 import dataclasses
 import io
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from jaxtyping import Real, UInt8
@@ -15,7 +16,7 @@ from keras_regpose.arrays import check_people
 from keras_regpose.files import write_whole
 from keras_regpose.images import PICTURE_SUFFIXES, read_image, save_picture
 from keras_regpose.inference.draw import draw_poses
-from keras_regpose.inference.scores import instance_score
+from keras_regpose.inference.scores import expected_oks, instance_score
 from keras_regpose.optional import import_optional
 from keras_regpose.skeleton import Skeleton
 
@@ -33,7 +34,7 @@ class Poses:
     """The poses of N people in one image.
 
     `len(poses)` is N; iterating yields one-person `Poses`; an index, a slice, a mask or an array of numbers selects
-    people: `poses[poses.box_scores > 0.5]`.
+    people: `poses[poses.box_scores > 0.5]`. A keypoint's name gives its (N, 2) positions: `poses["left_wrist"]`.
 
     Args:
         keypoints: (N, K, 2) float32 array, x and y in image pixels; the first pixel's centre is (0, 0).
@@ -114,7 +115,13 @@ class Poses:
     def __iter__(self) -> Iterator["Poses"]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, index) -> "Poses":
+    @overload
+    def __getitem__(self, index: str) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: Any) -> "Poses": ...
+    def __getitem__(self, index):
+        if isinstance(index, str):
+            return self.keypoints[:, self.skeleton.index(index)]
         if isinstance(index, (int, np.integer)):
             if not -len(self) <= index < len(self):
                 raise IndexError(f"There are {len(self)} people. Received: {index}")
@@ -127,6 +134,46 @@ class Poses:
     def _arrays(self):
         """Returns the arrays that there are, by name; only σ may be missing."""
         return {name: getattr(self, name) for name in _ARRAYS if name != "sigmas" or self.sigmas is not None}
+
+    def angle(self, first: str, vertex: str, last: str) -> np.ndarray:
+        """Returns the angle at a joint.
+
+        Args:
+            first, vertex, last: str. Names of keypoints, such as "left_shoulder", "left_elbow" and "left_wrist" for the
+                angle at the elbow.
+
+        Returns:
+            (N,) float32 array in degrees, 0 to 180; NaN where two of the keypoints are at the same place.
+
+        Example:
+
+        >>> from keras_regpose.skeleton import Skeleton
+        >>> arm = Skeleton("arm", ("shoulder", "elbow", "wrist"))
+        >>> bent = Poses([[[0, 0], [9, 0], [9, 9]]], [[1, 1, 1]], [[0, 0, 9, 9]], [1], arm)
+        >>> bent.angle("shoulder", "elbow", "wrist").tolist()
+        [90.0]
+        """
+        (x1, y1), (x2, y2) = (self[first] - self[vertex]).T, (self[last] - self[vertex]).T
+        degrees = np.degrees(np.arctan2(np.abs(x1 * y2 - y1 * x2), x1 * x2 + y1 * y2))
+        return np.where((np.hypot(x1, y1) > 0) & (np.hypot(x2, y2) > 0), degrees, np.float32(np.nan))
+
+    def expected_oks(self) -> np.ndarray:
+        """Returns the object keypoint similarity to be expected of each person, by σ and the box's area.
+
+        It is what `scores` cannot tell: whether an error of that size matters for this joint of a person of this size.
+
+        Returns:
+            (N,) float64 array between 0 and 1.
+
+        Raises:
+            ValueError: If the model predicts no σ.
+        """
+        return self._expected_oks().mean(-1)
+
+    def _expected_oks(self):
+        if self.sigmas is None:
+            raise ValueError("The expected OKS is made of σ, which models trained without RLE do not predict")
+        return expected_oks(self.sigmas, (self.boxes[:, 2:] - self.boxes[:, :2]).prod(-1), self.skeleton.sigmas)
 
     def _repr_png_(self) -> bytes | None:
         """What notebooks show: the picture, at most 1,600 pixels wide, or nothing if there is nothing to draw on."""
@@ -162,13 +209,13 @@ class Poses:
         return PIL.Image.fromarray(picture)
 
     def save(self, path: str | os.PathLike, image: Any = None, **options) -> None:
-        """Writes the poses to a file: the numbers as `.json`, or the picture as `.png`, `.jpg`, `.jpeg` or `.webp`.
+        """Writes the poses to a file: numbers as `.json` or `.csv`, a picture as `.png`, `.jpg`, `.jpeg` or `.webp`.
 
         The file appears complete or not at all. `Poses.from_json(Path(path).read_text())` reads the numbers back.
 
         Args:
             path: str or path. Its suffix chooses the format.
-            image: as in `plot`; not used for `.json`.
+            image: as in `plot`; not used for numbers.
             **options: as in `plot`.
 
         Raises:
@@ -177,11 +224,14 @@ class Poses:
         suffix = Path(path).suffix.lower()
         if suffix == ".json":
             write_whole(path, self.to_json() + "\n")
+        elif suffix == ".csv":
+            write_whole(path, self.to_csv())
         elif suffix in PICTURE_SUFFIXES:
             save_picture(path, np.asarray(self.plot(image, **options)))
         else:
             raise ValueError(
-                f"Poses are saved as .json (numbers) or {', '.join(PICTURE_SUFFIXES)} (picture). Received: {path}"
+                "Poses are saved as .json or .csv (numbers), or "
+                f"{', '.join(PICTURE_SUFFIXES)} (picture). Received: {path}"
             )
 
     def to_json(self) -> str:
@@ -222,8 +272,9 @@ class Poses:
         Args:
             image_id: int or str. The image's id in the annotation file.
             score_mode: str or None. How a person's score is made of box score and keypoint scores: "bbox",
-                "keypoint", "bbox_keypoint" or "bbox_rle", see `keras_regpose.metrics.instance_score`. None is what
-                the published results use: "bbox_rle" where there are sigmas, "bbox_keypoint" elsewhere.
+                "keypoint", "bbox_keypoint", "bbox_rle" or "expected_oks", see
+                `keras_regpose.metrics.instance_score`. None is what the published results use: "bbox_rle" where there
+                are sigmas, "bbox_keypoint" elsewhere.
 
         Returns:
             list of dicts, one per person: image_id, category_id 1, keypoints (x, y, score in turn), score, and bbox
@@ -239,7 +290,8 @@ class Poses:
         """
         if score_mode is None:
             score_mode = "bbox_keypoint" if self.sigmas is None else "bbox_rle"
-        scores = instance_score(self.box_scores, self.scores, score_mode).tolist()
+        ranked = self._expected_oks() if score_mode == "expected_oks" else self.scores
+        scores = instance_score(self.box_scores, ranked, score_mode).tolist()
         points = np.concatenate([self.keypoints, self.scores[..., None]], axis=-1)
         points = points.reshape(len(self), 3 * len(self.skeleton)).tolist()
         boxes = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1).tolist()
@@ -254,7 +306,27 @@ class Poses:
         Raises:
             ImportError: If pandas is not installed.
         """
-        pandas = import_optional("pandas", "to_dataframe", "pandas")
+        return import_optional("pandas", "to_dataframe", "pandas").DataFrame(self._columns())
+
+    def to_csv(self) -> str:
+        """Returns the rows of `to_dataframe` as CSV; those of a video's frame have its number in front.
+
+        Example:
+
+        >>> from keras_regpose.skeleton import Skeleton
+        >>> print(Poses([[[3, 4]]], [[0.5]], [[0, 0, 9, 9]], [1], Skeleton("point", ("tip",))).to_csv(), end="")
+        person,keypoint,x,y,score
+        0,tip,3.0,4.0,0.5
+        """
+        columns = self._columns()
+        if self.frame is not None:
+            columns = {"frame": [self.frame] * len(columns["person"]), **columns}
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([columns, *zip(*columns.values(), strict=True)])
+        return text.getvalue()
+
+    def _columns(self):
+        """Returns the columns of a table with one row per joint."""
         columns = {
             "person": np.repeat(np.arange(len(self)), len(self.skeleton)),
             "keypoint": list(self.skeleton.keypoints) * len(self),
@@ -264,10 +336,13 @@ class Poses:
         }
         if self.sigmas is not None:
             columns.update(sigma_x=self.sigmas[..., 0].ravel(), sigma_y=self.sigmas[..., 1].ravel())
-        return pandas.DataFrame(columns)
+        return columns
 
     def to_supervision(self) -> "supervision.KeyPoints":
         """Returns the poses as `supervision.KeyPoints` (supervision 0.29 or newer), for its annotators and trackers.
+
+        Where there are sigmas, `data["covariance"]` has what its ellipse annotators draw: the variance of a Laplace
+        density is 2σ², and x and y are independent.
 
         Raises:
             ImportError: If supervision is not installed.
@@ -278,6 +353,7 @@ class Poses:
             class_id=np.zeros(len(self), int),
             keypoint_confidence=self.scores.copy(),
             detection_confidence=self.box_scores.copy(),
+            data={} if self.sigmas is None else {"covariance": 2 * self.sigmas[..., None] ** 2 * np.eye(2, dtype="f4")},
         )
 
     def _image(self, image):

@@ -156,7 +156,9 @@ def open_pictures(source: Any) -> "Files | Video | None":
         is_stream = path.lower().startswith(_STREAMS)
         return Video(path) if is_stream or _is_video(urllib.parse.urlsplit(path).path) else None
     if os.path.isdir(path):
-        files = [str(file) for file in Path(path).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+        files = (file for file in Path(path).rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        # Hidden are thumbnails, and what macOS keeps beside pictures (._photo.jpg).
+        files = [str(file) for file in files if not any(part[0] == "." for part in file.relative_to(path).parts)]
         none = f"The folder {path} has no images ({', '.join(IMAGE_SUFFIXES)})"
     elif any(sign in path for sign in "*?[") and not os.path.exists(path):
         files = filter(os.path.isfile, glob.iglob(path, recursive=True))

@@ -17,7 +17,7 @@ from keras_regpose.images import save_picture
 from keras_regpose.inference.boxes import image_ids
 from keras_regpose.inference.poses import Poses
 
-FORMATS = ("picture", "json", "coco")
+FORMATS = ("picture", "json", "csv", "coco")
 _USUAL_RATE = 25.0  # frames per second of a video that does not tell its own
 
 
@@ -29,6 +29,7 @@ class ResultsWriter:
 
     - "picture": `photo.png`, or `dance.mp4` of the video's size and rate.
     - "json": `photo.json`, which `Poses.from_json` reads; `dance.json` is a list with an entry for each frame.
+    - "csv": `photo.csv`, one row per joint; in `dance.csv` each row begins with the frame's number.
     - "coco": COCO's results of all images in `coco.json`, those of a video in `dance.coco.json`. An image_id is the
       number that the file's name is, otherwise its name; in a video it is the frame's number, from 0. With `people`
       it is that of their annotation file, so that `pycocotools.coco.COCO(file).loadRes` takes the results.
@@ -39,7 +40,7 @@ class ResultsWriter:
 
     Args:
         folder: str or path. Made where there is none.
-        formats: str, or sequence of some of "picture", "json" and "coco".
+        formats: str, or sequence of some of "picture", "json", "csv" and "coco".
         people: `People` or None. The annotated people of the pictures, as `rp.data.Coco` reads them. COCO results take
             their image_id and category_id from these, by the picture's path, and the id of the annotation where the
             boxes are the annotated ones.
@@ -114,6 +115,7 @@ class ResultsWriter:
         return {
             "picture": functools.partial(save_picture, f"{path}.png"),
             "json": lambda text: write_whole(f"{path}.json", f"{text}\n"),
+            "csv": lambda text: write_whole(f"{path}.csv", text),
             "coco": lambda *results: self._append_to_coco(*results),
         }
 
@@ -130,6 +132,7 @@ class ResultsWriter:
             files = {
                 "picture": _video(Path(f"{path}.mp4"), poses.frame_rate or _USUAL_RATE),
                 "json": _json_list(Path(f"{path}.json")),
+                "csv": _table(Path(f"{path}.csv")),
                 "coco": _json_list(Path(f"{path}.coco.json")),
             }
             self._append = {form: self._video.enter_context(files[form]) for form in self.formats}
@@ -209,6 +212,7 @@ def _coco_results(poses, people):
 _VALUES = {
     "picture": lambda poses, options, people: [np.asarray(poses.plot(**options))],
     "json": lambda poses, options, people: [poses.to_json()],
+    "csv": lambda poses, options, people: [poses.to_csv()],
     "coco": lambda poses, options, people: _coco_results(poses, people),
 }
 
@@ -227,6 +231,13 @@ def _json_list(path: Path) -> Iterator[Callable]:
 
         yield append
         file.write("[]\n" if start == "[" else "\n]\n")
+
+
+@contextlib.contextmanager
+def _table(path: Path) -> Iterator[Callable]:
+    """Yields a function that appends rows, given as CSV with the names of the columns, to a file."""
+    with draft(path) as written, open(written, "w", encoding="utf-8") as file:
+        yield lambda text: file.write(text.split("\n", 1)[1] if file.tell() else text)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from keras_regpose.evaluation.pck import (
     torso_size,
 )
 from keras_regpose.evaluation.pckh import pckh
-from keras_regpose.inference.scores import instance_score
+from keras_regpose.inference.scores import expected_oks, instance_score
 
 __all__ = [
     "OKS",
@@ -33,6 +33,7 @@ __all__ = [
     "compare",
     "epe",
     "evaluate",
+    "expected_oks",
     "instance_score",
     "labelled_oks",
     "mean_error",

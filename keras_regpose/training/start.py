@@ -11,7 +11,7 @@ from keras_regpose.convert.movenet import load_movenet
 from keras_regpose.convert.torchvision import load_torchvision_backbone
 from keras_regpose.data.crops import CropLoader
 from keras_regpose.data.sample import Sample
-from keras_regpose.presets import load_preset
+from keras_regpose.loading import load_preset
 from keras_regpose.recipe import Recipe
 from keras_regpose.regressor import PoseRegressor
 from keras_regpose.skeleton import Skeleton
@@ -32,10 +32,9 @@ def starting_model(
         recipe: `Recipe`.
         skeleton: `Skeleton` of the data.
         start: str, path or None. Where the starting weights are: torchvision's .pth file, or that of MMPose's
-            heatmap model of the same backbone; a preset directory whose
-            backbone is taken; "imagenet" for those of keras.applications,
-            which are downloaded, or their .h5 file; the .json file of MoveNet Lightning. A recipe that starts from
-            random weights needs none, and takes one that is given all the same.
+            heatmap model of the same backbone; a preset directory whose backbone is taken; "imagenet" for those of
+            keras.applications, which are downloaded, or their .h5 file; the .json file of MoveNet Lightning. A recipe
+            that starts from random weights needs none, and takes one that is given all the same.
         samples: sequence of `Sample` to learn from. MoveNet's normalisation is measured on some of them.
 
     Returns:

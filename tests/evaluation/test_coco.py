@@ -174,6 +174,20 @@ def test_soft_nms_with_two_predictions_per_person(shared_data):
     np.testing.assert_allclose(figures(result), expected, atol=1e-9)
 
 
+def test_expected_oks_ranks_people():
+    pose = np.stack([np.arange(17) * 9.0, np.arange(17) * 12.0], -1)
+    sure, unsure = np.full((17, 2), 2.0), np.full((17, 2), 20.0)
+    person = {"image_id": 1, "keypoints": pose, "scores": np.full(17, 0.9), "box_score": 0.8, "box": [0, 0, 144, 192]}
+    small = {**person, "image_id": 2, "box": [0, 0, 15, 20]}
+    people = [{**person, "sigmas": sure}, {**person, "sigmas": unsure, "image_id": 3}, {**small, "sigmas": sure}]
+    scores = [result["score"] for result in coco_results(people, "expected_oks", nms=None)]
+    assert 0.8 > scores[0] > 0.7 > scores[1] > 0 and scores[2] < scores[0]
+    with pytest.raises(ValueError, match="'expected_oks' needs predictions with 'box' and 'sigmas'"):
+        coco_results([person], "expected_oks")
+    with pytest.raises(ValueError, match="All predictions or none must have 'sigmas'"):
+        coco_results([person, people[1]])
+
+
 def test_instance_scores():
     scores = np.array([[0.1, 0.4, 0.8], [0.1, 0.2, 0.0]])
     boxes = np.array([0.5, 1.0])
@@ -182,11 +196,14 @@ def test_instance_scores():
     np.testing.assert_allclose(instance_score(boxes, scores, "bbox_keypoint"), [0.5 * 0.6, 0.0])
     np.testing.assert_allclose(instance_score(boxes, scores, "bbox_keypoint", 0.0), [0.5 * 1.3 / 3, 0.15])
     np.testing.assert_allclose(instance_score(boxes, scores, "bbox_rle"), [0.5 + 1.3 / 3 + 0.8, 1.3])
+    np.testing.assert_allclose(instance_score(boxes, scores, "expected_oks"), [0.5 * 1.3 / 3, 0.1])
     # The reference adds scores one by one; another order of addition would break its ties.
     many = np.random.default_rng(0).uniform(0.3, 1, (50, 17))
     one_by_one = [0.9 * (functools.reduce(operator.add, row) / 17) for row in many.tolist()]
     assert instance_score(np.full(50, 0.9), many, "bbox_keypoint").tolist() == one_by_one
-    with pytest.raises(ValueError, match="must be one of bbox, keypoint, bbox_keypoint, bbox_rle. Received: 'mean'"):
+    with pytest.raises(
+        ValueError, match="must be one of bbox, keypoint, bbox_keypoint, bbox_rle, expected_oks. Received: 'mean'"
+    ):
         instance_score(boxes, scores, "mean")
 
 

@@ -86,7 +86,7 @@ def test_results_become_supervision_keypoints(model, photo):
 
 
 def test_the_command_does_the_same(model, photo, tmp_path):
-    assert main(["predict", PRESET, str(photo), "--output", str(tmp_path)]) == 0
+    assert main(["predict", "--preset", PRESET, str(photo), "--output", str(tmp_path)]) == 0
     assert PIL.Image.open(tmp_path / "street.png").size == (100, 120)
     from_command = rp.Poses.from_json((tmp_path / "street.json").read_text())
     np.testing.assert_allclose(from_command.keypoints, model.estimate(photo).keypoints, atol=1e-3)

@@ -1,5 +1,6 @@
 """Poses: checks, selection, and every way out (JSON, COCO, pictures, tables, supervision)."""
 
+import csv
 import json
 import sys
 import types
@@ -9,7 +10,8 @@ import PIL.Image
 import pytest
 
 from keras_regpose.inference.poses import Poses
-from keras_regpose.skeleton import COCO17, LSP14
+from keras_regpose.inference.scores import expected_oks
+from keras_regpose.skeleton import COCO17, LSP14, Skeleton
 
 
 def make(people=3, sigmas=True, skeleton=COCO17, **fields):
@@ -160,7 +162,7 @@ def test_save(tmp_path):
         with PIL.Image.open(tmp_path / f"picture{suffix}") as picture:
             assert picture.size == (120, 90)
     np.testing.assert_array_equal(np.asarray(PIL.Image.open(tmp_path / "picture.png")), np.asarray(poses.plot(image)))
-    with pytest.raises(ValueError, match=r"saved as .json \(numbers\).*Received: .*poses.txt"):
+    with pytest.raises(ValueError, match=r"saved as .json or .csv \(numbers\).*Received: .*poses.txt"):
         poses.save(tmp_path / "poses.txt")
     assert {path.name for path in tmp_path.iterdir()} == {"new", "picture.png", "picture.JPG", "picture.webp"}
 
@@ -205,3 +207,57 @@ def test_supervision_fields(people, monkeypatch):
     np.testing.assert_array_equal(fields["keypoint_confidence"], poses.scores)
     np.testing.assert_array_equal(fields["detection_confidence"], poses.box_scores)
     assert fields["class_id"].tolist() == [0] * people
+    covariance = fields["data"]["covariance"]
+    assert covariance.shape == (people, 17, 2, 2) and covariance.dtype == np.float32
+    np.testing.assert_allclose(np.sqrt(covariance[..., 0, 0] / 2), poses.sigmas[..., 0], rtol=1e-6)
+    np.testing.assert_allclose(np.sqrt(covariance[..., 1, 1] / 2), poses.sigmas[..., 1], rtol=1e-6)
+    assert not covariance[..., 0, 1].any()
+    assert make(people, sigmas=False).to_supervision()["data"] == {}
+
+
+def test_ellipse_annotators_of_supervision_draw_sigma():
+    supervision = pytest.importorskip("supervision")
+    poses = Poses([[[50, 40]]], [[1]], [[0, 0, 99, 79]], [1], Skeleton("one", ("tip",)), sigmas=[[[10, 2]]])
+    annotator = supervision.VertexEllipseOutlineAnnotator(sigma=1.0, color=supervision.Color.WHITE, thickness=1)
+    rows, columns = np.nonzero(annotator.annotate(np.zeros((80, 100, 3), np.uint8), poses.to_supervision()).any(-1))
+    # The half axes are standard deviations: √2 σ.
+    assert abs(np.ptp(columns) / 2 - 10 * 2**0.5) < 1.5 and abs(np.ptp(rows) / 2 - 2 * 2**0.5) < 1.5
+
+
+def test_expected_oks_is_the_mean_over_laplace_errors():
+    draws = np.random.default_rng(0)
+    sigmas, area, constants = np.array([[[3.0, 8.0], [40.0, 25.0]]]), 9000.0, (0.05, 0.1)
+    errors = draws.laplace(0, sigmas, (200_000, 2, 2))
+    similarity = np.exp(-(errors**2).sum(-1) / (2 * (2 * np.array(constants)) ** 2 * area)).mean(0)
+    np.testing.assert_allclose(expected_oks(sigmas, [area], constants)[0], similarity, atol=2e-3)
+    extreme = expected_oks([[[0, 0], [1e6, 1e6]]], [area], constants)[0]
+    assert extreme[0] == pytest.approx(1) and 0 <= extreme[1] < 1e-6
+    poses = make(3)
+    area = (poses.boxes[:, 2:] - poses.boxes[:, :2]).prod(-1)
+    np.testing.assert_allclose(poses.expected_oks(), expected_oks(poses.sigmas, area, COCO17.sigmas).mean(-1))
+    scores = [one["score"] for one in poses.to_coco(1, "expected_oks")]
+    np.testing.assert_allclose(scores, poses.box_scores * poses.expected_oks(), rtol=1e-6)
+    with pytest.raises(ValueError, match="made of σ"):
+        make(1, sigmas=False).expected_oks()
+
+
+def test_keypoints_by_name_and_angles():
+    poses = make(3)
+    np.testing.assert_array_equal(poses["left_wrist"], poses.keypoints[:, 9])
+    with pytest.raises(ValueError, match="'coco17' has no keypoint 'left_hand'. It has: nose, "):
+        _ = poses["left_hand"]
+    arm = Skeleton("arm", ("shoulder", "elbow", "wrist"))
+    points = [[[0, 0], [9, 0], [9, 9]], [[0, 0], [9, 0], [18, 0]], [[5, 5], [0, 0], [0, 5]], [[9, 0], [9, 0], [9, 9]]]
+    people = Poses(points, np.ones((4, 3)), np.tile([0, 0, 9, 9], (4, 1)), np.ones(4), arm)
+    np.testing.assert_allclose(people.angle("shoulder", "elbow", "wrist"), [90, 180, 45, np.nan], atol=1e-4)
+    assert people[:0].angle("shoulder", "elbow", "wrist").shape == (0,)
+
+
+def test_csv(tmp_path):
+    poses = make(2)
+    poses.save(tmp_path / "people.csv")
+    rows = list(csv.reader((tmp_path / "people.csv").read_text().splitlines()))
+    assert rows[0] == ["person", "keypoint", "x", "y", "score", "sigma_x", "sigma_y"] and len(rows) == 1 + 2 * 17
+    assert rows[1 + 17 + 9][:2] == ["1", "left_wrist"]
+    np.testing.assert_array_equal(np.float32(rows[1 + 17 + 9][2:4]), poses.keypoints[1, 9])
+    assert make(1, frame=7).to_csv().splitlines()[1].startswith("7,0,nose,")

@@ -77,6 +77,17 @@ def test_a_video_keeps_rate_size_and_every_frame(tmp_path):
     assert [result["image_id"] for result in read(output / "dance.coco.json")] == [n // 2 for n in range(80)]
 
 
+def test_csv_of_photographs_and_videos(tmp_path):
+    one = {"keypoints": np.ones((1, 17, 2)), "scores": np.ones((1, 17)), "boxes": [[0, 0, 9, 9]], "box_scores": [1]}
+    frames = [Poses(**one, skeleton=COCO17, frame=number, source="dance.avi") for number in (0, 2)]
+    empty = made_up(frame=1, source="dance.avi")
+    write_results([Poses(**one, skeleton=COCO17, source="a.jpg"), frames[0], empty, frames[1]], tmp_path, "csv")
+    photo, video = ((tmp_path / name).read_text().splitlines() for name in ("a.csv", "dance.csv"))
+    assert photo[:2] == ["person,keypoint,x,y,score", "0,nose,1.0,1.0,1.0"] and len(photo) == 1 + 17
+    assert video[0] == "frame,person,keypoint,x,y,score" and len(video) == 1 + 2 * 17
+    assert [line.split(",")[0] for line in video[1::17]] == ["0", "2"]
+
+
 def test_pictures_show_the_poses_with_the_options_of_plot(tmp_path):
     video, output = write_video(tmp_path / "dance.avi", 3), tmp_path / "poses"
     write_results(estimate(Model(), video, BOXES), output, "picture", scale=2.0, boxes=True)
@@ -199,9 +210,9 @@ def test_videos_in_turn_need_a_writer_each(tmp_path):
     assert [len(read(tmp_path / name)) for name in ("a.json", "b.json")] == [2, 1]
 
 
-@pytest.mark.parametrize("formats", ["video", (), ("json", "csv")])
+@pytest.mark.parametrize("formats", ["video", (), ("json", "tsv")])
 def test_unknown_formats(tmp_path, formats):
-    with pytest.raises(ValueError, match="formats must be some of picture, json, coco. Received"):
+    with pytest.raises(ValueError, match="formats must be some of picture, json, csv, coco. Received"):
         ResultsWriter(tmp_path, formats)
 
 

@@ -11,7 +11,7 @@ import pytest
 from keras_regpose import COCO17, LSP14, from_preset
 from keras_regpose.hub import preset_files
 from keras_regpose.hub.preset_files import PresetError, PresetFolder, save_preset
-from keras_regpose.presets import load_preset
+from keras_regpose.loading import load_preset
 
 CROPS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
 

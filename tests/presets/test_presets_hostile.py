@@ -11,7 +11,8 @@ import pytest
 
 from keras_regpose.hub.download import hub_preset
 from keras_regpose.hub.preset_files import PresetError
-from keras_regpose.presets import from_preset, load_preset
+from keras_regpose.loading import load_preset
+from keras_regpose.presets import from_preset
 
 
 def exchange(preset, name, content):
