@@ -65,7 +65,7 @@ def save_preset(
             flow_model(model.flow).save_weights(written / FLOW_FILE)
         if half_precision:
             for file in written.glob("*.weights.h5"):
-                _store_half_precision(file)
+                store_half_precision(file)
         description = {
             "format": FORMAT,
             "method": model.method,
@@ -206,7 +206,7 @@ def flow_model(flow):
     return keras.Sequential([keras.Input((2,)), flow])
 
 
-def _store_half_precision(file):
+def store_half_precision(file):
     def copy(name, item):
         if isinstance(item, h5py.Group):
             half.create_group(name).attrs.update(item.attrs)
