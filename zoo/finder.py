@@ -146,6 +146,10 @@ def write_onnx(model: keras.Model, path: Path) -> None:
         for side, name in zip(value.type.tensor_type.shape.dim[:3], ("batch", *sides), strict=True):
             side.dim_param = name
     del merged.graph.value_info[:]
+    used = {name for node in merged.graph.node for name in node.input}
+    constants = [constant for constant in merged.graph.initializer if constant.name in used]
+    del merged.graph.initializer[:]
+    merged.graph.initializer.extend(constants)
     casts = []
     for constant in merged.graph.initializer:
         values = onnx.numpy_helper.to_array(constant)

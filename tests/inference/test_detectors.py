@@ -7,7 +7,7 @@ import pytest
 from tiny_model import tiny_model
 
 from keras_regpose.inference.boxes import check_boxes
-from keras_regpose.inference.detectors import boxes_from_supervision, keras_cv_detector
+from keras_regpose.inference.detectors import boxes_from_detections, keras_cv_detector
 
 PERSON = np.array([[40, 20, 100, 140], [0, 0, 30, 150]], np.float32)  # in an image of 200 × 150 pixels
 
@@ -80,15 +80,15 @@ def test_supervision_detections():
     detections = supervision.Detections(
         xyxy=np.r_[PERSON, [[1, 1, 5, 5]]], confidence=np.array([0.9, 0.5, 0.7]), class_id=np.array([0, 0, 3])
     )
-    people = boxes_from_supervision(detections, person=0)
+    people = boxes_from_detections(detections, person=0)
     np.testing.assert_allclose(people, np.c_[PERSON, [0.9, 0.5]], atol=1e-6)
     boxes, scores = check_boxes(detections)
     assert boxes.shape == (3, 4) and scores.tolist() == pytest.approx([0.9, 0.5, 0.7])
     assert check_boxes(supervision.Detections.empty())[0].shape == (0, 4)
     bare = supervision.Detections(xyxy=PERSON)
-    assert boxes_from_supervision(bare)[:, 4].tolist() == [1, 1]
-    with pytest.raises(ValueError, match="no class_id"):
-        boxes_from_supervision(bare, person=0)
+    assert boxes_from_detections(bare)[:, 4].tolist() == [1, 1]
+    with pytest.raises(ValueError, match="no classes"):
+        boxes_from_detections(bare, person=0)
 
 
 def test_poses_become_real_supervision_keypoints_and_tables():

@@ -96,9 +96,9 @@ def test_boxes_of_every_image_its_own(model, folder, expected):
             if numbers:
                 assert_same(poses, whole[numbers])
         assert results[1].keypoints.shape == results[1].sigmas.shape == (0, 17, 2)
-    whole = model.estimate(folder / "000.png")
+    whole = model.estimate(folder / "000.png", "image")
     assert whole.boxes.tolist() == [[0, 0, 100, 120]]
-    assert_same(next(model.estimate(folder, [None, *boxes[1:]])), whole)
+    assert_same(next(model.estimate(folder, ["image", *boxes[1:]])), whole)
 
 
 def test_boxes_from_a_detector_and_from_a_detections_file(model, folder, pictures, expected):
@@ -220,7 +220,7 @@ def test_boxes_at_the_border_no_boxes_and_ten_thousand(model, pictures):
 
 @pytest.mark.parametrize("shape", [(1, 1), (20, 20_000), (20_000, 20), (1, 40_000)])
 def test_images_of_extreme_sizes(model, shape):
-    poses = model.estimate(np.full((*shape, 3), 90, np.uint8))
+    poses = model.estimate(np.full((*shape, 3), 90, np.uint8), "image")
     assert poses.boxes.tolist() == [[0, 0, shape[1], shape[0]]]
     assert np.isfinite(poses.keypoints).all()
     assert poses.plot().size == shape[::-1]
@@ -285,7 +285,7 @@ def test_video_frames_in_order_with_their_pictures_while_they_are_asked_for(mode
 
 
 def test_a_stream_that_is_left_ends_its_thread(model, tmp_path):
-    stream = model.estimate(write_video(tmp_path / "v.avi", 300))
+    stream = model.estimate(write_video(tmp_path / "v.avi", 300), "image")
     next(stream)
     assert [thread for thread in threading.enumerate() if thread.name.startswith("read_ahead")]
     del stream
@@ -308,7 +308,7 @@ def test_live_sources_are_estimated_frame_by_frame(model, pictures):
                 yield Frame(picture, None, number)
 
     camera = Camera()
-    for number, _ in enumerate(estimate_frames(model, camera, box_finder(BOXES, "stream"))):
+    for number, _ in enumerate(estimate_frames(model, camera, box_finder(BOXES, model.skeleton, "stream"))):
         assert camera.taken == number + 1
 
 
