@@ -101,7 +101,7 @@ def _keras_detector(detector, person, input_size, score_threshold):
         classes = np.asarray(found["labels" if "labels" in found else "classes"][0])
         chosen = (classes == person) & (scores >= score_threshold)
         boxes, scores = boxes[chosen], scores[chosen]
-        if "yx" in box_format:
+        if box_format.endswith("yxyx"):
             boxes = boxes[:, [1, 0, 3, 2]]
         if box_format.startswith("rel_"):
             boxes *= [width, height, width, height]
