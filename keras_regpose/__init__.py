@@ -7,6 +7,7 @@ _PUBLIC = {
     "COCO17": "keras_regpose.skeleton",
     "LSP14": "keras_regpose.skeleton",
     "MPII16": "keras_regpose.skeleton",
+    "PeopleFinder": "keras_regpose.inference.people_finder",
     "PoseRegressor": "keras_regpose.regressor",
     "Poses": "keras_regpose.inference.poses",
     "ResultsWriter": "keras_regpose.inference.writers",

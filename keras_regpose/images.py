@@ -3,7 +3,7 @@
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
 import numpy as np
@@ -22,15 +22,18 @@ class ImageError(ValueError):
     """An image cannot be read. The message names it and says why."""
 
 
-def read_image(image: "str | os.PathLike | np.ndarray | PIL.Image.Image") -> UInt8[np.ndarray, "height width 3"]:
-    """Reads an image file, or brings an array or a PIL image into the same form.
+def read_image(
+    image: "str | os.PathLike | bytes | BinaryIO | np.ndarray | PIL.Image.Image",
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Reads an image file or its contents, or brings an array or a PIL image into the same form.
 
     Files are decoded by OpenCV as in the reference: turned as their EXIF orientation says, alpha dropped, grey repeated
     in all channels, 16 bits reduced to the upper 8. A JPEG or PNG file whose end is missing is refused: OpenCV may
     return it half grey.
 
     Args:
-        image: str or path of a file in any format that OpenCV reads, or an array: (H, W), (H, W, 1), (H, W, 3) RGB or
+        image: str or path of a file in any format that OpenCV reads, its bytes, or such a file opened in binary mode
+            (it is read from where it stands); or an array: (H, W), (H, W, 1), (H, W, 3) RGB or
             (H, W, 4) RGBA, of uint8 or uint16; or a PIL image of any mode, turned as its EXIF orientation says.
 
     Returns:
@@ -49,9 +52,13 @@ def read_image(image: "str | os.PathLike | np.ndarray | PIL.Image.Image") -> UIn
         return _from_array(image)
     if hasattr(image, "getbands"):  # PIL's images, recognised without importing PIL
         return _from_pil(image)
-    if isinstance(image, str | bytes | os.PathLike):
+    if isinstance(image, (str, os.PathLike)):
         return _from_file(os.fsdecode(image))
-    raise ImageError(f"An image must be a path, a NumPy array or a PIL image. Received: {type(image).__name__}")
+    contents = image.read() if hasattr(image, "read") else image
+    if isinstance(contents, (bytes, bytearray, memoryview)):
+        return decode_image(bytes(contents), "The image")
+    received = type(image).__name__ + ("" if contents is image else ", which does not give bytes: open it with 'rb'")
+    raise ImageError(f"An image must be bytes, a file, a path, a NumPy array or a PIL image. Received: {received}")
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:

@@ -130,6 +130,15 @@ class Skeleton:
             raise ValueError(f"A skeleton needs 'name' and 'keypoints' and may have {sorted(known)}. Received: {got}")
         return cls(**values)
 
+    @property
+    def is_human(self) -> bool:
+        """Whether it has both shoulders, elbows, wrists, hips, knees and ankles, by names: whom a people finder finds.
+
+        >>> COCO17.is_human, Skeleton("hook", ("tip", "end")).is_human
+        (True, False)
+        """
+        return _HUMAN <= set(sides_and_joints(self.keypoints))
+
     @classmethod
     def from_category(cls, category: dict) -> "Skeleton":
         """Builds the skeleton that a category of a COCO keypoint file describes: names, and edges counted from 1.
@@ -253,6 +262,7 @@ def _listed(categories):
     return ", ".join(f"{entry.get('name', 'unnamed')} ({entry['id']})" for entry in categories)
 
 
+_HUMAN = {(side, joint) for side in ("left", "right") for joint in "shoulder elbow wrist hip knee ankle".split()}
 _SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
 
 

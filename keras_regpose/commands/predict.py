@@ -38,10 +38,17 @@ def add_options(sub):
     add_annotation_options(sub)
     boxes = sub.add_mutually_exclusive_group()
     boxes.add_argument(
-        "--box", action="append", type=box, help="x1,y1,x2,y2 in pixels; repeatable; default: annotated, or whole image"
+        "--box", action="append", type=box, help="x1,y1,x2,y2 in pixels; repeatable; default: annotated, or found"
     )
-    boxes.add_argument("--boxes", help="COCO detections file; image_id: of --annotations, or file's name, or frame")
-    sub.add_argument("--score-threshold", type=float, help="leave out boxes with a lower score in --boxes")
+    boxes.add_argument(
+        "--boxes",
+        help="COCO detections file (image_id: of --annotations, or file's name, or frame), 'image' for each whole "
+        "image, or keras_hub:NAME of a detector",
+    )
+    sub.add_argument(
+        "--score-threshold", type=float, help="leave out boxes with a lower score; default of the finder: 0.15"
+    )
+    sub.add_argument("--pose-threshold", type=float, help="leave out people with a lower mean score of keypoints")
     sub.add_argument("--flip-test", action="store_true", help="average with the mirrored image")
     sub.add_argument("--batch-size", type=positive, default=32, help="people per run of the network")
     sub.add_argument(
@@ -66,10 +73,10 @@ def run(options):
     elif not options.sources:
         raise ValueError("Say what to look at: a SOURCE, or --annotations FILE --images DIR")
     boxes = options.box or (options.boxes if people is None else people)
-    find_boxes = box_finder(boxes, "stream", score_threshold=options.score_threshold)
     if options.runtime == "keras" and not options.debug:
         import_keras_silently()
     model = from_preset(options.preset, runtime=None if options.runtime == "keras" else options.runtime)
+    find_boxes = box_finder(boxes, model.skeleton, "stream", score_threshold=options.score_threshold)
     failed = []
 
     def skip(error):
@@ -82,7 +89,8 @@ def run(options):
         else [Files(list(people.by_picture))]
     )
     totals = [source.total for source in sources]
-    settings = {"flip_test": options.flip_test, "batch_size": options.batch_size, "on_error": skip}
+    settings = {name: getattr(options, name) for name in ("flip_test", "batch_size", "pose_threshold")}
+    settings["on_error"] = skip
     results = (poses for source in sources for poses in estimate_frames(model, source, find_boxes, **settings))
     done = without = 0
     with (
@@ -101,7 +109,8 @@ def run(options):
         raise KeyboardInterrupt
     print(f"{done} of {done + len(failed)} images are in {options.output}")
     if without:
-        print(f"No box is given for {without} of them, so that nobody was looked for there")
+        found = f"No box is given for {without} of them, so that nobody was looked for there"
+        print(found if boxes else f"Nobody was found in {without} of them")
     if not done:
         raise ValueError("none of the images could be read")
 

@@ -77,7 +77,7 @@ def save_preset(
             flow_model(model.flow).save_weights(written / FLOW_FILE)
         if half_precision:
             for file in written.glob("*.weights.h5"):
-                _store_half_precision(file)
+                store_half_precision(file)
         if onnx:
             model.export(written / f"{EXPORT}.onnx", precision="float16", verbose=False)
         description = {
@@ -231,7 +231,7 @@ def flow_model(flow):
     return keras.Sequential([keras.Input((2,)), flow])
 
 
-def _store_half_precision(file):
+def store_half_precision(file):
     import h5py
 
     def copy(name, item):

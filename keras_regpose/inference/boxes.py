@@ -1,5 +1,6 @@
 """The boxes of people, in all the forms in which they are given."""
 
+import functools
 import logging
 import os
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from jaxtyping import Float32
 
 from keras_regpose.data.detections import read_detections
 from keras_regpose.data.people import People
-from keras_regpose.inference.detectors import boxes_from_supervision
+from keras_regpose.inference.detectors import are_detections, boxes_from_detections, keras_hub_detector
+from keras_regpose.inference.people_finder import THRESHOLD, PeopleFinder
 from keras_regpose.inference.sources import Frame
+from keras_regpose.skeleton import Skeleton
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +27,8 @@ def check_boxes(boxes: Any) -> tuple[Float32[np.ndarray, "people 4"], Float32[np
     """Returns the boxes of one image and their scores.
 
     Args:
-        boxes: (N, 4) array or list, xyxy in image pixels; (N, 5) with the detector's score behind each box; or
-            `supervision.Detections`.
+        boxes: (N, 4) array, tensor or list, xyxy in image pixels; (N, 5) with the detector's score behind each box; or
+            what a detector found, see `boxes_from_detections`.
 
     Returns:
         (N, 4) and (N,) float32 arrays. Boxes that came without a score have the score 1.
@@ -38,11 +41,11 @@ def check_boxes(boxes: Any) -> tuple[Float32[np.ndarray, "people 4"], Float32[np
     >>> check_boxes([[10, 20, 50, 90, 0.75]])
     (array([[10., 20., 50., 90.]], dtype=float32), array([0.75], dtype=float32))
     """
-    if hasattr(boxes, "xyxy"):
-        boxes = boxes_from_supervision(boxes)
     try:
-        array = np.asarray(boxes, np.float32)
+        array = boxes_from_detections(boxes)
     except (TypeError, ValueError):
+        if are_detections(boxes):
+            raise
         array = np.asarray(np.nan, np.float32)  # which is no table of boxes
     if array.size == 0:
         return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
@@ -65,21 +68,44 @@ def _refuse(bad, boxes, why):
         raise ValueError(f"Box {first} {why}. Received: {boxes[first].tolist()}")
 
 
-def box_finder(boxes: Any, images: str, count: int | None = None, score_threshold: float | None = None) -> BoxFinder:
+def box_finder(
+    boxes: Any, skeleton: Skeleton, images: str, count: int | None = None, score_threshold: float | None = None
+) -> BoxFinder:
     """Returns the function that finds the boxes of each frame in turn, all of them in the image.
 
     Args:
         boxes: See `PoseRegressor.estimate`.
+        skeleton: `Skeleton`. The keypoints that are looked for: people find themselves, other things do not.
         images: str. What the boxes are for: "one" image, a "list" of images, of which each has its own boxes, or a
             "stream", whose images may also share their boxes.
         count: int or None. How many images there are, where it is known.
-        score_threshold: float or None. Boxes with a lower score are left out.
+        score_threshold: float or None. Boxes with a lower score are left out. It is `PeopleFinder`'s threshold, too.
 
     Raises:
         FileNotFoundError: If the boxes are a path and there is no such file.
-        ValueError: If the boxes are wrong, or do not fit the images.
+        ValueError: If the boxes are wrong, do not fit the images, or are needed and missing.
+        ImportError: If a detector of KerasHub is asked for, which is not installed.
     """
-    boxes_of = _boxes_of_frames(boxes, images, count)
+
+    def found_by(name):
+        """Returns the finder of a name, or of None."""
+        if name is None and not skeleton.is_human:
+            raise ValueError(
+                f"Nothing finds what has the keypoints of {skeleton.name!r} in a picture: pass boxes, a detector, or "
+                'boxes="image" if it fills each picture'
+            )
+        if name is None:
+            finder = PeopleFinder(THRESHOLD if score_threshold is None else score_threshold)
+            return lambda frame, position: finder(frame.image)
+        if name == "image":
+            return lambda frame, position: [[0, 0, *frame.image.shape[1::-1]]]
+        kind, _, preset = name.partition("keras_hub:")
+        if preset and not kind:
+            detector = keras_hub_detector(preset)
+            return lambda frame, position: detector(frame.image)
+        return _of_detections(name)
+
+    boxes_of = _boxes_of_frames(boxes, images, count, functools.cache(found_by))
 
     def find(frame, position):
         found, scores = check_boxes(boxes_of(frame, position))
@@ -93,18 +119,18 @@ def box_finder(boxes: Any, images: str, count: int | None = None, score_threshol
     return find
 
 
-def _boxes_of_frames(boxes, images, count):
+def _boxes_of_frames(boxes, images, count, found_by):
     """Returns the function that gives the boxes of a frame in any form that `check_boxes` takes."""
-    if boxes is None:
-        return _whole_image
-    if isinstance(boxes, (str, os.PathLike)):
+    if boxes is None or isinstance(boxes, str):
+        return found_by(boxes)
+    if isinstance(boxes, os.PathLike):
         return _of_detections(boxes)
     if isinstance(boxes, People):
         return _of_people(boxes)
     if callable(boxes):
         return lambda frame, position: boxes(frame.image)
     if images != "one" and not _are_of_one_image(boxes):
-        return _box_by_box(boxes, count)
+        return _box_by_box(boxes, count, found_by)
     rows = np.column_stack(check_boxes(boxes))
     if images == "list":
         raise ValueError(
@@ -159,21 +185,17 @@ def image_ids(frame: Frame) -> list[int | str]:
     return [*numbers, path.stem, path.name]
 
 
-def _whole_image(frame, position):
-    return [[0, 0, *frame.image.shape[1::-1]]]
-
-
 def _are_of_one_image(boxes):
     """Whether these are boxes, rather than the boxes of one image after the other."""
-    if hasattr(boxes, "xyxy"):
+    if are_detections(boxes):
         return True
-    if isinstance(boxes, np.ndarray) and boxes.dtype != object:
+    if hasattr(boxes, "ndim") and boxes.dtype != object:
         return boxes.ndim <= 2
     boxes = list(boxes)
-    return bool(boxes) and np.ndim(boxes[0]) == 1 and np.size(boxes[0]) > 0
+    return bool(boxes) and not are_detections(boxes[0]) and np.ndim(boxes[0]) == 1 and np.size(boxes[0]) > 0
 
 
-def _box_by_box(boxes, count):
+def _box_by_box(boxes, count, found_by):
     boxes = list(boxes)
     if count is not None and len(boxes) != count:
         raise ValueError(f"There are {count} images and boxes for {len(boxes)} of them: give each image its own list")
@@ -181,6 +203,7 @@ def _box_by_box(boxes, count):
     def boxes_of(frame, position):
         if position >= len(boxes):
             raise ValueError(f"There are boxes for {len(boxes)} images, and image {position} has none")
-        return _whole_image(frame, position) if boxes[position] is None else boxes[position]
+        one = boxes[position]
+        return found_by(one)(frame, position) if one is None or isinstance(one, str) else one
 
     return boxes_of

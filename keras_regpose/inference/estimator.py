@@ -70,26 +70,33 @@ def estimate(
     batch_size: int = 32,
     score_threshold: float | None = None,
     on_error: Callable[[ValueError], None] | None = None,
+    pose_threshold: float | None = None,
 ) -> Poses | Any:
     """Estimates the poses of the people in an image, in several, or in a video.
 
     Args:
         model: `PoseRegressor`, or anything with its `predict_on_batch`, `skeleton` and `input_size`.
-        source: One image: a path, a URL, a PIL image, or an (H, W, 3) uint8 RGB array. Several: a list of those, a
-            folder, a pattern such as "photos/*.jpg", a video file, or a camera's number.
-        boxes: The people's boxes, xyxy in image pixels, or None for the whole image. For one image an (N, 4) array
-            or list, or (N, 5) with the detector's scores behind; for several a list with the boxes of each image,
-            while folders and videos also take one (N, 4) array for all. Everywhere the path of a COCO detections
-            file; `People`, whose boxes are those of their pictures; or a detector: any callable from an RGB array
-            to boxes. See `inference.detectors` for adapters.
+        source: One image: a path, a URL, the bytes of an image file or such a file, opened in binary mode, a PIL
+            image, or an (H, W, 3) uint8 RGB array. Several: a list of those, a folder, a pattern such as
+            "photos/*.jpg", a video file, or a camera's number.
+        boxes: None finds the people (see `PeopleFinder`), if the model's keypoints are those of the human body; others
+            need boxes. "image" takes each whole image as one person. Boxes are xyxy in image pixels: for one image an
+            (N, 4) array, tensor or list, (N, 5) with the detector's scores behind, or what a detector of another
+            package found in it (`inference.detectors.boxes_from_detections` says which); for several a list with the
+            boxes of each image, while folders and videos also take one (N, 4) array for all. Everywhere the path of
+            a COCO detections file; `People`, whose boxes are those of their pictures; a detector of KerasHub by its
+            name, "keras_hub:dfine_small_coco"; or any other detector: a callable from an RGB array to boxes.
         flip_test: bool. Whether to average with the prediction for the mirrored crop, as published figures do.
         batch_size: int. People per run of the network. Those of several images or frames share a run.
-        score_threshold: float or None. Boxes with a lower score of the detector are left out.
+        score_threshold: float or None. Boxes with a lower score of the detector are left out; None is `PeopleFinder`'s
+            own threshold where it finds the people, and else takes all.
         on_error: callable or None. Called with the error of each file of a folder, or frame of a video, that is
             left out because it or its boxes cannot be read. None logs a warning.
+        pose_threshold: float or None. People are left out, too, whose keypoints have a lower mean score.
 
     Returns:
-        For one image `Poses` of N people, in the order of the boxes, in image pixels. For a list a list of them.
+        For one image `Poses` of N people, in the order of the boxes, in image pixels; N is 0 if nobody is found. For
+        a list a list of them.
         For folders, patterns, videos and cameras an iterator over them, which works while it is asked.
 
     Raises:
@@ -107,13 +114,14 @@ def estimate(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
     opened = open_source(source)
-    options = {"flip_test": flip_test, "batch_size": batch_size}
+    options = {"flip_test": flip_test, "batch_size": batch_size, "pose_threshold": pose_threshold}
     if isinstance(opened, (Files, Video)):
-        find = box_finder(boxes, "stream", opened.total if isinstance(opened, Files) else None, score_threshold)
+        count = opened.total if isinstance(opened, Files) else None
+        find = box_finder(boxes, model.skeleton, "stream", count, score_threshold)
         return _stream(estimate_frames(model, opened, find, on_error=on_error or _warn, **options))
     one = isinstance(opened, Frame)
     frames = [opened] if one else map(read_picture, opened)
-    find = box_finder(boxes, "one" if one else "list", 1 if one else len(opened), score_threshold)
+    find = box_finder(boxes, model.skeleton, "one" if one else "list", 1 if one else len(opened), score_threshold)
     results = []
     for poses in estimate_frames(model, frames, find, **options):
         if poses.source is not None and Path(poses.source).is_file():
@@ -130,6 +138,7 @@ def estimate_frames(
     batch_size: int = 32,
     on_error: Callable[[ValueError], None] | None = None,
     keep_pictures: bool = True,
+    pose_threshold: float | None = None,
 ) -> Iterator[Poses]:
     """Estimates the poses in frame after frame, with the people of several frames in one batch.
 
@@ -138,7 +147,7 @@ def estimate_frames(
         frames: iterable of `Frame`, or of the error where there should have been one. Frames of a `Files` or `Video`
             are read ahead in a thread; those of a source with a true attribute `live` are estimated one by one.
         find_boxes: `BoxFinder`, such as one from `box_finder`.
-        flip_test, batch_size: See `PoseRegressor.estimate`.
+        flip_test, batch_size, pose_threshold: See `PoseRegressor.estimate`.
         on_error: callable. Called with the error of each frame that has no picture or whose boxes are wrong. If it
             returns, the next frame follows. None raises it.
         keep_pictures: bool. Whether the results have the pictures. Without, no picture waits for a full batch.
@@ -160,7 +169,8 @@ def estimate_frames(
     def finished():
         while waiting and len(waiting[0]["boxes"]) <= len(outputs):
             fields = waiting.popleft()
-            yield _poses(model, [outputs.popleft() for _ in fields["boxes"]], fields)
+            poses = _poses(model, [outputs.popleft() for _ in fields["boxes"]], fields)
+            yield poses if pose_threshold is None else poses[poses.scores.mean(1) >= pose_threshold]
 
     for position, frame in enumerate(read_ahead(frames) if hasattr(frames, "live") and not live else frames):
         try:

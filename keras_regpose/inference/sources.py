@@ -1,4 +1,4 @@
-"""Where pictures come from: paths, URLs, arrays, PIL images, folders, globs, videos and cameras.
+"""Where pictures come from: paths, URLs, bytes, arrays, PIL images, folders, globs, videos and cameras.
 
 A source of one picture is read at once. All others yield their pictures in order, one at a time; what cannot be read
 is yielded as the `ImageError` that says why, so that the rest still comes.
@@ -171,7 +171,7 @@ def open_pictures(source: Any) -> "Files | Video | None":
 
 
 def read_picture(source: Any) -> Frame:
-    """Reads a source of one picture: a path, a URL, an array or a PIL image.
+    """Reads a source of one picture: a URL, or anything that `read_image` reads.
 
     Raises:
         ImageError: If it cannot be read.

@@ -1,6 +1,8 @@
 """Estimates from every source and with every kind of boxes: the same numbers, in order, in bounded memory."""
 
 import gc
+import importlib.util
+import io
 import json
 import os
 import threading
@@ -10,11 +12,12 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from conftest import GOLDEN
 from tiny_model import tiny_model
 
-from keras_regpose import geometry
-from keras_regpose.images import ImageError
-from keras_regpose.inference.estimator import _run_size, predict_crops
+from keras_regpose import COCO17, PeopleFinder, Poses, Skeleton, geometry, write_results
+from keras_regpose.images import ImageError, read_image
+from keras_regpose.inference.estimator import _run_size, estimate, predict_crops
 
 BOXES = [[10, 20, 60, 100], [30, 10, 90, 110], [5, 5, 40, 80]]
 
@@ -96,9 +99,9 @@ def test_boxes_of_every_image_its_own(model, folder, expected):
             if numbers:
                 assert_same(poses, whole[numbers])
         assert results[1].keypoints.shape == results[1].sigmas.shape == (0, 17, 2)
-    whole = model.estimate(folder / "000.png")
+    whole = model.estimate(folder / "000.png", "image")
     assert whole.boxes.tolist() == [[0, 0, 100, 120]]
-    assert_same(next(model.estimate(folder, [None, *boxes[1:]])), whole)
+    assert_same(next(model.estimate(folder, ["image", *boxes[1:]])), whole)
 
 
 def test_boxes_from_a_detector_and_from_a_detections_file(model, folder, pictures, expected):
@@ -220,7 +223,7 @@ def test_boxes_at_the_border_no_boxes_and_ten_thousand(model, pictures):
 
 @pytest.mark.parametrize("shape", [(1, 1), (20, 20_000), (20_000, 20), (1, 40_000)])
 def test_images_of_extreme_sizes(model, shape):
-    poses = model.estimate(np.full((*shape, 3), 90, np.uint8))
+    poses = model.estimate(np.full((*shape, 3), 90, np.uint8), "image")
     assert poses.boxes.tolist() == [[0, 0, shape[1], shape[0]]]
     assert np.isfinite(poses.keypoints).all()
     assert poses.plot().size == shape[::-1]
@@ -285,7 +288,7 @@ def test_video_frames_in_order_with_their_pictures_while_they_are_asked_for(mode
 
 
 def test_a_stream_that_is_left_ends_its_thread(model, tmp_path):
-    stream = model.estimate(write_video(tmp_path / "v.avi", 300))
+    stream = model.estimate(write_video(tmp_path / "v.avi", 300), "image")
     next(stream)
     assert [thread for thread in threading.enumerate() if thread.name.startswith("read_ahead")]
     del stream
@@ -308,7 +311,7 @@ def test_live_sources_are_estimated_frame_by_frame(model, pictures):
                 yield Frame(picture, None, number)
 
     camera = Camera()
-    for number, _ in enumerate(estimate_frames(model, camera, box_finder(BOXES, "stream"))):
+    for number, _ in enumerate(estimate_frames(model, camera, box_finder(BOXES, model.skeleton, "stream"))):
         assert camera.taken == number + 1
 
 
@@ -348,3 +351,115 @@ def test_wide_and_silent(model, pictures):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.estimate(pictures[:3], [BOXES] * 3)
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return read_image(GOLDEN / "people.png")
+
+
+@pytest.fixture
+def hook():
+    return Skeleton("hook", tuple(f"point_{n}" for n in range(17)))
+
+
+class Fixed:
+    """Answers with the same output for each crop; its score is 0.9 for light crops and 0.2 for dark ones."""
+
+    input_size, output_shape = (64, 48), (None, 17, 4)
+
+    def __init__(self, skeleton=COCO17):
+        self.skeleton = skeleton
+
+    def predict_on_batch(self, crops):
+        output = np.full((len(crops), 17, 4), 0.5, np.float32)
+        output[..., 2:] = np.where(crops.mean((1, 2, 3)) > 80, 0.1, 0.8)[:, None, None]
+        return output
+
+
+def estimated(source, boxes=None, model=None, **options):
+    return estimate(model or Fixed(), source, boxes, **options)
+
+
+def test_people_are_found_where_no_boxes_are_given(photograph):
+    expected = PeopleFinder()(photograph)
+    for source in (photograph, GOLDEN / "people.png"):
+        poses = estimated(source)
+        np.testing.assert_array_equal(poses.boxes, expected[:, :4])
+        np.testing.assert_array_equal(poses.box_scores, expected[:, 4])
+    surer = estimated(photograph, score_threshold=0.385)
+    assert [len(surer), len(expected)] == [2, 4]
+    assert len(estimated(photograph, score_threshold=0.02)) > 4  # lower than the finder's own
+    several = estimated([photograph, photograph], [None, [[10, 20, 60, 100]]])
+    assert [len(poses) for poses in several] == [4, 1]
+
+
+def test_the_whole_image_is_one_person_where_it_is_asked_for(photograph, hook):
+    whole = [[0, 0, 256, 169]]
+    assert estimated(photograph, "image").boxes.tolist() == whole
+    assert estimated(photograph, "image", model=Fixed(hook)).boxes.tolist() == whole
+    assert [poses.boxes.tolist() for poses in estimated([photograph], ["image"])] == [whole]
+
+
+def test_other_things_than_people_need_boxes(photograph, hook, folder):
+    message = "Nothing finds what has the keypoints of 'hook' in a picture: pass boxes, a detector, or boxes=\"image\""
+    for source, boxes in ((photograph, None), ([photograph], None), ([photograph], [None])):
+        with pytest.raises(ValueError, match=message):
+            estimated(source, boxes, model=Fixed(hook))
+    with pytest.raises(ValueError, match=message):  # at once, not when the first picture is asked for
+        estimated(folder, model=Fixed(hook))
+
+
+def test_nobody_is_poses_of_length_zero_that_everything_takes(tmp_path):
+    black = np.zeros((120, 100, 3), np.uint8)
+    poses = estimated(black)
+    assert len(poses) == 0 and poses.keypoints.shape == poses.sigmas.shape == (0, 17, 2)
+    assert poses.boxes.shape == (0, 4) and list(poses) == []
+    np.testing.assert_array_equal(np.asarray(poses.plot(boxes=True)), black)
+    poses.save(tmp_path / "nobody.png")
+    assert Poses.from_json(poses.to_json()).image_size == (120, 100)
+    assert poses.to_coco(1) == []
+    write_results([poses], tmp_path, ("picture", "json"))
+    cv2.imwrite(str(tmp_path / "black.png"), black)
+    write_results(estimated(tmp_path / "black.png"), tmp_path / "results", ("picture", "json", "coco"))
+    assert json.loads((tmp_path / "results" / "coco.json").read_text()) == []
+    for package, hand_on in (("pandas", poses.to_dataframe), ("supervision", poses.to_supervision)):
+        if importlib.util.find_spec(package):
+            assert len(hand_on()) == 0
+
+
+def test_the_score_of_the_pose_decides_too(photograph):
+    picture = photograph // 4
+    picture[:, :90] = 200
+    boxes = [[10, 10, 80, 160], [120, 10, 200, 160]]
+    assert len(estimated(picture, boxes)) == 2
+    sure = estimated(picture, boxes, pose_threshold=0.5)
+    assert sure.boxes.tolist() == boxes[:1] and sure.scores.min() == pytest.approx(0.9)
+    assert len(estimated(picture, boxes, pose_threshold=0.95)) == 0
+    assert len(estimated(picture, [], pose_threshold=0.5)) == 0
+
+
+def test_the_bytes_of_a_file_and_an_open_file_are_pictures(photograph):
+    data = (GOLDEN / "people.png").read_bytes()
+    expected = estimated(photograph)
+    for source in (data, bytearray(data), memoryview(data), io.BytesIO(data)):
+        np.testing.assert_array_equal(estimated(source).boxes, expected.boxes)
+    with open(GOLDEN / "people.png", "rb") as file:
+        poses = estimated([file, data])
+    assert [len(one) for one in poses] == [4, 4] and poses[0].plot().size == (256, 169)
+    for source, message in (
+        (b"", "The image is empty"),
+        (b"no picture", r"The image \(10 bytes\) is damaged or is not an image"),
+        (io.StringIO("text"), "Received: StringIO, which does not give bytes: open it with 'rb'"),
+    ):
+        with pytest.raises(ImageError, match=message):
+            estimated(source)
+
+
+def test_a_detections_file_that_does_not_fit_the_picture_says_so(tmp_path, photograph, caplog):
+    cv2.imwrite(str(tmp_path / "photo.png"), photograph)
+    (tmp_path / "boxes.json").write_text('[{"image_id": 7, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 1}]')
+    assert len(estimated(tmp_path / "photo.png", tmp_path / "boxes.json")) == 0
+    assert (
+        "photo.png has no box in" in caplog.text and "whose image_ids are names or numbers of files: 7" in caplog.text
+    )
