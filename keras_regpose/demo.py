@@ -1,4 +1,4 @@
-"""The demo: the bundled preset on a photograph, or fine-tuned on drawn people, measured before and after."""
+"""The demo: the bundled preset on a photograph, and fine-tuned on drawn people, measured before and after."""
 
 import logging
 from pathlib import Path
@@ -17,7 +17,7 @@ from keras_regpose.training import device_scope, train
 _log = logging.getLogger(__name__)
 
 
-def run_demo(output: Path, people: int = 1600, epochs: int = 9) -> dict:
+def run_demo(output: Path, people: int = 256, epochs: int = 3) -> dict:
     """Fine-tunes the bundled preset on drawn people with COCO's 17 keypoints, offline.
 
     Args:

@@ -115,7 +115,7 @@ def _load(name, load_weights, refresh):
         from keras_regpose.regressor import PoseRegressor
 
         skeleton, input_size = SKELETONS[row["skeleton"]], tuple(row["input_size"])
-        return PoseRegressor(row["backbone"], skeleton, input_size, method=row["method"])
+        return PoseRegressor(row["backbone"], skeleton, input_size, method=row["method"], head=row["head"])
     return loading.load_preset(_folder(name, refresh), load_weights, verify=False)
 
 

@@ -53,7 +53,7 @@ def preset_info(name: str) -> dict:
         name: str. One of `list_presets()`.
 
     Returns:
-        dict with `backbone`, `method`, `skeleton` (its name), `input_size` [H, W] in pixels, `dataset`, `params`
+        dict with `backbone`, `method`, `head`, `skeleton` (its name), `input_size` [H, W] in pixels, `dataset`, `params`
         (backbone and head, without the flow, which only training needs), `gmacs` (10⁹ multiply-accumulates of one
         crop; twice as many with flip test), `metrics` in [0, 1] as published or, for this package's own models, as
         measured, `source` (MMPose 1.3.2's page of them, or a result file), `evaluation` (how they were measured),
@@ -74,7 +74,8 @@ def preset_info(name: str) -> dict:
         hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(list_presets())}"
         raise ValueError(f"There is no preset {name!r}. {hint}")
     recipe, facts = read_toml(name, "recipe.toml"), read_toml(name, "facts.toml")
-    info = {key: recipe[key] for key in ("backbone", "method", "input_size", "dataset")} | facts
+    info = {key: recipe[key] for key in ("backbone", "method", "input_size", "dataset")}
+    info |= {"head": recipe.get("head", "pooled"), **facts}
     info["evaluation"] = shared_facts()["datasets"][info["dataset"]]["evaluation"]
     url = info.get("checkpoint")
     info["checkpoint"] = url and {

@@ -19,6 +19,7 @@ from keras_regpose.files import write_whole
 from keras_regpose.hub.card import render, zoo_card
 from keras_regpose.images import read_image
 from keras_regpose.inference.draw import draw_poses
+from keras_regpose.presets import BUNDLED_PRESET
 from keras_regpose.skeleton import SKELETONS
 from keras_regpose.zoo import CARD, RESULTS, list_presets, preset_info, preset_table, read_results, zoo_folder
 
@@ -28,7 +29,7 @@ PLACE = r"(<!-- zoo/(\w+\.md), filled by: python zoo/cards.py -->\n).*?(<!-- end
 
 def zoo_results(built: Path | None = None) -> dict[Path, str]:
     """Returns the result files of all rows: what benchmarks recorded, and evaluations, of a build or as they were."""
-    agreement, bundled, speed = map(_recorded, ("mmpose_agreement.json", "lspet.json", "inference_speed.json"))
+    agreement, speed = map(_recorded, ("mmpose_agreement.json", "inference_speed.json"))
     texts = {}
     for name in list_presets():
         folder = zoo_folder() / name
@@ -37,6 +38,7 @@ def zoo_results(built: Path | None = None) -> dict[Path, str]:
         if name in agreement["rows"]:
             results["agreement"] = agreement["rows"][name] | agreement["about"]
         if preset_info(name)["checkpoint"] is None:
+            bundled = _recorded(f"{preset_info(name)['dataset']}.json")
             results["evaluations"] = [entry | bundled["about"] for entry in bundled["evaluations"]]
             results["training"] = bundled["training"] | bundled["about"]
         milliseconds = {}
@@ -62,7 +64,7 @@ def zoo_texts() -> dict[Path, str]:
     for name in list_presets():
         picture = f"../pictures/{preset_info(name)['skeleton']}.jpg"
         texts[zoo_folder() / name / CARD] = zoo_card(name, picture=picture)
-    (bundled,) = (name for name in list_presets() if preset_info(name)["checkpoint"] is None)
+    bundled = BUNDLED_PRESET
     facts = read_results(zoo_folder() / bundled) | _recorded("inference_speed.json")
     facts |= {"table": preset_table(markdown=True), "bundled": bundled, "metrics": preset_info(bundled)["metrics"]}
     path = zoo_folder().parent / "README.md"

@@ -1,4 +1,4 @@
-"""Fine-tune the bundled preset on drawn people, or show it on your photograph; offline."""
+"""Find and draw the people of a photograph, then fine-tune the bundled preset on drawn people; offline."""
 
 import time
 from pathlib import Path
@@ -9,28 +9,36 @@ EXAMPLE = "keras-regpose demo --image photo.jpg"
 
 
 def add_options(sub):
-    sub.add_argument("--image", help="a photograph to estimate instead; without --box it is taken as one person")
+    sub.add_argument("--image", help="a photograph of yours instead of ours; nothing is trained then")
     sub.add_argument("--box", type=box, action="append", help="x1,y1,x2,y2 of a person in the photograph; repeatable")
     sub.add_argument("--output", default="demo_output", help="folder for the pictures and the model")
-    sub.add_argument("--people", type=positive, default=1600, help="drawn people to learn from")
-    sub.add_argument("--epochs", type=positive, default=9, help="passes over them")
+    sub.add_argument("--long", action="store_true", help="learn for minutes: from 1,600 drawn people, nine times each")
+    sub.add_argument("--people", type=positive, help="drawn people to learn from (default: 256)")
+    sub.add_argument("--epochs", type=positive, help="passes over them (default: 3)")
 
 
 def run(options):
-    from keras_regpose.demo import BUNDLED_PRESET, run_demo
-    from keras_regpose.presets import from_preset
+    from keras_regpose.presets import BUNDLED_PRESET, from_preset
 
     if options.box and not options.image:
         raise ValueError("--box says where a person is in a photograph: pass it with --image")
-    output = Path(options.output)
+    start, output = time.monotonic(), Path(options.output)
+    image = options.image or Path(__file__).parents[1] / "bundled_photograph" / "table.jpg"
+    people = from_preset(BUNDLED_PRESET, runtime="onnx").estimate(image, boxes=options.box)
+    people.save(output / "photograph.png")
+    people.save(output / "photograph.json")
+    print(
+        f"{len(people)} people found: the picture is {output / 'photograph.png'}, the numbers are in "
+        f"{output / 'photograph.json'} ({time.monotonic() - start:.1f} s)",
+        flush=True,
+    )
     if options.image:
-        people = from_preset(BUNDLED_PRESET).estimate(options.image, boxes=options.box, flip_test=True)
-        people.save(output / "photograph.png")
-        people.save(output / "photograph.json")
-        print(f"The picture is {output / 'photograph.png'}, the numbers are in {output / 'photograph.json'}")
         return
-    start = time.monotonic()
-    figures = run_demo(output, people=options.people, epochs=options.epochs)
+    from keras_regpose.demo import run_demo
+
+    given = (options.people or (1600 if options.long else 256), options.epochs or (9 if options.long else 3))
+    figures = run_demo(output, *given)
+    print(f"Learned from {given[0]} drawn people, {given[1]} times each:")
     print(f"{'':24}{'before':>10}{'after':>10}")
     for name, before in figures["before"].items():
         print(f"{name:24}{before:10.3f}{figures['after'][name]:10.3f}")
