@@ -9,7 +9,7 @@ EXAMPLE = "keras-regpose demo --image photo.jpg"
 
 
 def add_options(sub):
-    sub.add_argument("--image", help="a photograph to estimate instead; without --box it is taken as one person")
+    sub.add_argument("--image", help="a photograph to estimate instead; without --box its people are found")
     sub.add_argument("--box", type=box, action="append", help="x1,y1,x2,y2 of a person in the photograph; repeatable")
     sub.add_argument("--output", default="demo_output", help="folder for the pictures and the model")
     sub.add_argument("--people", type=positive, default=1600, help="drawn people to learn from")
