@@ -238,7 +238,7 @@ def test_loading_and_predicting_need_neither_tfp_nor_keras_cv(tmp_path):
     model.save_to_preset(tmp_path / "preset")
     script = (
         f"import numpy as np, keras_regpose as rp; model = rp.from_preset({str(tmp_path / 'preset')!r}); "
-        "model.estimate(np.zeros((80, 60, 3), 'uint8'))"
+        "model.estimate(np.zeros((80, 60, 3), 'uint8'), 'image')"
     )
     assert loaded_after(script, ["tensorflow_probability", "tf_keras", "keras_cv"]) == []
 

@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 
+import cv2
+import numpy as np
 import pytest
+from conftest import GOLDEN
 from tiny_model import tiny_model
 from video_files import damage_frame, video_facts, write_photo, write_video
 
-from keras_regpose import from_preset, write_results
+from keras_regpose import Poses, from_preset, write_results
 from keras_regpose.cli import main
 
 
@@ -101,7 +104,7 @@ def test_box_and_boxes_exclude_each_other(preset, capsys):
 def test_a_broken_frame_is_told_and_the_rest_is_there(preset, tmp_path, capsys):
     broken = damage_frame(write_video(tmp_path / "v.avi", 30), 12, tmp_path / "broken.avi")
     output = tmp_path / "poses"
-    assert main(["predict", "--preset", preset, broken, "--output", str(output)]) == 0
+    assert main(["predict", "--preset", preset, broken, "--boxes", "image", "--output", str(output)]) == 0
     captured = capsys.readouterr()
     assert "1 of the 30 frames" in captured.err and "29 of 30 images" in captured.out
     assert video_facts(output / "broken.mp4")[0] == len(json.loads((output / "broken.json").read_text())) == 29
@@ -112,7 +115,8 @@ def test_a_broken_frame_is_told_and_the_rest_is_there(preset, tmp_path, capsys):
 )
 def test_interrupted_what_was_done_is_there_and_valid(preset, tmp_path, number):
     video, output = write_video(tmp_path / "long.avi", 6_000, size=(64, 48)), tmp_path / "poses"
-    command = [sys.executable, "-m", "keras_regpose.cli", "predict", "--preset", preset, video, "--output", str(output)]
+    command = [sys.executable, "-m", "keras_regpose.cli", "predict", "--preset", preset, video, "--boxes", "image"]
+    command += ["--output", str(output)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     deadline = time.monotonic() + 120
@@ -129,3 +133,17 @@ def test_interrupted_what_was_done_is_there_and_valid(preset, tmp_path, number):
     assert [frame["frame"] for frame in frames] == list(range(len(frames)))
     assert video_facts(output / "long.mp4")[0] == len(frames)
     assert {path.name for path in output.iterdir()} == {"long.json", "long.mp4"}
+
+
+def test_people_are_found_and_pictures_without_any_are_counted(preset, tmp_path, capsys):
+    black, output = tmp_path / "black.png", tmp_path / "poses"
+    cv2.imwrite(str(black), np.zeros((120, 100, 3), np.uint8))
+    arguments = ["predict", preset, str(GOLDEN / "people.png"), str(black), "--output", str(output)]
+    assert main(arguments) == 0
+    captured = capsys.readouterr().out
+    assert "2 of 2 images are in" in captured and "Nobody was found in 1 of them" in captured
+    assert {path.name for path in output.iterdir()} == {"people.png", "people.json", "black.png", "black.json"}
+    found = {name: len(Poses.from_json((output / f"{name}.json").read_text())) for name in ("people", "black")}
+    assert found == {"people": 4, "black": 0}
+    assert main([*arguments, "--boxes", "image", "--pose-threshold", "0.99", "--format", "json"]) == 0
+    assert len(Poses.from_json((output / "people.json").read_text())) == 0  # untrained: nobody is so sure

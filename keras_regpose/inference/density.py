@@ -23,7 +23,7 @@ class PoseDensity:
 
     >>> import keras_regpose as rp
     >>> model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
-    >>> density = model.density(model.estimate(np.zeros((80, 60, 3), np.uint8)))
+    >>> density = model.density(model.estimate(np.zeros((80, 60, 3), np.uint8), boxes="image"))
     >>> samples = density.sample(100, seed=0)
     >>> samples.shape, density.log_prob(samples).shape
     ((100, 1, 17, 2), (100, 1, 17))

@@ -130,7 +130,7 @@ def test_samples_follow_the_density(trained):
 def test_models_and_poses_without_a_density(trained):
     model, people = trained
     plain = tiny_model("deeppose")
-    poses = plain.estimate(np.zeros((50, 40, 3), np.uint8))
+    poses = plain.estimate(np.zeros((50, 40, 3), np.uint8), "image")
     with pytest.raises(ValueError, match="trained by RLE.*Received: a model without a flow"):
         plain.density(poses)
     with pytest.raises(ValueError, match="Received: poses without σ"):

@@ -292,7 +292,8 @@ def test_running_an_export_needs_no_keras_and_its_package_is_named(exported):
     path = exported("openvino")[0]
     script = (
         f"import numpy, sys, keras_regpose as rp; rp.load_exported({str(path)!r})"
-        ".estimate(numpy.zeros((80, 60, 3), 'uint8')); print('keras' in sys.modules, 'tensorflow' in sys.modules)"
+        ".estimate(numpy.zeros((80, 60, 3), 'uint8'), 'image');"
+        " print('keras' in sys.modules, 'tensorflow' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["False", "False"]

@@ -1,11 +1,14 @@
 """What users of the neighbouring packages do every day takes one line here: one test per habit."""
 
 import json
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from conftest import GOLDEN
 
 import keras_regpose as rp
 from keras_regpose.cli import main
@@ -22,9 +25,7 @@ def model():
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory):
     path = tmp_path_factory.mktemp("photos") / "street.png"
-    clouds = cv2.resize(np.random.default_rng(3).integers(0, 255, (12, 10, 3), np.uint8), (100, 120))
-    cv2.imwrite(str(path), clouds)
-    return path
+    return Path(shutil.copyfile(GOLDEN / "people.png", path))  # of four people
 
 
 def test_the_smallest_program_has_three_lines(photo, monkeypatch):
@@ -35,7 +36,7 @@ model = rp.from_preset("mobilenetv2_rle_lspet")
 model.estimate("street.png").save("poses.png")
 """
     exec(program, {})
-    assert PIL.Image.open(photo.parent / "poses.png").size == (100, 120)
+    assert PIL.Image.open(photo.parent / "poses.png").size == (256, 169)
     (photo.parent / "poses.png").unlink()
 
 
@@ -44,7 +45,7 @@ def test_any_source(model, photo):
     expected = model.estimate(photo)
     for source in (str(photo), rgb, PIL.Image.open(photo)):
         np.testing.assert_array_equal(model.estimate(source).keypoints, expected.keypoints)
-    assert [len(poses) for poses in model.estimate([photo, rgb])] == [1, 1]
+    assert [len(poses) for poses in model.estimate([photo, rgb])] == [4, 4]
 
 
 def test_folders_and_videos_are_lazy(model, photo, tmp_path):
@@ -59,7 +60,8 @@ def test_folders_and_videos_are_lazy(model, photo, tmp_path):
 
 
 def test_boxes_are_optional_a_list_or_any_detector(model, photo):
-    assert model.estimate(photo).boxes.tolist() == [[0, 0, 100, 120]]
+    assert len(model.estimate(photo)) == 4
+    assert model.estimate(photo, boxes="image").boxes.tolist() == [[0, 0, 256, 169]]
     given = model.estimate(photo, boxes=BOXES)
     found = model.estimate(photo, boxes=lambda image: BOXES)
     assert given.boxes.tolist() == found.boxes.tolist() == BOXES
@@ -71,7 +73,7 @@ def test_results_are_read_selected_and_handed_on(model, photo, tmp_path):
     assert people.xy.shape == (2, 14, 2) and people.scores.shape == (2, 14) and people.boxes.shape == (2, 4)
     assert people.sigmas.shape == (2, 14, 2) and (people.sigmas > 0).all()
     assert len(people) == 2 and [len(person) for person in people] == [1, 1] and len(people[:1]) == 1
-    assert isinstance(people.plot(), PIL.Image.Image) and people.plot().size == (100, 120)
+    assert isinstance(people.plot(), PIL.Image.Image) and people.plot().size == (256, 169)
     people.save(tmp_path / "people.json")
     assert json.loads((tmp_path / "people.json").read_text()) == json.loads(people.to_json())
     assert [entry["image_id"] for entry in people.to_coco(7)] == [7, 7]
@@ -87,7 +89,7 @@ def test_results_become_supervision_keypoints(model, photo):
 
 def test_the_command_does_the_same(model, photo, tmp_path):
     assert main(["predict", "--preset", PRESET, str(photo), "--output", str(tmp_path)]) == 0
-    assert PIL.Image.open(tmp_path / "street.png").size == (100, 120)
+    assert PIL.Image.open(tmp_path / "street.png").size == (256, 169)
     from_command = rp.Poses.from_json((tmp_path / "street.json").read_text())
     np.testing.assert_allclose(from_command.keypoints, model.estimate(photo).keypoints, atol=1e-3)
 
