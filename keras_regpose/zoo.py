@@ -53,9 +53,9 @@ def preset_info(name: str) -> dict:
         name: str. One of `list_presets()`.
 
     Returns:
-        dict with `backbone`, `method`, `head`, `skeleton` (its name), `input_size` [H, W] in pixels, `dataset`, `params`
-        (backbone and head, without the flow, which only training needs), `gmacs` (10⁹ multiply-accumulates of one
-        crop; twice as many with flip test), `metrics` in [0, 1] as published or, for this package's own models, as
+        dict with `backbone`, `method`, `head`, `skeleton` (its name), `input_size` [H, W] in pixels, `dataset`,
+        `params` (backbone and head, without the flow, which only training needs), `gmacs` (10⁹ multiply-accumulates of
+        one crop; twice as many with flip test), `metrics` in [0, 1] as published or, for this package's own models, as
         measured, `source` (MMPose 1.3.2's page of them, or a result file), `evaluation` (how they were measured),
         `caveats` (list of str), `license` and `checkpoint` (`url`, `sha256_prefix`, `format`: the MMPose version whose
         names it uses; None for this package's own models). A copy: changing it changes nothing.

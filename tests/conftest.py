@@ -71,6 +71,12 @@ def shared_data():
     return _beside_the_checkout("data")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def keep_exports_elsewhere(tmp_path_factory):
+    """Leaves the cache of whoever runs the tests alone."""
+    os.environ["KERAS_REGPOSE_HOME"] = str(tmp_path_factory.mktemp("home"))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def leave_no_models_behind():
     """Frees the models and graphs of a finished file: they refer to each other, and Keras and TensorFlow to them."""

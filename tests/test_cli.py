@@ -43,6 +43,12 @@ def test_help_shows_an_example(command, capsys):
     assert f"example: keras-regpose {command}" in capsys.readouterr().out
 
 
+def test_version(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(["--version"])
+    assert exit_info.value.code == 0 and capsys.readouterr().out == "0.1.0\n"
+
+
 def test_list(capsys):
     assert main(["list"]) == 0
     assert "resnet50_rle_coco" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Every example in a docstring, in the README or in a guide runs."""
 
+import asyncio
 import doctest
 import importlib
 import pkgutil
@@ -7,6 +8,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow
 from own_data import write_own_data
@@ -19,6 +21,7 @@ from keras_regpose.images import save_picture
 MODULES = [module.name for module in pkgutil.walk_packages(keras_regpose.__path__, "keras_regpose.")]
 README = Path(__file__).parents[1] / "README.md"
 GUIDE = README.parent / "docs" / "own_keypoints.md"
+DEPLOY = README.parent / "docs" / "deploy.md"
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -79,8 +82,53 @@ def test_the_guide_of_own_keypoints(language, tmp_path, monkeypatch, capsys):
         assert (tmp_path / path).is_file()
 
 
-def blocks_of_the_guide(language):
-    return re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.S)
+@pytest.mark.parametrize("requests", [128, pytest.param(1000, marks=pytest.mark.slow)])
+def test_the_server_answers_sixteen_clients_as_one(requests, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pytest.importorskip("supervision")
+    pictures = []
+    for person in Synthetic(8, seed=0):
+        save_picture("photo.jpg", person.image)
+        pictures.append((tmp_path / "photo.jpg").read_bytes())
+    pictures.append(b"no picture")
+    everything, server, sigma = blocks_of_the_guide("python", DEPLOY)
+    assert len([line for line in server.splitlines() if line.strip()]) <= 24
+    names = {}
+    for block in (everything, server, sigma):
+        exec(compile(block, str(DEPLOY), "exec"), names)
+    assert (tmp_path / "poses.png").is_file() and (tmp_path / "people.csv").is_file()
+
+    async def ask(picture):
+        sent, halves = [], [picture[:100], picture[100:]]
+
+        async def receive():
+            return {"type": "http.request", "body": halves.pop(0), "more_body": bool(halves)}
+
+        async def send(message):
+            sent.append(message)
+
+        await names["app"]({"type": "http"}, receive, send)
+        return sent[0]["status"], sent[1]["body"].decode()
+
+    async def client(number):
+        return [(one, await ask(pictures[one % 9])) for one in range(number, requests, 16)]
+
+    async def clients():
+        return await asyncio.gather(*map(client, range(16)))
+
+    alone = [names["answer"](picture) for picture in pictures]
+    assert [status for status, _ in alone] == [200] * 8 + [400] and "image" in alone[8][1]
+    answers = dict(pair for pairs in asyncio.run(clients()) for pair in pairs)
+    assert len(answers) == requests
+    for number, (status, text) in answers.items():
+        assert status == alone[number % 9][0]
+        if status == 200:
+            ours, theirs = (keras_regpose.Poses.from_json(one) for one in (text, alone[number % 9][1]))
+            np.testing.assert_allclose(ours.keypoints, theirs.keypoints, atol=1e-3)
+
+
+def blocks_of_the_guide(language, guide=GUIDE):
+    return re.findall(rf"```{language}\n(.*?)```", guide.read_text(encoding="utf-8"), re.S)
 
 
 def test_the_guide_of_another_tools_file(tmp_path, monkeypatch):

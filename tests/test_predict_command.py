@@ -42,10 +42,47 @@ def test_the_command_writes_what_the_library_writes(preset, tmp_path, capsys):
     assert main([*arguments, "--format", "picture", "json", "coco"]) == 0
     assert "40 of 40 images" in capsys.readouterr().out
     assert {path.name for path in output.iterdir()} == {"dance.mp4", "dance.json", "dance.coco.json"}
-    results = from_preset(preset).estimate(video, [[10, 5, 60, 60], [40, 5, 90, 60]])
+    results = from_preset(preset, runtime="auto").estimate(video, [[10, 5, 60, 60], [40, 5, 90, 60]])
     write_results(results, tmp_path / "python", ("picture", "json", "coco"))
     for path in output.iterdir():
         assert path.read_bytes() == (tmp_path / "python" / path.name).read_bytes()
+
+
+def test_subfolders_are_looked_through(preset, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("photos/a.png", "photos/mia/b.png", "photos/mia/a.png", "photos/.thumbnails/c.png"):
+        write_photo(tmp_path / path)
+    for _ in range(2):  # the second time, the results of the first lie in the folder
+        assert main(["predict", "--preset", preset, "photos", "--output", "photos/poses"]) == 0
+        assert "3 of 3 images" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "photos" / "poses").glob("*.png")} == {"a.png", "a_2.png", "b.png"}
+
+
+def test_runtimes_differ_by_rounding_alone(preset, tmp_path):
+    photo, found = write_photo(tmp_path / "photo.png"), {}
+    for runtime in ("keras", "onnx", "openvino"):
+        arguments = ["--runtime", runtime, "--box", "-5.5,-3,40,50", "--format", "json", "--output", str(tmp_path)]
+        assert main(["predict", "--preset", preset, photo, *arguments]) == 0
+        found[runtime] = Poses.from_json((tmp_path / "photo.json").read_text())
+    assert found["keras"].boxes.tolist() == [[-5.5, -3, 40, 50]]
+    for runtime in ("onnx", "openvino"):
+        np.testing.assert_allclose(found[runtime].keypoints, found["keras"].keypoints, atol=1e-2)
+
+
+def test_a_preset_among_the_sources_is_said(preset, tmp_path, capsys):
+    for name in (preset, "mobilenetv2_rle_lspet"):
+        assert main(["predict", name, write_photo(tmp_path / "photo.png")]) == 2
+        assert f"{name} is a preset, not a picture: write --preset {name}" in capsys.readouterr().err
+
+
+def test_tensorflow_is_silent(preset, tmp_path):
+    photo = write_photo(tmp_path / "photo.png")
+    command = [sys.executable, "-m", "keras_regpose.cli", "predict", photo, "--runtime", "keras"]
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    process = subprocess.run(
+        [*command, "--preset", preset, "--output", str(tmp_path / "o")], env=environment, capture_output=True, text=True
+    )
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 def test_folders_patterns_and_coco_results(preset, tmp_path, capsys):

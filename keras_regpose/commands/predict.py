@@ -127,8 +127,9 @@ def _open(names, output, on_error):
             continue
         if isinstance(source, Files):
             # Pictures of an earlier run may lie in a folder that is looked through.
-            own = Path(output).resolve() if Path(name).resolve() != Path(output).resolve() else Path(os.devnull)
-            paths += [path for path in source.paths if not Path(path).resolve().is_relative_to(own)]
+            own = Path(output).resolve()
+            is_around = os.path.isdir(name) and Path(name).resolve() in own.parents
+            paths += [path for path in source.paths if not (is_around and own in Path(path).resolve().parents)]
         else:
             videos.append(source)
     return ([Files(paths)] if paths else []) + videos
