@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # What needs Keras is imported inside of functions, since other runtimes start ten times faster without.
 BUNDLED = Path(__file__).parent / "bundled_presets"
-BUNDLED_PRESET = "mobilenetv2_rle_lspet"
+BUNDLED_PRESET = "mobilenetv2_rle_people"
 
 
 def from_preset(
