@@ -25,6 +25,7 @@ def test_all_of_the_package_travels(wheel):
     package = ROOT / "keras_regpose"
     here = {path.relative_to(ROOT).as_posix() for path in package.rglob("*") if path.is_file()}
     assert {name for name in here if "__pycache__" not in name} <= wheel
+    assert {f"keras_regpose/bundled_finder/{name}" for name in ("finder.onnx", "NOTICE", "LICENSE")} <= wheel
     assert "keras_regpose/hub/card.md" in wheel and "keras_regpose/skeletons.toml" in wheel
 
 

@@ -36,8 +36,9 @@ class PeopleFinder:
     It is what `estimate` uses for presets of the human body when no boxes are given. Threads may share one. The network
     is MoveNet MultiPose Lightning (Google, Apache-2.0), rebuilt; see `bundled_finder/NOTICE`.
 
-    On the 44 pictures of coco_mini val it finds {recall} of the 44 people larger than 96² pixels, with {false} false
-    boxes a picture; `benchmarks/people_finder.py` measures it, for other thresholds too.
+    The default threshold of 0.15, on the 44 pictures of coco_mini val: 66 % of the 44 people larger than 96² pixels are
+    found, with 0.07 false boxes a picture; at 0.1 it is 73 % and 0.14, at 0.05 84 % and 0.32. One of ten pictures
+    without people gives somebody. `benchmarks/people_finder.py` measures it.
 
     Args:
         threshold: float. People with a lower score (0–1) are left out.
