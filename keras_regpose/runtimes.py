@@ -1,7 +1,6 @@
 """A preset in a runtime other than Keras: the export that comes with it, or one that is made once and kept."""
 
 import contextlib
-import errno
 import importlib.metadata
 import logging
 from collections.abc import Callable
@@ -41,12 +40,15 @@ def open_in_runtime(
     """
     if runtime not in (*RUNTIMES, "auto"):
         raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, auto. Received: {runtime!r}")
-    candidates = _candidates(runtime, precision)
-    if precision == "int8" or not candidates:
-        found = sorted({one for name in RUNTIMES if runtime in (name, "auto") for one in FORMATS[name].PRECISIONS})
+    names = RUNTIMES if runtime == "auto" else (runtime,)
+    candidates = [(name, precision or "float32") for name in names]
+    if precision is None and "openvino" in names and computes_bfloat16():
+        candidates.insert(0, ("openvino", "bfloat16"))
+    candidates = [(name, one) for name, one in candidates if one in FORMATS[name].PRECISIONS and one != "int8"]
+    if not candidates:
         raise ValueError(
-            f"precision must be one of {', '.join(found)} for {runtime}, and int8 is calibrated on people of yours: "
-            f"export it with model.export, and open that with load_exported. Received: {precision!r}"
+            f"{runtime} has no precision {precision!r} for presets; for int8, which is calibrated on people of yours, "
+            "use model.export and load_exported"
         )
     for name, chosen in candidates:
         try:
@@ -62,46 +64,28 @@ def open_in_runtime(
     return load()
 
 
-def _candidates(runtime, precision):
-    """Returns pairs of runtime and precision, the fastest first."""
-    names = [name for name in RUNTIMES if runtime in (name, "auto")]
-    if precision is not None:
-        return [(name, precision) for name in names if precision in FORMATS[name].PRECISIONS]
-    fastest = [("openvino", "bfloat16")] if "openvino" in names and computes_bfloat16() else []
-    return fastest + [(name, "float32") for name in names]
-
-
 def _open(folder, name, precision, asked, load):
     """Returns an opened export: the one that comes with the preset, the one that was kept, or a new one."""
     kind = FORMATS[name]
-    version = import_optional(kind.RUNS_WITH, f"runtime={name!r}").__version__.partition("-")[
-        0
-    ]  # OpenVINO adds a commit
+    version = import_optional(kind.RUNS_WITH, f"runtime={name!r}").__version__.partition("-")[0]  # of OpenVINO's build
     ready = f"{EXPORT}{kind.SUFFIX}"
     if ready in folder.description["checksums"] and asked in (None, "float16"):
         return load_exported(folder.path / ready)
     ours = importlib.metadata.version("keras-regpose")
-    kept = cache_home() / "exports" / "-".join([folder.key(), ours, name, version, precision])
+    kept = cache_home() / "exports" / f"{folder.key()}-{ours}-{name}-{version}-{precision}"
     path = kept / f"pose{kind.SUFFIX}"
     with contextlib.suppress(FileNotFoundError, ValueError):  # it is made again where it is damaged
         return load_exported(path)
     for module in kind.MADE_WITH:
         import_optional(module, f"An export to {name}")
     try:
-        return _made(path, folder, name, precision, load)
+        kept.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EROFS):
-            raise
-        raise OSError(f"{kept} cannot be written: set KERAS_REGPOSE_HOME to a folder that can ({error})") from error
-
-
-def _made(path, folder, name, precision, load):
-    """Returns an export that is made, by one process, while others that want it wait."""
+        raise OSError(f"{kept} cannot be made: set KERAS_REGPOSE_HOME to a folder that can ({error})") from error
     from filelock import FileLock
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(".lock")):
-        with contextlib.suppress(FileNotFoundError, ValueError):
+    with FileLock(kept / ".lock"):
+        with contextlib.suppress(FileNotFoundError, ValueError):  # another process has made it meanwhile
             return load_exported(path)
         _log.warning("Making the %s export of %s in %s, once", name, folder.path.name, precision)
         load().export(path, precision=precision, verbose=False, preset=folder.path.name)

@@ -86,9 +86,7 @@ class Skeleton:
     def index(self, keypoint: str) -> int:
         """Returns the position of a keypoint's name."""
         if keypoint not in self.keypoints:
-            raise ValueError(
-                f"Skeleton {self.name!r} has no keypoint {keypoint!r}. It has: {', '.join(self.keypoints)}"
-            )
+            raise ValueError(f"{self.name!r} has no keypoint {keypoint!r}. It has: {', '.join(self.keypoints)}")
         return self.keypoints.index(keypoint)
 
     @property

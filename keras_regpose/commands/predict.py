@@ -29,12 +29,8 @@ def add_options(sub):
         "sources", nargs="+", metavar="SOURCE", help="file, folder, 'pattern*.jpg', URL, camera; default: --annotations"
     ).required = False  # with nargs="*", no source could stand behind an option
     sub.add_argument("--preset", default=BUNDLED_PRESET, help="name or directory of a preset")
-    sub.add_argument(
-        "--runtime",
-        choices=("auto", *RUNTIMES, "keras"),
-        default="auto",
-        help="what runs the network; auto: the fastest that is installed",
-    )
+    runtimes = ("auto", *RUNTIMES, "keras")
+    sub.add_argument("--runtime", choices=runtimes, default="auto", help="auto: the fastest that is installed")
     add_annotation_options(sub)
     boxes = sub.add_mutually_exclusive_group()
     boxes.add_argument(

@@ -52,11 +52,8 @@ def _keep_head_in_float32(model):
 
 def computes_bfloat16() -> bool:
     """Returns whether the processor says that it computes in bfloat16. OpenVINO also does so slowly on one without."""
-    try:
-        words = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-    except OSError:  # another system, which does not say
-        return False
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(words)
+    file = Path("/proc/cpuinfo")  # which other systems than Linux do not have
+    return file.exists() and not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(file.read_text("utf-8").split())
 
 
 def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Real, UInt8
@@ -115,11 +115,7 @@ class Poses:
     def __iter__(self) -> Iterator["Poses"]:
         return (self[i] for i in range(len(self)))
 
-    @overload
-    def __getitem__(self, index: str) -> np.ndarray: ...
-    @overload
-    def __getitem__(self, index: Any) -> "Poses": ...
-    def __getitem__(self, index):
+    def __getitem__(self, index) -> "Poses | Any":
         if isinstance(index, str):
             return self.keypoints[:, self.skeleton.index(index)]
         if isinstance(index, (int, np.integer)):
@@ -158,19 +154,16 @@ class Poses:
         return np.where((np.hypot(x1, y1) > 0) & (np.hypot(x2, y2) > 0), degrees, np.float32(np.nan))
 
     def expected_oks(self) -> np.ndarray:
-        """Returns the object keypoint similarity to be expected of each person, by σ and the box's area.
+        """Returns the object keypoint similarity to be expected of each joint, by σ and the box's area.
 
         It is what `scores` cannot tell: whether an error of that size matters for this joint of a person of this size.
 
         Returns:
-            (N,) float64 array between 0 and 1.
+            (N, K) float64 array between 0 and 1; a person's is the mean.
 
         Raises:
             ValueError: If the model predicts no σ.
         """
-        return self._expected_oks().mean(-1)
-
-    def _expected_oks(self):
         if self.sigmas is None:
             raise ValueError("The expected OKS is made of σ, which models trained without RLE do not predict")
         return expected_oks(self.sigmas, (self.boxes[:, 2:] - self.boxes[:, :2]).prod(-1), self.skeleton.sigmas)
@@ -290,7 +283,7 @@ class Poses:
         """
         if score_mode is None:
             score_mode = "bbox_keypoint" if self.sigmas is None else "bbox_rle"
-        ranked = self._expected_oks() if score_mode == "expected_oks" else self.scores
+        ranked = self.expected_oks() if score_mode == "expected_oks" else self.scores
         scores = instance_score(self.box_scores, ranked, score_mode).tolist()
         points = np.concatenate([self.keypoints, self.scores[..., None]], axis=-1)
         points = points.reshape(len(self), 3 * len(self.skeleton)).tolist()
