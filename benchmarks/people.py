@@ -19,23 +19,27 @@ worst people into --work.
 """
 
 import argparse
+import dataclasses
 import json
 import subprocess
 from pathlib import Path
 
 import numpy as np
 from environment import environment
-from people_labels import COCO_OF_LSP, TEACHERS, background, convert, network, people_in
+from people_labels import COCO_OF_LSP, TEACHERS, as_coco, background, convert, network, people_in
 
 import keras_regpose as rp
 from keras_regpose import geometry
+from keras_regpose.evaluation.calibration import calibrate_predictions
 from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
 from keras_regpose.evaluation.sheets import prediction_sheet
 from keras_regpose.images import read_image, save_picture
 from keras_regpose.metrics import expected_oks, torso_size
+from keras_regpose.recipe import Recipe
 
 RESULT = Path(__file__).parent / "results" / "people.json"
 LSP, COCO = list(COCO_OF_LSP), list(COCO_OF_LSP.values())
+JOINTS = ("ankle", "knee", "hip", "wrist", "elbow", "shoulder")
 DRAWS = 2000
 
 MEDIAPIPE = """
@@ -88,6 +92,12 @@ def mediapipe(python, samples):
     return np.array([answer or np.full((17, 2), np.nan) for answer in answers])
 
 
+def as_labelled(sample):
+    """Returns a person of LSPET with COCO's keypoints."""
+    points = as_coco(sample).astype(np.float32)
+    return dataclasses.replace(sample, keypoints=points[:, :2], visible=points[:, 2])
+
+
 def with_interval(right, labelled, draws):
     """Returns the PCK of (N, 12) right and labelled joints, and its (DRAWS,) values for draws of people."""
     rows = np.array([right.sum(1), labelled.sum(1)])
@@ -129,20 +139,25 @@ def main():
     convert(options.models, options.work)
     model = rp.from_preset(options.preset)
     generator = np.random.default_rng(0)
-    result = {"environment": environment(), "training": options.settings}
+    people = len(rp.data.Coco(options.work / "train.json", options.data))
+    training = {"command": options.settings, "people": people, "epochs": Recipe.of("mobilenetv2_rle_people").epochs}
+    result = {"environment": environment(), "training": training}
 
     samples = list(rp.data.Lsp(options.data / "lspet", split="test"))
     truth = np.stack([sample.keypoints for sample in samples])
     labelled = np.stack([sample.visible for sample in samples])[:, LSP] > 0
     visible = np.stack([sample.visible for sample in samples])
     torso = torso_size(truth, visible, rp.LSP14)[:, None]
-    as_coco = [
+    measured = np.isfinite(torso[:, 0]) & (torso[:, 0] > 0)
+    labelled &= measured[:, None]
+    torso = np.where(measured[:, None], torso, 1)
+    unlabelled = [
         rp.data.Sample(
             one.image, one.box, np.zeros((17, 2), np.float32), np.zeros(17, np.float32), one.image_id, one.id
         )
         for one in samples
     ]
-    poses, positions = predict_samples(model, rp.data.People(as_coco, rp.COCO17))
+    poses, positions = predict_samples(model, rp.data.People(unlabelled, rp.COCO17))
     assert len(positions) == len(samples)
     found = {"ours": poses.keypoints}
     for name, rotations in (
@@ -161,19 +176,38 @@ def main():
         right = (away < 0.2) & labelled
         value, drawn[name] = with_interval(right, labelled, draws)
         figures[name] = {"PCK@0.2": spread(value, drawn[name])}
-        pairs = sorted({joint.split("_")[1] for joint in names})
-        for joint in pairs:
+        for joint in JOINTS:
             places = [place for place, one in enumerate(names) if one.endswith(joint)]
             figures[name][joint] = spread(*with_interval(right[:, places], labelled[:, places], draws))
         if name != "ours":
             difference = drawn["ours"] - drawn[name]
             figures[name]["ours minus this"] = spread(figures["ours"]["PCK@0.2"][0] - value, difference)
-    result["lspet test, 12 joints"] = {"people": len(samples), **figures}
+    left_out = int((~measured).sum())
+    result["lspet test, 12 joints"] = {"people": len(samples) - left_out, "left_out": left_out, **figures}
+    calibration = calibrate_predictions(poses, positions, [as_labelled(one) for one in samples])
+    protocol = rp.preset_info("mobilenetv2_rle_people")["evaluation"]
+    pck = {"PCK@0.2": figures["ours"]["PCK@0.2"][0]}
+    pck |= {name: value[0] for name, value in figures["ours"].items() if name in JOINTS}
+    about = {"people": len(samples) - left_out, "left_out": left_out, "flip_test": False}
+    names = ("count", "factor", "binned_error", "coverage_error", "rank_correlation")
+    found_calibration = {name: round(getattr(calibration, name), 4) for name in names}
+    result["evaluations"] = [
+        {
+            "data": protocol["data"],
+            "boxes": protocol["boxes"],
+            **about,
+            "metrics": pck,
+            "calibration": found_calibration,
+        }
+    ]
     print(json.dumps(result["lspet test, 12 joints"], indent=1), flush=True)
 
     folder = options.data / "coco_mini"
     coco = rp.data.Coco(folder / "annotations/person_keypoints_val2017.json", folder / "val2017")
     ours = score_predictions(*predict_samples(model, coco), coco, model.input_size)
+    metrics = {name: round(ours[name], 4) for name in ("AP", "AR")}
+    about = {"data": "44 pictures of COCO val2017", "people": len(coco), "boxes": "annotated", "flip_test": False}
+    result["evaluations"].append(about | {"metrics": metrics})
     result["coco_mini val, annotated boxes"] = {
         "people": len(coco),
         "ours": {name: ours.intervals[name] for name in ("AP", "AR")},
@@ -192,7 +226,7 @@ def main():
     print(json.dumps(result["coco_mini val, annotated boxes"], indent=1), flush=True)
 
     result["background"] = {}
-    for name, people in (("lspet test", as_coco), ("coco_mini val", list(coco))):
+    for name, people in (("lspet test", unlabelled), ("coco_mini val", list(coco))):
         boxes = background_boxes(options.work, people, generator)
         pairs = [(sample, box) for sample, box in zip(people, boxes, strict=True) if box is not None]
         scores = []
@@ -216,7 +250,7 @@ def main():
     away = (np.linalg.norm(found["ours"][:, COCO] - truth[:, LSP], axis=-1) / torso * labelled).sum(1)
     order = np.argsort(away / np.maximum(labelled.sum(1), 1))
     middle = len(order) // 2
-    people = rp.data.People(as_coco, rp.COCO17)
+    people = rp.data.People(unlabelled, rp.COCO17)
     for name, chosen in (("best", order[:24]), ("median", order[middle - 12 : middle + 12]), ("worst", order[-24:])):
         save_picture(options.work / f"{name}.png", prediction_sheet(poses[chosen], positions[chosen], people))
     poses, positions = predict_samples(model, coco)
