@@ -11,7 +11,6 @@ from keras_regpose.evaluation.evaluate import correct_keypoints, predict_samples
 from keras_regpose.evaluation.sheets import prediction_sheet
 from keras_regpose.images import save_picture
 from keras_regpose.presets import BUNDLED_PRESET, from_preset
-from keras_regpose.skeleton import COCO17
 from keras_regpose.training import device_scope, train
 
 _log = logging.getLogger(__name__)
@@ -33,7 +32,7 @@ def run_demo(output: Path, people: int = 256, epochs: int = 3) -> dict:
     training, test = list(Synthetic(people, seed=1)), Synthetic(max(people // 10, 32), seed=2)
     _log.info("Drew %d people to learn from and %d to test on", len(training), len(test))
     with device_scope():
-        model = from_preset(BUNDLED_PRESET, skeleton=COCO17)
+        model = from_preset(BUNDLED_PRESET)
         before = _figures(model, test)
         train(
             model,
@@ -41,12 +40,11 @@ def run_demo(output: Path, people: int = 256, epochs: int = 3) -> dict:
             output=None,
             epochs=epochs,
             batch_size=32,
-            learning_rate=1e-3,
+            learning_rate=3e-4,
             schedule="cosine",
             clip_norm=5.0,
-            frozen_stages=2,  # edges and textures need no learning; a CPU is faster without
-            # On its own, the plain Laplace and normal density of the first epochs keeps σ at the size of the errors.
-            delay_flow=epochs - epochs // 5,
+            unit_errors=True,
+            frozen_stages=4,  # edges and textures need no learning; a CPU is faster without
             augmentation=Augmentation(rotation=30, scale_range=(0.8, 1.2), half_body_probability=0),
         )
     after = _figures(model, test)

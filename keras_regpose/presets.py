@@ -1,5 +1,6 @@
 """`from_preset`: a name, an address of the Hugging Face Hub or a directory → a model."""
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 # What needs Keras is imported inside of functions, since other runtimes start ten times faster without.
 BUNDLED = Path(__file__).parent / "bundled_presets"
 BUNDLED_PRESET = "mobilenetv2_rle_people"
+_DEPRECATED = "mobilenetv2_rle_lspet"
+_log = logging.getLogger(__name__)
 
 
 def from_preset(
@@ -67,10 +70,10 @@ def from_preset(
 
     Example:
 
-    >>> from_preset("mobilenetv2_rle_lspet").input_size
-    (160, 160)
-    >>> from_preset("mobilenetv2_rle_lspet", runtime="onnx")
-    <ExportedPoseRegressor onnx float16 lsp14 (160, 160)>
+    >>> from_preset("mobilenetv2_rle_people").input_size
+    (192, 192)
+    >>> from_preset("mobilenetv2_rle_people", runtime="onnx")
+    <ExportedPoseRegressor onnx float16 coco17 (192, 192)>
     """
     if runtime is not None:
         return _in_runtime(name, load_weights and skeleton is None and dtype is None, refresh, runtime, precision)
@@ -138,6 +141,8 @@ def _folder(name, refresh):
         return hub_preset(address[1], address[2], refresh)
     row = _row(name)
     if row is None or is_preset(BUNDLED / name):
+        if name == _DEPRECATED:
+            _log.warning("%s leaves the package with the next release: take %s instead", name, BUNDLED_PRESET)
         folder = PresetFolder.open(name if row is None else BUNDLED / name)
         folder.verify()
         return folder

@@ -24,8 +24,8 @@ def test_on_a_photograph(tmp_path, capsys):
         assert picture.size == person.image.shape[1::-1]
         assert (np.asarray(picture) != person.image).any()
     found = json.loads((tmp_path / "shown" / "photograph.json").read_text())["keypoints"]
-    expected = from_preset(BUNDLED_PRESET).estimate(person.image, boxes=[person.box], flip_test=True)
-    np.testing.assert_allclose(found, expected.keypoints, atol=1e-3)
+    expected = from_preset(BUNDLED_PRESET).estimate(person.image, boxes=[person.box])
+    np.testing.assert_allclose(found, expected.keypoints, atol=0.5)  # an export in half precision draws it
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,12 @@ def test_bad_input(arguments, sentence, tmp_path, capsys):
 @pytest.mark.slow
 def test_on_drawn_people(tmp_path, capsys):
     assert main(["demo", "--people", "64", "--epochs", "2", "--output", str(tmp_path / "out")]) == 0
-    heading, *rows = capsys.readouterr().out.splitlines()[:3]
+    found, learned, heading, *rows = capsys.readouterr().out.splitlines()[:5]
+    assert found.startswith("4 people found") and learned == "Learned from 64 drawn people, 2 times each:"
     assert heading.split() == ["before", "after"]
     figures = {row[:24].strip(): [float(value) for value in row[24:].split()] for row in rows}
     before, after = figures["PCK@0.2 of the torso"]
     assert after > before and set(figures) == {"AP", "PCK@0.2 of the torso"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"predictions.png", "preset"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("predictions.png", "preset", "photograph.png", "photograph.json")
+    }

@@ -198,7 +198,7 @@ def test_large_weights_alone_are_rounded(preset, tmp_path, monkeypatch):
 def test_the_bundled_preset_runs_without_keras(tmp_path):
     script = (
         "import sys, numpy, keras_regpose as rp;"
-        "rp.from_preset('mobilenetv2_rle_lspet', runtime='auto').estimate(numpy.zeros((80, 60, 3), 'uint8'), "
+        "rp.from_preset('mobilenetv2_rle_people', runtime='auto').estimate(numpy.zeros((80, 60, 3), 'uint8'), "
         "boxes=[[5, 5, 50, 70]]);"
         "print(*[name for name in ('keras', 'tensorflow', 'h5py', 'scipy', 'huggingface_hub') if name in sys.modules])"
     )
@@ -213,5 +213,5 @@ def test_predict_runs_without_keras(tmp_path):
     command = [sys.executable, "-c", script, "predict", "photo.png", "--box", "20,20,90,100"]
     result = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
     assert result.stdout.splitlines()[-1] == "[]"
-    assert result.stderr.splitlines() == ["mobilenetv2_rle_lspet runs in onnx, float16"]
+    assert result.stderr.splitlines() == ["mobilenetv2_rle_people runs in onnx, float16"]
     assert Path(tmp_path / "poses" / "photo.png").is_file()

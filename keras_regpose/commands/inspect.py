@@ -4,7 +4,7 @@ from pathlib import Path
 
 from keras_regpose.commands.shared import add_annotation_options, annotated, import_keras_silently, positive
 
-EXAMPLE = "keras-regpose inspect --annotations people.json --images pictures --preset mobilenetv2_rle_lspet"
+EXAMPLE = "keras-regpose inspect --annotations people.json --images pictures --preset mobilenetv2_rle_people"
 
 
 def add_options(sub):

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 _OTHER_OPTIONS = ("dataset", "seed", "start", "augmentation")
 
 EXAMPLE = (
-    "keras-regpose train --annotations mine.json --images pictures --val-share 0.2 --preset mobilenetv2_rle_lspet "
+    "keras-regpose train --annotations mine.json --images pictures --val-share 0.2 --preset mobilenetv2_rle_people "
     "--epochs 40 --patience 5 --output runs/mine"
 )
 

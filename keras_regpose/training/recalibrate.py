@@ -36,8 +36,8 @@ def recalibrate(model, poses: Poses, positions: np.ndarray, samples: Sequence, s
 
     >>> import keras_regpose as rp
     >>> from keras_regpose.evaluation.evaluate import predict_samples
-    >>> model = rp.from_preset("mobilenetv2_rle_lspet", skeleton=rp.COCO17)  # its σ is new and has learned nothing
-    >>> people = rp.data.Synthetic(16, seed=0)
+    >>> model = rp.from_preset("mobilenetv2_rle_people", skeleton=rp.LSP14)  # its σ is new and has learned nothing
+    >>> people = rp.data.Synthetic(16, seed=0, skeleton=rp.LSP14)
     >>> slope, offset = recalibrate(model, *predict_samples(model, people), people)
     >>> errors, sigmas = errors_and_sigmas(*predict_samples(model, people), people, model.input_size)
     >>> bool(abs((np.abs(errors) / sigmas).mean() - 1) < 0.05)  # |error| is σ on average
