@@ -30,7 +30,7 @@ _UNSAFE_LAYERS = {"Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", 
 _UNSAFE_LAYERS |= {"StringLookup", "IntegerLookup", "TextVectorization"}
 
 
-def load_preset(folder: str | Path | PresetFolder, load_weights: bool = True, verify: bool = True) -> PoseRegressor:
+def load_preset(folder: str | os.PathLike | PresetFolder, load_weights=True, verify=True) -> PoseRegressor:
     """Reads a preset directory.
 
     Args:

@@ -30,7 +30,8 @@ pytest_plugins = ["hub_fixtures"]
 # then those that take more than about a minute, so that no worker is left alone with one at the end.
 FIRST = """
     test_docs training/test_devices test_predict_command test_zoo data/test_batches data/test_cache hub/test_publish
-    export/test_export presets/test_presets_published test_regressor training/test_resume training/test_optimizer
+    export/test_export test_runtimes export/test_threads presets/test_presets_published test_regressor
+    training/test_resume training/test_optimizer
     convert/test_mmpose_convert inference/test_golden_pipeline test_cli training/test_train
     training/test_pretrain training/test_average zoo/test_build zoo/test_cards
 """.split()

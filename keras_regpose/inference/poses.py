@@ -115,7 +115,7 @@ class Poses:
     def __iter__(self) -> Iterator["Poses"]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, index) -> "Poses | Any":
+    def __getitem__(self, index) -> Any:
         if isinstance(index, str):
             return self.keypoints[:, self.skeleton.index(index)]
         if isinstance(index, (int, np.integer)):

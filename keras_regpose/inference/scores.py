@@ -11,7 +11,9 @@ SCORE_MODES = ("bbox", "keypoint", "bbox_keypoint", "bbox_rle", "expected_oks")
 
 
 def expected_oks(
-    sigmas: Real[np.ndarray, "people keypoints 2"], areas: Real[np.ndarray, " people"], oks_sigmas: Sequence[float]
+    sigmas: Real[np.ndarray, "people keypoints 2"],
+    areas: Real[np.ndarray, " people"],
+    oks_sigmas: Sequence[float] | np.ndarray,
 ) -> Float[np.ndarray, "people keypoints"]:
     """Returns the object keypoint similarity that is to be expected if errors are distributed as σ says.
 
@@ -38,8 +40,8 @@ def expected_oks(
     from scipy.special import erfcx  # which few need, and which takes long to import
 
     shapes = {"sigmas": (sigmas, "N K 2"), "areas": (areas, "N"), "oks_sigmas": (oks_sigmas, "K")}
-    sigmas, areas, oks_sigmas = check_arrays("The expected OKS", **shapes)
-    ratio = 2 * oks_sigmas[:, None] * np.sqrt(areas)[:, None, None] / np.maximum(sigmas, 1e-9)
+    sigmas, areas, constants = check_arrays("The expected OKS", **shapes)
+    ratio = 2 * constants[:, None] * np.sqrt(areas)[:, None, None] / np.maximum(sigmas, 1e-9)
     return (np.sqrt(np.pi / 2) * ratio * erfcx(ratio / np.sqrt(2))).prod(-1)
 
 
