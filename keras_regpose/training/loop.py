@@ -117,13 +117,10 @@ def train(
             chosen.append(DelayFlow(recipe.delay_flow))
         if validation is not None:
             pictures = None if output is None else output / "validation"
-            chosen.append(
-                KeypointMetrics(
-                    validation, recipe.validate_every, pictures=pictures, epochs=recipe.epochs, average=average
-                )
-            )
+            every, epochs = recipe.validate_every, recipe.epochs
+            chosen.append(KeypointMetrics(validation, every, pictures=pictures, epochs=epochs, average=average))
         if output is not None:
-            chosen.append(SaveBestPreset(output / "best", model=model, latest=validation is None, average=average))
+            chosen.append(SaveBestPreset(output / "best", latest=validation is None, average=average))
         curves = Curves(output if first_host else None, recipe)
         stack.callback(curves.close)
         chain = [position, *([average] if average else []), *in_order(chosen), curves]
