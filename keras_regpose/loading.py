@@ -10,22 +10,17 @@ from pathlib import Path
 import keras
 
 from keras_regpose.convert.mmpose import from_mmpose
+from keras_regpose.hub import preset_files
 from keras_regpose.hub.download import ANOTHER_DISK, built_preset, cache_home, download_file
-from keras_regpose.hub.preset_files import (
-    FLOW_FILE,
-    PresetError,
-    PresetFolder,
-    check_weights,
-    damage_explained,
-    flow_model,
-    refuse_code,
-    save_preset,
-)
+from keras_regpose.hub.preset_files import PresetError, PresetFolder, save_preset
 from keras_regpose.regressor import PoseRegressor
 from keras_regpose.zoo import preset_info
 
 _log = logging.getLogger(__name__)
 CHECKPOINTS = "https://download.openmmlab.com/mmpose/"
+# Stock Keras layers that run code, or that open files named in their configuration.
+_UNSAFE_LAYERS = {"Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"}
+_UNSAFE_LAYERS |= {"StringLookup", "IntegerLookup", "TextVectorization"}
 
 
 def load_preset(
@@ -50,18 +45,18 @@ def load_preset(
     if verify:
         folder.verify()
     path, skeleton, method = folder.path, folder.skeleton, folder.method
-    with damage_explained(path):
+    with preset_files.damage_explained(path):
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        refuse_code(config, path)
+        _refuse_code(config, path)
         if not load_weights:
             graph = keras.saving.deserialize_keras_object(config, safe_mode=True)
             return PoseRegressor.from_keras(graph, skeleton, method)
-        for name in ("model.weights.h5", FLOW_FILE) if method == "rle" else ("model.weights.h5",):
-            check_weights(path / name)
+        for name in ("model.weights.h5", preset_files.FLOW_FILE) if method == "rle" else ("model.weights.h5",):
+            _check_weights(path / name)
         graph = keras.saving.load_model(path, compile=False, safe_mode=True)
         model = PoseRegressor.from_keras(graph, skeleton, method)
         if model.flow is not None:
-            flow_model(model.flow).load_weights(path / FLOW_FILE)
+            preset_files.flow_model(model.flow).load_weights(path / preset_files.FLOW_FILE)
             # It is 0 where training kept the flow out till the best epoch; plain `fit` would never let it in.
             model.flow.strength.assign(1.0)
         return model
@@ -71,9 +66,9 @@ def load_keras_file(path: Path) -> PoseRegressor:
     """Opens what `model.save("m.keras")` wrote, with its optimizer."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}")
-    with damage_explained(path, "It must be a file that model.save wrote: save it again"):
+    with preset_files.damage_explained(path, "It must be a file that model.save wrote: save it again"):
         with zipfile.ZipFile(path) as archive:
-            refuse_code(json.loads(archive.read("config.json")), path)
+            _refuse_code(json.loads(archive.read("config.json")), path)
         model = keras.saving.load_model(path, safe_mode=True)
     if not isinstance(model, PoseRegressor):
         raise PresetError(f"{path} holds a {type(model).__name__}, not a PoseRegressor: open it with keras.saving")
@@ -118,3 +113,36 @@ def build_from_checkpoint(name: str, folder: Path) -> PresetFolder:
         save_preset(model, folder, advice=ANOTHER_DISK, preset=name, license=info["license"], origin=info["checkpoint"])
         checkpoint.unlink()
         return PresetFolder.open(folder)
+
+
+def _refuse_code(config, directory):
+    """Keras's safe mode refuses code as well; this names it, and refuses what else is not a stock layer."""
+    if isinstance(config, list):
+        for value in config:
+            _refuse_code(value, directory)
+    if not isinstance(config, dict):
+        return
+    kind, module, registered = (config.get(key) for key in ("class_name", "module", "registered_name"))
+    known = module is None or module in ("keras", "builtins") or str(module).startswith("keras.")
+    if not known and (registered is None or keras.saving.get_registered_object(registered) is None):
+        raise PresetError(
+            f"{directory} asks for {module}.{kind}, which is no stock Keras layer, so it is not loaded. If you trust "
+            "it, import the package that registers this class first"
+        )
+    if kind in _UNSAFE_LAYERS:
+        raise PresetError(f"{directory} holds a layer that can run code or open files ({kind}), so it is not loaded")
+    for value in config.values():
+        _refuse_code(value, directory)
+
+
+def _check_weights(path):
+    """Opens a weights file, and refuses one that takes its numbers from other files."""
+    import h5py
+
+    def taken_from_elsewhere(name, item):  # None goes on
+        is_outside = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
+        return True if is_outside or isinstance(item, h5py.ExternalLink) else None
+
+    with h5py.File(path, "r") as file:
+        if file.visititems_links(taken_from_elsewhere) or file.visititems(taken_from_elsewhere):
+            raise PresetError(f"{path} refers to another file, which no preset does. Do not use it")

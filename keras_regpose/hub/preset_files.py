@@ -25,14 +25,10 @@ from keras_regpose.files import draft, sha256
 from keras_regpose.skeleton import Skeleton
 
 FORMAT = 1
-ANOTHER_FOLDER = "choose a folder of another disk"
 FLOW_FILE = "flow.weights.h5"
 EXPORT = "exports/pose"  # and the suffix of its format
 PRESET_FILES = ("preset.json", "config.json", "metadata.json", "model.weights.h5", FLOW_FILE)
 PRESET_FILES += (f"{EXPORT}.onnx", f"{EXPORT}.onnx.json")
-# Stock Keras layers that run code, or that open files named in their configuration.
-_UNSAFE_LAYERS = {"Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"}
-_UNSAFE_LAYERS |= {"StringLookup", "IntegerLookup", "TextVectorization"}
 
 
 class PresetError(ValueError):
@@ -48,7 +44,7 @@ def save_preset(
     directory: str | os.PathLike,
     half_precision: bool = False,
     onnx: bool = False,
-    advice: str = ANOTHER_FOLDER,
+    advice: str = "choose a folder of another disk",
     **facts,
 ) -> None:
     """Writes a model as a preset directory, beside its target first and then renamed into place.
@@ -188,41 +184,6 @@ def damage_explained(path, advice: str = "Download or save the preset again"):
 def is_preset(directory: str | os.PathLike) -> bool:
     """Whether a directory holds a preset."""
     return (Path(directory) / "preset.json").is_file()
-
-
-def refuse_code(config, directory):
-    """Keras's safe mode refuses code as well; this names it, and refuses what else is not a stock layer."""
-    import keras
-
-    if isinstance(config, list):
-        for value in config:
-            refuse_code(value, directory)
-    if not isinstance(config, dict):
-        return
-    kind, module, registered = (config.get(key) for key in ("class_name", "module", "registered_name"))
-    known = module is None or module in ("keras", "builtins") or str(module).startswith("keras.")
-    if not known and (registered is None or keras.saving.get_registered_object(registered) is None):
-        raise PresetError(
-            f"{directory} asks for {module}.{kind}, which is no stock Keras layer, so it is not loaded. If you trust "
-            "it, import the package that registers this class first"
-        )
-    if kind in _UNSAFE_LAYERS:
-        raise PresetError(f"{directory} holds a layer that can run code or open files ({kind}), so it is not loaded")
-    for value in config.values():
-        refuse_code(value, directory)
-
-
-def check_weights(path):
-    """Opens a weights file, and refuses one that takes its numbers from other files."""
-    import h5py
-
-    def taken_from_elsewhere(name, item):  # None goes on
-        is_outside = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
-        return True if is_outside or isinstance(item, h5py.ExternalLink) else None
-
-    with h5py.File(path, "r") as file:
-        if file.visititems_links(taken_from_elsewhere) or file.visititems(taken_from_elsewhere):
-            raise PresetError(f"{path} refers to another file, which no preset does. Do not use it")
 
 
 def flow_model(flow):
