@@ -1,13 +1,15 @@
 """Files and folders that are written whole or not at all, their SHA-256, and a full disk in one sentence."""
 
 import contextlib
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -65,6 +67,13 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     """
     with draft(path) as file:
         file.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def csv_text(rows: Iterable[Iterable]) -> str:
+    """Returns rows as the text of a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def is_disk_full(error: BaseException | None) -> bool:

@@ -1,8 +1,6 @@
 """What an estimate returns: the poses of the people in one image, and the ways to show, keep and hand them on."""
 
-import csv
 import dataclasses
-import io
 import json
 import os
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ import numpy as np
 from jaxtyping import Real, UInt8
 
 from keras_regpose.arrays import check_people
-from keras_regpose.files import write_whole
+from keras_regpose.files import csv_text, write_whole
 from keras_regpose.images import PICTURE_SUFFIXES, read_image, save_picture
 from keras_regpose.inference.draw import draw_poses
 from keras_regpose.inference.scores import expected_oks, instance_score
@@ -182,9 +180,7 @@ class Poses:
         except (ValueError, OSError):
             return None
         picture.thumbnail((1600, 1600))
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        return buffer.getvalue()
+        return picture._repr_png_()
 
     def plot(self, image: Any = None, boxes: bool = False, **options) -> "PIL.Image.Image":
         """Draws the poses on the image; notebooks show what is returned, `.show()` opens a window.
@@ -321,9 +317,7 @@ class Poses:
         columns = self._columns()
         if self.frame is not None:
             columns = {"frame": [self.frame] * len(columns["person"]), **columns}
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([columns, *zip(*columns.values(), strict=True)])
-        return text.getvalue()
+        return csv_text([columns, *zip(*columns.values(), strict=True)])
 
     def _columns(self):
         """Returns the columns of a table with one row per joint."""
