@@ -55,14 +55,8 @@ def predict_samples(
     boxes: dict[int | None, tuple[np.ndarray, np.ndarray]] = {}  # of the photographs that wait for the network
     photographs = read_ahead(_photographs(people, groups, boxes, max_unreadable_share))
     parts, positions = [], [np.zeros(0, int)]
-    for poses in estimate_frames(
-        model,
-        photographs,
-        lambda frame, _: boxes.pop(frame.frame),
-        flip_test=flip_test,
-        batch_size=batch_size,
-        keep_pictures=False,
-    ):
+    options = {"flip_test": flip_test, "batch_size": batch_size, "keep_pictures": False}
+    for poses in estimate_frames(model, photographs, lambda frame, _: boxes.pop(frame.frame), **options):
         parts.append(poses)
         positions.append(groups[poses.frame])  # pyright: ignore[reportCallIssue, reportArgumentType] -- numbered
         if progress:
