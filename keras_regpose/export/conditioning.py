@@ -56,8 +56,7 @@ def rounded(kernel: np.ndarray, layer: keras.Layer, precision: str) -> np.ndarra
 
 def _recentre(graph, crops):
     """Gives channels between linear convolutions the mean 0, in place."""
-    config = graph.get_config()
-    sources, users = rewrite.sources_of(config), rewrite.users_of(config)
+    sources, users, _ = rewrite.wiring(graph)
     groups = _linear_groups(graph)
     tensors = {name: graph.get_layer(name).output for group in groups for name in group}
     means = _measure(graph, tensors, crops, lambda x: x.mean((0, 1, 2)), np.mean)
@@ -104,9 +103,7 @@ def _groups(graph, gives, passes_on, takes):
         gives, passes_on, takes: functions, layer → whether its output can be changed by its own weights, is changed as
             all its inputs are, or whether its weights can take back what its input is changed by.
     """
-    config = graph.get_config()
-    sources, users = rewrite.sources_of(config), rewrite.users_of(config)
-    repeated = rewrite.repeated_layers(config)  # what suits one of their inputs would not suit the others
+    sources, users, repeated = rewrite.wiring(graph)  # what suits one input would not suit all of the repeated
     taken = {layer.name for layer in graph.layers if passes_on(layer) or takes(layer)} - repeated
     free = {layer.name for layer in graph.layers if passes_on(layer) or gives(layer)} - repeated
     free = {name for name in free if users[name] and taken.issuperset(users[name])}
@@ -124,7 +121,7 @@ def _equalize(graph, crops):
     A channel is multiplied, and the weights that take from it divided, by √(w / r): r is its range and w its largest
     weight, so that neither the activations nor the weights take all of the spread.
     """
-    users = rewrite.users_of(graph.get_config())
+    _, users, _ = rewrite.wiring(graph)
     groups = [[graph.get_layer(name) for name in group] for group in _scalable_groups(graph)]
 
     def is_activated(layer):  # int8 has no numbers for what an activation changes first
@@ -187,7 +184,7 @@ def _of_largest(values):
 
 def _compensate(graph, crops, precision):
     """Changes biases by what rounding the weights moves each channel of the output on average, in place."""
-    repeated = rewrite.repeated_layers(graph.get_config())
+    _, _, repeated = rewrite.wiring(graph)
     layers = [layer for layer in graph.layers if type(layer) in rewrite.CONVOLUTIONS and layer.use_bias]
     layers = [layer for layer in layers if layer.name not in repeated]
     means = _measure(graph, {layer.name: layer.input for layer in layers}, crops, _inner_mean, np.mean)
