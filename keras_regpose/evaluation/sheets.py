@@ -65,11 +65,7 @@ def contact_sheet(
 
 
 def prediction_sheet(
-    poses: Poses,
-    positions: np.ndarray,
-    samples: Sequence[Sample],
-    count: int = 24,
-    tile: int = 224,
+    poses: Poses, positions: np.ndarray, samples: Sequence[Sample], count: int = 24, tile: int = 224
 ) -> np.ndarray:
     """Shows the first predictions, each cut out around its person.
 

@@ -17,10 +17,7 @@ _PERSON_OF = {80: 0, 91: 1}  # COCO's class numbers, consecutive or as published
 
 
 def keras_cv_detector(
-    detector: "keras.Model",
-    person: int,
-    input_size: tuple[int, int] = (640, 640),
-    score_threshold: float = 0.3,
+    detector: "keras.Model", person: int, input_size: tuple[int, int] = (640, 640), score_threshold: float = 0.3
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Makes a KerasCV `YOLOV8Detector` find people.
 

@@ -7,16 +7,7 @@ from keras_regpose.evaluation.coco import coco_keypoints, coco_results
 from keras_regpose.evaluation.evaluate import compare, evaluate
 from keras_regpose.evaluation.intervals import Interval
 from keras_regpose.evaluation.oks import labelled_oks, oks, oks_nms, soft_oks_nms
-from keras_regpose.evaluation.pck import (
-    auc,
-    box_diagonal,
-    box_size,
-    epe,
-    mean_error,
-    pair_distance,
-    pck,
-    torso_size,
-)
+from keras_regpose.evaluation.pck import auc, box_diagonal, box_size, epe, mean_error, pair_distance, pck, torso_size
 from keras_regpose.evaluation.pckh import pckh
 from keras_regpose.inference.scores import expected_oks, instance_score
 

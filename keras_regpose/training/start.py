@@ -26,10 +26,7 @@ _STARTS = {  # by the recipe's `start`
 
 
 def starting_model(
-    recipe: Recipe,
-    skeleton: Skeleton,
-    start: str | os.PathLike | None = None,
-    samples: Sequence[Sample] = (),
+    recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike | None = None, samples: Sequence[Sample] = ()
 ) -> PoseRegressor:
     """Builds a recipe's model with the weights that it starts from.
 
