@@ -166,12 +166,10 @@ class Poses:
         Raises:
             ValueError: If the model predicts no σ.
         """
-        return self._expected_oks().mean(-1)
-
-    def _expected_oks(self):
         if self.sigmas is None:
             raise ValueError("The expected OKS is made of σ, which models trained without RLE do not predict")
-        return expected_oks(self.sigmas, (self.boxes[:, 2:] - self.boxes[:, :2]).prod(-1), self.skeleton.sigmas)
+        areas = (self.boxes[:, 2:] - self.boxes[:, :2]).prod(-1)
+        return expected_oks(self.sigmas, areas, self.skeleton.sigmas).mean(-1)
 
     def _repr_png_(self) -> bytes | None:
         """What notebooks show: the picture, at most 1,600 pixels wide, or nothing if there is nothing to draw on."""
@@ -286,7 +284,7 @@ class Poses:
         """
         if score_mode is None:
             score_mode = "bbox_keypoint" if self.sigmas is None else "bbox_rle"
-        ranked = self._expected_oks() if score_mode == "expected_oks" else self.scores
+        ranked = self.expected_oks()[:, None] if score_mode == "expected_oks" else self.scores
         scores = instance_score(self.box_scores, ranked, score_mode).tolist()
         points = np.concatenate([self.keypoints, self.scores[..., None]], axis=-1)
         points = points.reshape(len(self), 3 * len(self.skeleton)).tolist()
