@@ -100,16 +100,10 @@ class Synthetic(People):
             figures = self._figures(number)
             last = self._last = (number, figures, self._draw(number, figures) if drawn else None)
         figure = last[1][place]
-        return Sample(
-            image=last[2].copy() if drawn else "",
-            box=figure.box,
-            keypoints=figure.keypoints,
-            visible=figure.inside.astype(np.float32),
-            image_id=number + 1,
-            id=index + 1,
-            area=estimated_area(figure.box),
-            head_size=figure.head_size if self.skeleton.name == MPII16.name else None,
-        )
+        image = last[2].copy() if drawn else ""
+        visible, area = figure.inside.astype(np.float32), estimated_area(figure.box)
+        head = figure.head_size if self.skeleton.name == MPII16.name else None
+        return Sample(image, figure.box, figure.keypoints, visible, number + 1, index + 1, area, head_size=head)
 
     @cached_property
     def annotations(self) -> dict:
@@ -220,14 +214,9 @@ def _place_person(generator, image_size, skeleton, slot, count):
     box = np.concatenate([low * scale + offset, high * scale + offset]).clip(0, [width, height] * 2)
     # MPII's head box reaches from the upper neck to the top of the head; its normaliser is 0.6 of the diagonal.
     head_size = 0.6 * 1.25 * float(np.linalg.norm(positions["head_top"] - positions["upper_neck"]))
-    return _Figure(
-        keypoints=keypoints,
-        inside=np.all((keypoints >= 0) & (keypoints <= [width - 1, height - 1]), axis=-1),
-        box=box.astype(np.float32),
-        head_size=head_size,
-        scale=scale,
-        shapes=_draw_order(parts, tilt @ turn, flat[:spheres], radii, depths, joints),
-    )
+    inside = np.all((keypoints >= 0) & (keypoints <= [width - 1, height - 1]), axis=-1)
+    shapes = _draw_order(parts, tilt @ turn, flat[:spheres], radii, depths, joints)
+    return _Figure(keypoints, inside, box.astype(np.float32), head_size, scale, shapes)
 
 
 def _draw_order(parts, camera, centers, radii, depths, joints):
