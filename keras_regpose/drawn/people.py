@@ -74,8 +74,8 @@ class Synthetic(People):
         height, width = image_size
         self.seed, self.image_size = seed, (height, width)
         group_sizes = np.random.default_rng(seed).integers(1, people_per_image + 1, size=count)
-        self._group_ends = np.cumsum(group_sizes)
         self._group_sizes = group_sizes
+        self._numbers = np.repeat(np.arange(count), group_sizes)[:count]  # of the image of each
         self._last: Any = None
 
     def field(self, name: str) -> Sequence:
@@ -83,7 +83,7 @@ class Synthetic(People):
 
     @property
     def photographs(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self)), self._group_sizes)[: len(self)]
+        return self._numbers
 
     @cached_property
     def _undrawn(self):
@@ -122,8 +122,8 @@ class Synthetic(People):
 
     def _locate(self, index):
         """Returns the number of the image in which a sample stands, and its place among that image's people."""
-        number = int(np.searchsorted(self._group_ends, index, side="right"))
-        return number, index - int(self._group_ends[number] - self._group_sizes[number])
+        number = int(self._numbers[index])
+        return number, index - int(np.searchsorted(self._numbers, number))
 
     def _figures(self, number):
         """Returns the people of a picture, the farthest first, as they are drawn."""
