@@ -41,9 +41,7 @@ def _parser():
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     common.add_argument("--quiet", action="store_true", help="show no progress bars, and of messages warnings only")
     parser = argparse.ArgumentParser(
-        prog="keras-regpose",
-        description="Top-down regression-based pose estimation in plain Keras.",
-        parents=[common],
+        prog="keras-regpose", description="Top-down regression-based pose estimation in plain Keras.", parents=[common]
     )
     parser.add_argument("--version", action="version", version=importlib.metadata.version("keras-regpose"))
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -1,13 +1,14 @@
 """Files and folders that are written whole or not at all, their SHA-256, and a full disk in one sentence."""
 
 import contextlib
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -36,22 +37,19 @@ def draft(path: str | os.PathLike, advice: str = "choose a folder of another dis
     ('all of it', ['today.txt'])
     """
     path = Path(path)
-    folder = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:60]}-", dir=path.parent))
-        written = folder / path.name
-        yield written
-        if written.is_dir() and path.is_dir():
-            os.replace(path, folder / "replaced")
-        os.replace(written, path)
+        beside = {"prefix": f".{path.name[:60]}-", "dir": path.parent, "ignore_cleanup_errors": True}
+        with tempfile.TemporaryDirectory(**beside) as folder:
+            written = Path(folder) / path.name
+            yield written
+            if written.is_dir() and path.is_dir():
+                os.replace(path, Path(folder) / "replaced")
+            os.replace(written, path)
     except (OSError, RuntimeError) as error:  # HDF5 raises RuntimeErrors
         if is_disk_full(error):
             raise disk_full(path.parent, advice) from error
         raise
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
@@ -65,6 +63,13 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     """
     with draft(path) as file:
         file.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def csv_text(rows: Iterable[Iterable]) -> str:
+    """Returns rows as the text of a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def is_disk_full(error: BaseException | None) -> bool:

@@ -11,15 +11,9 @@ import h5py
 import keras
 
 from keras_regpose.convert.mmpose import from_mmpose
+from keras_regpose.hub import preset_files
 from keras_regpose.hub.download import ANOTHER_DISK, built_preset, cache_home, download_file
-from keras_regpose.hub.preset_files import (
-    FLOW_FILE,
-    PresetError,
-    PresetFolder,
-    damage_explained,
-    flow_model,
-    save_preset,
-)
+from keras_regpose.hub.preset_files import PresetError, PresetFolder, save_preset
 from keras_regpose.regressor import PoseRegressor
 from keras_regpose.zoo import preset_info
 
@@ -50,18 +44,18 @@ def load_preset(folder: str | os.PathLike | PresetFolder, load_weights=True, ver
     if verify:
         folder.verify()
     path, skeleton, method = folder.path, folder.skeleton, folder.method
-    with damage_explained(path):
+    with preset_files.damage_explained(path):
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         _refuse_code(config, path)
         if not load_weights:
             graph = keras.saving.deserialize_keras_object(config, safe_mode=True)
             return PoseRegressor.from_keras(graph, skeleton, method)
-        for name in ("model.weights.h5", FLOW_FILE) if method == "rle" else ("model.weights.h5",):
+        for name in ("model.weights.h5", preset_files.FLOW_FILE) if method == "rle" else ("model.weights.h5",):
             _check_weights(path / name)
         graph = keras.saving.load_model(path, compile=False, safe_mode=True)
         model = PoseRegressor.from_keras(graph, skeleton, method)
         if model.flow is not None:
-            flow_model(model.flow).load_weights(path / FLOW_FILE)
+            preset_files.flow_model(model.flow).load_weights(path / preset_files.FLOW_FILE)
             # It is 0 where training kept the flow out till the best epoch; plain `fit` would never let it in.
             model.flow.strength.assign(1.0)
         return model
@@ -71,7 +65,7 @@ def load_keras_file(path: Path) -> PoseRegressor:
     """Opens what `model.save("m.keras")` wrote, with its optimizer."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}")
-    with damage_explained(path, "It must be a file that model.save wrote: save it again"):
+    with preset_files.damage_explained(path, "It must be a file that model.save wrote: save it again"):
         with zipfile.ZipFile(path) as archive:
             _refuse_code(json.loads(archive.read("config.json")), path)
         model = keras.saving.load_model(path, safe_mode=True)

@@ -124,12 +124,8 @@ class PoseRegressor(keras.Model):
             **kwargs: Passed on to `keras.Model.compile`.
         """
         own_loss = loss is None
-        self._own_compile_config = {
-            "optimizer": optimizer,
-            "keypoint_weights": keypoint_weights,
-            "unit_errors": unit_errors,
-            **kwargs,
-        }
+        own = {"optimizer": optimizer, "keypoint_weights": keypoint_weights, "unit_errors": unit_errors, **kwargs}
+        self._own_compile_config = own if own_loss else None
         self.loss_parts = {}
         if own_loss and self.method == "rle":
             self.loss_parts = {name: keras.metrics.Mean(name=f"rle_{name}") for name in ("flow", "residual", "sigma")}
@@ -137,8 +133,6 @@ class PoseRegressor(keras.Model):
         elif own_loss:
             loss = SmoothL1(keypoint_weights=keypoint_weights)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
-        if not own_loss:
-            self._own_compile_config = None
 
     def make_train_function(self, force=False):
         """Builds the optimizer first: TensorFlow traces a step in which variables are made twice, each in a branch."""

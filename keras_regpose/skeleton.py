@@ -103,14 +103,6 @@ class Skeleton:
         """The edges as pairs of keypoint positions."""
         return tuple((self.index(first), self.index(second)) for first, second in self.edges)
 
-    @property
-    def upper_body_indices(self) -> Int[np.ndarray, " half"]:
-        return np.array([self.index(name) for name in self.upper_body], dtype=int)
-
-    @property
-    def lower_body_indices(self) -> Int[np.ndarray, " half"]:
-        return np.array([self.index(name) for name in self.lower_body], dtype=int)
-
     def to_dict(self) -> dict:
         """Returns the skeleton as JSON-ready values; `Skeleton.from_dict` is the inverse."""
         return json.loads(json.dumps(asdict(self)))

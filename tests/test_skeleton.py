@@ -19,8 +19,8 @@ def test_flip_permutations_equal_the_reference():
 def test_coco_sigmas_halves_and_edges_equal_the_reference():
     expected = [26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]
     assert [round(1000 * sigma) for sigma in COCO17.sigmas] == expected
-    assert COCO17.upper_body_indices.tolist() == list(range(11))
-    assert COCO17.lower_body_indices.tolist() == list(range(11, 17))
+    assert [*map(COCO17.index, COCO17.upper_body)] == list(range(11))
+    assert [*map(COCO17.index, COCO17.lower_body)] == list(range(11, 17))
     reference = "15-13 13-11 16-14 14-12 11-12 5-11 6-12 5-6 5-7 6-8 7-9 8-10 1-2 0-1 0-2 1-3 2-4 3-5 4-6".split()
     assert [f"{i}-{j}" for i, j in COCO17.edge_indices] == reference
 

@@ -20,15 +20,8 @@ def add_options(sub):
 def run(options):
     from keras_regpose.hub.publish import publish_preset
 
-    publication = publish_preset(
-        options.preset,
-        options.repository,
-        private=options.private,
-        tag=options.tag,
-        replace=options.replace,
-        dry_run=options.dry_run,
-        license_name=options.license,
-    )
+    settings = {name: getattr(options, name) for name in ("private", "tag", "replace", "dry_run")}
+    publication = publish_preset(options.preset, options.repository, license_name=options.license, **settings)
     print(publication)
     if options.dry_run:
         card = Path(options.preset) / "README.md"

@@ -102,17 +102,9 @@ def run(options):
         else:
             model = starting_model(recipe, samples.skeleton, options.start, samples)
         began = time.monotonic()
-        history = train(
-            model,
-            samples,
-            validation,
-            output=options.output,
-            recipe=recipe,
-            resume=options.resume,
-            cache_bytes=int(options.cache_gb * 2**30),
-            cache_folder=options.cache_folder,
-            checkpoint_minutes=options.checkpoint_minutes,
-        )
+        names = ("output", "resume", "cache_folder", "checkpoint_minutes")
+        settings = {name: getattr(options, name) for name in names} | {"cache_bytes": int(options.cache_gb * 2**30)}
+        history = train(model, samples, validation, recipe=recipe, **settings)
     if first:
         if options.val_share and validation:
             # The held-out people as a file, since a fair evaluation is of these alone.

@@ -6,11 +6,5 @@ from keras_regpose.convert.pth import read_checkpoint, verify_checksum
 from keras_regpose.convert.restricted_pickle import CheckpointError
 from keras_regpose.convert.torchvision import load_torchvision_backbone
 
-__all__ = [
-    "CheckpointError",
-    "from_mmpose",
-    "load_imagenet_backbone",
-    "load_torchvision_backbone",
-    "read_checkpoint",
-    "verify_checksum",
-]
+__all__ = ["from_mmpose", "load_imagenet_backbone", "load_torchvision_backbone"]
+__all__ += ["CheckpointError", "read_checkpoint", "verify_checksum"]

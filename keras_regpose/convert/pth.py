@@ -18,18 +18,9 @@ from keras_regpose.convert.restricted_pickle import CheckpointError, Stub, safe_
 from keras_regpose.files import require_file, sha256
 
 # Storage class of PyTorch: little-endian NumPy dtype. NumPy has no bfloat16: its bits are the upper half of a float32.
-_DTYPES = {
-    "torch.FloatStorage": "<f4",
-    "torch.DoubleStorage": "<f8",
-    "torch.HalfStorage": "<f2",
-    "torch.BFloat16Storage": "<u2",
-    "torch.LongStorage": "<i8",
-    "torch.IntStorage": "<i4",
-    "torch.ShortStorage": "<i2",
-    "torch.CharStorage": "i1",
-    "torch.ByteStorage": "u1",
-    "torch.BoolStorage": "u1",
-}
+_NUMBERS = dict(Float="<f4", Double="<f8", Half="<f2", BFloat16="<u2", Long="<i8", Int="<i4", Short="<i2")
+_NUMBERS |= dict(Char="i1", Byte="u1", Bool="u1")
+_DTYPES = {f"torch.{name}Storage": dtype for name, dtype in _NUMBERS.items()}
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 _MAX_DIMENSIONS = 32

@@ -68,7 +68,7 @@ def unpickle(stream, rebuild: dict[str, Callable], load_persistent: Callable):
             if count == MAX_INSTRUCTIONS:
                 raise CheckpointError(f"its pickle has more than {MAX_INSTRUCTIONS:,} instructions")
             machine.execute(instruction.name, argument)
-        return machine.pop()
+        return machine.stack.pop()
     except CheckpointError:
         raise
     except (ValueError, TypeError, LookupError, OverflowError) as error:
@@ -106,60 +106,49 @@ class _Machine:
             self.outer_stacks.append(stack)
             self.stack = []
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            items = [self.pop() for _ in range(int(name[-1]))]
+            items = [stack.pop() for _ in range(int(name[-1]))]
             stack.append(tuple(reversed(items)))
         elif name in ("TUPLE", "FROZENSET"):
             items = self.pop_mark()
             self.stack.append(tuple(items) if name == "TUPLE" else items)
         elif name in ("APPEND", "APPENDS", "ADDITEMS"):
-            items = [self.pop()] if name == "APPEND" else self.pop_mark()
+            items = [stack.pop()] if name == "APPEND" else self.pop_mark()
             # What is appended to a stub is dropped, as everything else about it.
             if type(self.stack[-1]) is list:
                 self.stack[-1].extend(items)
         elif name in ("SETITEM", "SETITEMS"):
-            items = [self.pop(), self.pop()][::-1] if name == "SETITEM" else self.pop_mark()
-            self.set_items(items)
+            items = [stack.pop(), stack.pop()][::-1] if name == "SETITEM" else self.pop_mark()
+            if len(items) % 2:
+                raise ValueError("a key without a value")
+            if type(self.stack[-1]) is dict:
+                self.stack[-1].update(zip(map(safe_key, items[::2]), items[1::2], strict=True))
         elif name == "GLOBAL":
             stack.append(Stub(argument.replace(" ", ".", 1)))
         elif name == "STACK_GLOBAL":
-            attribute, module = self.pop(), self.pop()
+            attribute, module = stack.pop(), stack.pop()
             if type(attribute) is not str or type(module) is not str:
                 raise TypeError("the name of a class is not text")
             stack.append(Stub(f"{module}.{attribute}"))
         elif name in ("REDUCE", "NEWOBJ", "NEWOBJ_EX"):
             if name == "NEWOBJ_EX":
-                self.pop()  # the named arguments
-            arguments, called = self.pop(), self.pop()
-            stack.append(self.call(called, arguments))
+                stack.pop()  # the named arguments
+            arguments, called = stack.pop(), stack.pop()
+            if type(called) is not Stub or type(arguments) is not tuple:
+                raise TypeError("a call of something that is not a class")
+            stack.append(self.rebuild[called.name](arguments) if called.name in self.rebuild else Stub(called.name))
         elif name == "BUILD":
             # The state of an object that is not built. An OrderedDict's are attributes that no one needs.
-            self.pop()
+            stack.pop()
             stack[-1]
         elif name == "BINPERSID":
-            stack.append(self.load_persistent(self.pop()))
+            stack.append(self.load_persistent(stack.pop()))
         elif name not in ("PROTO", "FRAME", "STOP"):
             raise CheckpointError(f"its pickle uses {name}, which PyTorch never writes")
-
-    def pop(self):
-        return self.stack.pop()
 
     def pop_mark(self):
         items = self.stack
         self.stack = self.outer_stacks.pop()
         return items
-
-    def set_items(self, items):
-        if len(items) % 2:
-            raise ValueError("a key without a value")
-        if type(self.stack[-1]) is dict:
-            self.stack[-1].update(zip(map(safe_key, items[::2]), items[1::2], strict=True))
-
-    def call(self, called, arguments):
-        if type(called) is not Stub or type(arguments) is not tuple:
-            raise TypeError("a call of something that is not a class")
-        if called.name in self.rebuild:
-            return self.rebuild[called.name](arguments)
-        return Stub(called.name)
 
 
 def safe_key(key):

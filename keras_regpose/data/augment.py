@@ -156,7 +156,8 @@ def _half_body(probability, keypoints, visible, skeleton, generator):
     if labelled.sum() < MIN_KEYPOINTS or generator.random() >= probability:
         return keypoints[:0]
     prefer_upper = generator.random() < UPPER_BODY_PREFERENCE
-    halves = [half[labelled[half]] for half in (skeleton.upper_body_indices, skeleton.lower_body_indices)]
+    halves = [np.array(list(map(skeleton.index, half)), int) for half in (skeleton.upper_body, skeleton.lower_body)]
+    halves = [half[labelled[half]] for half in halves]
     enough = (MIN_UPPER_KEYPOINTS, MIN_LOWER_KEYPOINTS)
     halves = [half for half, least in zip(halves, enough, strict=True) if len(half) >= least]
     return keypoints[halves[0 if prefer_upper else -1]] if halves else keypoints[:0]

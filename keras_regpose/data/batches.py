@@ -155,17 +155,9 @@ def make_dataset(
     >>> tuple(crops.shape), tuple(targets.shape)
     ((4, 64, 48, 3), (4, 17, 3))
     """
-    if training and augmentation is None:
-        augmentation = Augmentation.coco()
-    loader = CropLoader(
-        samples,
-        model.skeleton,
-        model.input_size,
-        augmentation=augmentation if training else None,
-        seed=seed,
-        cache=PhotographCache(cache_bytes, cache_folder, cache_folder_bytes),
-        max_unreadable_share=max_unreadable_share,
-    )
+    changes = (augmentation or Augmentation.coco()) if training else None
+    cache = PhotographCache(cache_bytes, cache_folder, cache_folder_bytes)
+    loader = CropLoader(samples, model.skeleton, model.input_size, changes, seed, cache, max_unreadable_share)
     batches = PoseBatches(loader, batch_size, training, training, epoch, first_batch, host)
     if batches.batches_per_epoch == 0:
         raise ValueError(f"{len(samples)} samples do not fill one batch of {batch_size}. Choose a smaller batch_size")

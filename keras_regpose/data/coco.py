@@ -1,5 +1,6 @@
 """People of COCO and of every data set in COCO's keypoint format."""
 
+import functools
 import os
 from collections.abc import Mapping
 
@@ -86,14 +87,9 @@ class Coco(People):
             records = file.records
             if records is None:
                 raise ValueError(f"{path} has no list of 'annotations': pass a person_keypoints file, or boxes as well")
-            samples, skipped = collect(
-                records,
-                lambda position, record: _annotated(file.person(position, record, labelled_only=True), file),
-                "annotation",
-                path,
-                max_skipped_share,
-                f"None of the {len(records)} annotations in {path} is a person with labelled keypoints",
-            )
+            empty = f"None of the {len(records)} annotations in {path} is a person with labelled keypoints"
+            make = functools.partial(_annotated, file)
+            samples, skipped = collect(records, make, "annotation", path, max_skipped_share, empty)
             _refuse_normalized(samples, path)
             place = {image_id: number for number, image_id in enumerate(file.images)}
             samples.sort(key=lambda sample: place[sample.image_id])
@@ -104,7 +100,8 @@ class Coco(People):
         return CocoFile(*self._reread).truth()
 
 
-def _annotated(person, file):
+def _annotated(file, position, record):
+    person = file.person(position, record, labelled_only=True)
     if person is None:
         return None
     fields = {name: person[name] for name in ("id", "area", "category_id")}

@@ -224,10 +224,8 @@ class CocoFile:
                 ) from None
             if person is not None:
                 annotations.append(person | {"keypoints": person["keypoints"].ravel().tolist()})
-        images = []
-        for number in self.images:
-            size = self.size_of(number)
-            images.append({"id": number} | ({"width": size[0], "height": size[1]} if size else {}))
+        sizes = {number: zip(("width", "height"), self.size_of(number) or (), strict=False) for number in self.images}
+        images = [{"id": number, **dict(size)} for number, size in sizes.items()]
         names = {"keypoints": list(self.skeleton.keypoints)} if self.described else {}
         categories = [
             {"id": number, "name": self.category_names.get(number, str(number)), **names} for number in self.categories

@@ -115,12 +115,4 @@ def _sample(_, record):
     # LSPET has meaningless negative numbers at unlabelled joints.
     keypoints = np.where(visible[:, None] > 0, joints[:, :2] - 1, 0).astype(np.float32)
     box = extent_box(keypoints, visible)
-    return Sample(
-        image=record["image"],
-        box=box,
-        keypoints=keypoints,
-        visible=visible,
-        image_id=record["id"],
-        id=record["id"],
-        area=estimated_area(box),
-    )
+    return Sample(record["image"], box, keypoints, visible, record["id"], record["id"], estimated_area(box))

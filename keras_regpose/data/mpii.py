@@ -88,15 +88,9 @@ def _sample(position, record, images, image_id, head_size):
     keypoints[visible == 0] = 0
     center = center + np.array([-1, _CENTER_OFFSET * scale - 1])
     half = scale * _PIXELS_PER_SCALE / 2
-    return Sample(
-        image=os.path.join(os.fspath(images), record["image"]),
-        box=np.concatenate([center - half, center + half]).astype(np.float32),
-        keypoints=keypoints,
-        visible=visible,
-        image_id=image_id,
-        id=position,
-        head_size=head_size,
-    )
+    box = np.concatenate([center - half, center + half]).astype(np.float32)
+    image = os.path.join(os.fspath(images), record["image"])
+    return Sample(image, box, keypoints, visible, image_id, position, head_size=head_size)
 
 
 def _head_sizes(path, count):

@@ -52,7 +52,8 @@ def collect(
         try:
             one = make(position, record)
         except BROKEN as error:
-            skipped.append((_name(kind, position, record), reason(error)))
+            named = isinstance(record, dict) and "id" in record
+            skipped.append((f"{kind} {record['id'] if named else f'at position {position}'}", reason(error)))
         else:
             if one is not None:
                 made.append(one)
@@ -69,12 +70,6 @@ def collect(
     if len(skipped) > _TOLD:
         _log.warning("Left out: %d records of %s in all, those among them", len(skipped), source)
     return made, skipped
-
-
-def _name(kind, position, record):
-    if isinstance(record, dict) and "id" in record:
-        return f"{kind} {record['id']}"
-    return f"{kind} at position {position}"
 
 
 def reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 from keras_regpose.images import ImageError
@@ -9,6 +10,7 @@ from keras_regpose.images import ImageError
 _log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class UnreadableImages:
     """Counts images that cannot be read, and names each once in the log. Threads may share it.
 
@@ -20,9 +22,10 @@ class UnreadableImages:
         errors: dict. What is wrong with each image.
     """
 
-    def __init__(self, people: int, max_share: float):
-        self.people = people
-        self.max_share = max_share
+    people: int
+    max_share: float
+
+    def __post_init__(self):
         self.errors: dict[Any, str] = {}
         self._lost = 0
         self._lock = threading.Lock()

@@ -74,8 +74,8 @@ class Synthetic(People):
         height, width = image_size
         self.seed, self.image_size = seed, (height, width)
         group_sizes = np.random.default_rng(seed).integers(1, people_per_image + 1, size=count)
-        self._group_ends = np.cumsum(group_sizes)
         self._group_sizes = group_sizes
+        self._numbers = np.repeat(np.arange(count), group_sizes)[:count]  # of the image of each
         self._last: Any = None
 
     def field(self, name: str) -> Sequence:
@@ -83,7 +83,7 @@ class Synthetic(People):
 
     @property
     def photographs(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self)), self._group_sizes)[: len(self)]
+        return self._numbers
 
     @cached_property
     def _undrawn(self):
@@ -100,16 +100,10 @@ class Synthetic(People):
             figures = self._figures(number)
             last = self._last = (number, figures, self._draw(number, figures) if drawn else None)
         figure = last[1][place]
-        return Sample(
-            image=last[2].copy() if drawn else "",
-            box=figure.box,
-            keypoints=figure.keypoints,
-            visible=figure.inside.astype(np.float32),
-            image_id=number + 1,
-            id=index + 1,
-            area=estimated_area(figure.box),
-            head_size=figure.head_size if self.skeleton.name == MPII16.name else None,
-        )
+        image = last[2].copy() if drawn else ""
+        visible, area = figure.inside.astype(np.float32), estimated_area(figure.box)
+        head = figure.head_size if self.skeleton.name == MPII16.name else None
+        return Sample(image, figure.box, figure.keypoints, visible, number + 1, index + 1, area, head_size=head)
 
     @cached_property
     def annotations(self) -> dict:
@@ -128,8 +122,8 @@ class Synthetic(People):
 
     def _locate(self, index):
         """Returns the number of the image in which a sample stands, and its place among that image's people."""
-        number = int(np.searchsorted(self._group_ends, index, side="right"))
-        return number, index - int(self._group_ends[number] - self._group_sizes[number])
+        number = int(self._numbers[index])
+        return number, index - int(np.searchsorted(self._numbers, number))
 
     def _figures(self, number):
         """Returns the people of a picture, the farthest first, as they are drawn."""
@@ -220,14 +214,9 @@ def _place_person(generator, image_size, skeleton, slot, count):
     box = np.concatenate([low * scale + offset, high * scale + offset]).clip(0, [width, height] * 2)
     # MPII's head box reaches from the upper neck to the top of the head; its normaliser is 0.6 of the diagonal.
     head_size = 0.6 * 1.25 * float(np.linalg.norm(positions["head_top"] - positions["upper_neck"]))
-    return _Figure(
-        keypoints=keypoints,
-        inside=np.all((keypoints >= 0) & (keypoints <= [width - 1, height - 1]), axis=-1),
-        box=box.astype(np.float32),
-        head_size=head_size,
-        scale=scale,
-        shapes=_draw_order(parts, tilt @ turn, flat[:spheres], radii, depths, joints),
-    )
+    inside = np.all((keypoints >= 0) & (keypoints <= [width - 1, height - 1]), axis=-1)
+    shapes = _draw_order(parts, tilt @ turn, flat[:spheres], radii, depths, joints)
+    return _Figure(keypoints, inside, box.astype(np.float32), head_size, scale, shapes)
 
 
 def _draw_order(parts, camera, centers, radii, depths, joints):

@@ -107,19 +107,10 @@ def calibrate(errors: np.ndarray, sigmas: np.ndarray, bins: int = 10) -> Calibra
     def coverage(scale):
         return np.array([(ratio <= -scale * np.log1p(-level)).mean() for level in _LEVELS])
 
-    return Calibration(
-        count=len(errors),
-        sigma=sigma,
-        error=error,
-        coverage=coverage(1.0),
-        levels=_LEVELS,
-        factor=factor,
-        binned_error=binned_error(1.0),
-        binned_error_scaled=binned_error(factor),
-        coverage_error=float(np.abs(coverage(1.0) - _LEVELS).mean()),
-        coverage_error_scaled=float(np.abs(coverage(factor) - _LEVELS).mean()),
-        rank_correlation=_rank_correlation(errors, sigmas),
-    )
+    binned = [binned_error(scale) for scale in (1.0, factor)]
+    missed = [float(np.abs(coverage(scale) - _LEVELS).mean()) for scale in (1.0, factor)]
+    correlation = _rank_correlation(errors, sigmas)
+    return Calibration(len(errors), sigma, error, coverage(1.0), _LEVELS, factor, *binned, *missed, correlation)
 
 
 def calibrate_predictions(poses: Poses, positions: np.ndarray, samples: Sequence, bins: int = 10) -> Calibration:

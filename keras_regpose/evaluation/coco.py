@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -78,10 +79,7 @@ def coco_keypoints(
     annotations: str | os.PathLike | Mapping,
     score_mode: str = "bbox_rle",
     nms: str | None = "oks",
-    nms_threshold: float = 0.9,
-    keypoint_threshold: float = 0.2,
-    sigmas: Sequence[float] | None = None,
-    verbose: bool = False,
+    **options: Any,
 ) -> dict[str, float]:
     """Average precision and recall of predictions, as COCO's keypoint challenge defines them.
 
@@ -94,11 +92,10 @@ def coco_keypoints(
         score_mode: str. See `instance_score`. The published RLE models use `"bbox_rle"`, the plain regression models
             `"bbox_keypoint"`.
         nms: str or None. `"oks"`, `"soft_oks"` or None.
-        nms_threshold: float. See `oks_nms` and `soft_oks_nms`.
-        keypoint_threshold: float. Used by `"bbox_keypoint"` alone.
-        sigmas: sequence of K floats, such as `Skeleton.sigmas`. None takes those of the skeleton whose keypoint names
-            the annotations list, and COCO's where they list no names and there are 17 keypoints.
-        verbose: bool. Whether to let `pycocotools` print its table.
+        **options: nms_threshold (float; see `oks_nms` and `soft_oks_nms`), keypoint_threshold (float, used by
+            `"bbox_keypoint"` alone), sigmas (sequence of K floats, such as `Skeleton.sigmas`; without it, those of the
+            skeleton whose keypoint names the annotations list, and COCO's where they list no names and there are 17
+            keypoints), verbose (bool; whether to let `pycocotools` print its table).
 
     Returns:
         Dict of fractions in [0, 1]: AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL. APM and ARM are for persons
@@ -118,10 +115,7 @@ def coco_keypoints(
     >>> round(coco_keypoints([found], {"images": [{"id": 7}], "annotations": [truth]})["AP"], 6)
     1.0
     """
-    evaluation = coco_evaluation(
-        predictions, annotations, score_mode, nms, nms_threshold, keypoint_threshold, sigmas, verbose
-    )
-    return coco_figures(evaluation)
+    return coco_figures(coco_evaluation(predictions, annotations, score_mode, nms, **options))
 
 
 def coco_evaluation(

@@ -55,14 +55,8 @@ def predict_samples(
     boxes: dict[int | None, tuple[np.ndarray, np.ndarray]] = {}  # of the photographs that wait for the network
     photographs = read_ahead(_photographs(people, groups, boxes, max_unreadable_share))
     parts, positions = [], [np.zeros(0, int)]
-    for poses in estimate_frames(
-        model,
-        photographs,
-        lambda frame, _: boxes.pop(frame.frame),
-        flip_test=flip_test,
-        batch_size=batch_size,
-        keep_pictures=False,
-    ):
+    options = {"flip_test": flip_test, "batch_size": batch_size, "keep_pictures": False}
+    for poses in estimate_frames(model, photographs, lambda frame, _: boxes.pop(frame.frame), **options):
         parts.append(poses)
         positions.append(groups[poses.frame])  # pyright: ignore[reportCallIssue, reportArgumentType] -- numbered
         if progress:
@@ -230,15 +224,15 @@ def labels(poses: Poses, positions: np.ndarray, samples: Sequence[Sample]) -> tu
 
 
 def evaluate(
-    model,
-    samples: Sequence[Sample],
-    flip_test: bool = False,
-    batch_size: int = 32,
-    progress: Callable[[int], object] | None = None,
-    score_mode: str | None = None,
-    nms: str | None = "oks",
+    model, samples: Sequence[Sample], score_mode: str | None = None, nms: str | None = "oks", **options
 ) -> Scores:
-    """Predicts every sample and returns its data set's metric; see `predict_samples` and `score_predictions`.
+    """Predicts every sample and returns its data set's metric; see `score_predictions`.
+
+    Args:
+        model: `PoseRegressor`, or an exported one.
+        samples: `People` or a list of `Sample`.
+        score_mode, nms: See `coco_keypoints`.
+        **options: See `predict_samples`: flip_test, batch_size, progress, max_unreadable_share.
 
     Example:
 
@@ -252,7 +246,7 @@ def evaluate(
     True
     """
     people = People.of(samples, model.skeleton)
-    poses, positions = predict_samples(model, people, flip_test, batch_size, progress)
+    poses, positions = predict_samples(model, people, **options)
     return score_predictions(poses, positions, people, model.input_size, score_mode, nms)
 
 

@@ -45,14 +45,9 @@ def oks(
     >>> round(float(oks(pose, moved, [2500], [2500], sigmas=[0.1, 0.1])[0, 0]), 4)
     0.8033
     """
-    first, second, first_areas, second_areas = check_arrays(
-        "OKS",
-        finite=True,
-        first=(first, "N K 2"),
-        second=(second, "M K 2"),
-        first_areas=(first_areas, "N"),
-        second_areas=(second_areas, "M"),
-    )
+    given = {"first": (first, "N K 2"), "second": (second, "M K 2")}
+    given |= {"first_areas": (first_areas, "N"), "second_areas": (second_areas, "M")}
+    first, second, first_areas, second_areas = check_arrays("OKS", finite=True, **given)
     if min(first_areas.min(initial=0), second_areas.min(initial=0)) < 0:
         raise ValueError("OKS needs areas finite and not negative. Received a negative one")
     variances = (2 * check_sigmas(sigmas, first.shape[1])) ** 2

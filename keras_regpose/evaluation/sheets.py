@@ -65,11 +65,7 @@ def contact_sheet(
 
 
 def prediction_sheet(
-    poses: Poses,
-    positions: np.ndarray,
-    samples: Sequence[Sample],
-    count: int = 24,
-    tile: int = 224,
+    poses: Poses, positions: np.ndarray, samples: Sequence[Sample], count: int = 24, tile: int = 224
 ) -> np.ndarray:
     """Shows the first predictions, each cut out around its person.
 
@@ -129,9 +125,8 @@ def error_sheet(
     for title, chosen in parts.items():
         pictures, captions = [], []
         for row in chosen:
-            cut = geometry.cut(
-                read_image(samples[int(positions[row])].image), poses.boxes[row], (tile, tile), padding=1.5
-            )
+            image = read_image(samples[int(positions[row])].image)
+            cut = geometry.cut(image, poses.boxes[row], (tile, tile), padding=1.5)
             ends = np.stack([truth[row], poses.keypoints[row]])
             ends = np.where(visible[row, :, None] > 0, geometry.transform_points(ends, cut.matrix), np.nan)
             picture = draw_poses(cut.crop, ends[:1], skeleton=poses.skeleton, color=_TRUTH)

@@ -13,15 +13,7 @@ activations share what there is to gain.
 import keras
 import numpy as np
 
-from keras_regpose.models.rewrite import (
-    CONVOLUTIONS,
-    along_outputs,
-    folded,
-    is_linear,
-    repeated_layers,
-    sources_of,
-    users_of,
-)
+from keras_regpose.models import rewrite
 
 _MEASURED = 32  # crops
 _AT_ONCE = 4  # all activations of so many crops fit in memory
@@ -42,7 +34,7 @@ def conditioned(graph: keras.Model, crops: np.ndarray, precision: str) -> keras.
         keras.Model.
     """
     crops = crops[np.linspace(0, len(crops) - 1, min(_MEASURED, len(crops))).astype(int)]
-    graph = folded(graph)
+    graph = rewrite.folded(graph)
     _recentre(graph, crops)
     if precision == "int8":
         _equalize(graph, crops)
@@ -64,25 +56,19 @@ def rounded(kernel: np.ndarray, layer: keras.Layer, precision: str) -> np.ndarra
 
 def _recentre(graph, crops):
     """Gives channels between linear convolutions the mean 0, in place."""
-    config = graph.get_config()
-    sources, users = sources_of(config), users_of(config)
+    sources, users, _ = rewrite.wiring(graph)
     groups = _linear_groups(graph)
-    tensors = [name for group in groups for name in group]
-    if not tensors:
-        return
-    measured = _measure(graph, tensors, crops, lambda x: x.mean((0, 1, 2)))
-    means = {name: parts.mean(0) for name, parts in zip(tensors, measured, strict=True)}
+    tensors = {name: graph.get_layer(name).output for group in groups for name in group}
+    means = _measure(graph, tensors, crops, lambda x: x.mean((0, 1, 2)), np.mean)
     for group in groups:
         shifts = {}
         for layer in graph.layers:  # in the order in which they run
-            if layer.name not in group:
-                continue
-            if isinstance(layer, keras.layers.Add):
+            if layer.name in group and isinstance(layer, keras.layers.Add):
                 shifts[layer.name] = np.sum([shifts[name] for name in sources[layer.name]], axis=0)
-                continue
-            kernel, bias = layer.get_weights()
-            shifts[layer.name] = means[layer.name]
-            layer.set_weights([kernel, bias - means[layer.name]])
+            elif layer.name in group:
+                kernel, bias = layer.get_weights()
+                shifts[layer.name] = means[layer.name]
+                layer.set_weights([kernel, bias - means[layer.name]])
         for name in group:
             for user in users[name]:
                 layer = graph.get_layer(user)
@@ -97,17 +83,16 @@ def _linear_groups(graph):
     They are convolutions without activation, and sums of them, from which only such sums and 1×1 convolutions take.
     """
 
-    def is_sum(layer):
-        return isinstance(layer, keras.layers.Add)
-
-    def gives(layer):
-        return type(layer) is keras.layers.Conv2D and is_linear(layer) and layer.use_bias
+    def is_plain(layer):
+        return type(layer) is keras.layers.Conv2D and layer.use_bias
 
     def takes(layer):
-        is_plain = type(layer) is keras.layers.Conv2D and layer.kernel_size == (1, 1)
-        return is_plain and layer.groups == 1 and layer.use_bias
+        return is_plain(layer) and layer.kernel_size == (1, 1) and layer.groups == 1
 
-    return _groups(graph, gives, is_sum, takes)
+    def gives(layer):
+        return is_plain(layer) and rewrite.is_linear(layer)
+
+    return _groups(graph, gives, lambda layer: isinstance(layer, keras.layers.Add), takes)
 
 
 def _groups(graph, gives, passes_on, takes):
@@ -118,9 +103,7 @@ def _groups(graph, gives, passes_on, takes):
         gives, passes_on, takes: functions, layer → whether its output can be changed by its own weights, is changed as
             all its inputs are, or whether its weights can take back what its input is changed by.
     """
-    config = graph.get_config()
-    sources, users = sources_of(config), users_of(config)
-    repeated = repeated_layers(config)  # what suits one of their inputs would not suit the others
+    sources, users, repeated = rewrite.wiring(graph)  # what suits one input would not suit all of the repeated
     taken = {layer.name for layer in graph.layers if passes_on(layer) or takes(layer)} - repeated
     free = {layer.name for layer in graph.layers if passes_on(layer) or gives(layer)} - repeated
     free = {name for name in free if users[name] and taken.issuperset(users[name])}
@@ -138,23 +121,21 @@ def _equalize(graph, crops):
     A channel is multiplied, and the weights that take from it divided, by √(w / r): r is its range and w its largest
     weight, so that neither the activations nor the weights take all of the spread.
     """
-    users = users_of(graph.get_config())
+    _, users, _ = rewrite.wiring(graph)
     groups = [[graph.get_layer(name) for name in group] for group in _scalable_groups(graph)]
 
     def is_activated(layer):  # int8 has no numbers for what an activation changes first
         takers = [graph.get_layer(user) for user in users[layer.name]]
         return len(takers) == 1 and isinstance(takers[0], keras.layers.ReLU | keras.layers.Activation)
 
-    tensors = [layer.name for group in groups for layer in group if not is_activated(layer)]
-    if not tensors:
-        return
-    measured = _measure(graph, tensors, crops, lambda x: np.abs(x).max(tuple(range(x.ndim - 1))))
-    peaks = {name: parts.max(0) for name, parts in zip(tensors, measured, strict=True)}
+    tensors = {layer.name: layer.output for group in groups for layer in group if not is_activated(layer)}
+    peaks = _measure(graph, tensors, crops, lambda x: np.abs(x).max(tuple(range(x.ndim - 1))), np.max)
     for group in groups:
         takers = [graph.get_layer(user) for layer in group for user in users[layer.name]]
         takers = [layer for layer in takers if not _is_homogeneous(layer)]
         ranges = [peaks[layer.name] for layer in group if layer.name in peaks]
-        weights = [np.abs(_along_inputs(layer)).max((0, 1, 3)) for layer in takers if not _is_depthwise(layer)]
+        kernels = [layer.get_weights()[0] for layer in takers if not isinstance(layer, keras.layers.DepthwiseConv2D)]
+        weights = [np.abs(kernel).reshape(-1, *kernel.shape[-2:]).max((0, 2)) for kernel in kernels]
         scale = np.sqrt(_of_largest(weights) / _of_largest(ranges))
         scale /= np.exp(np.log(scale).mean())
         limits = [layer.max_value for layer in group if getattr(layer, "max_value", None)]
@@ -163,9 +144,9 @@ def _equalize(graph, crops):
             room = min(limits) / _MARGIN / np.maximum(np.max(ranges, axis=0), min(limits) / _SPREAD)
             scale = np.clip(scale / scale.min(), 1, np.maximum(room, 1))
         for layer in group:
-            if isinstance(layer, CONVOLUTIONS):
+            if isinstance(layer, rewrite.CONVOLUTIONS):
                 kernel, bias = layer.get_weights()
-                layer.set_weights([kernel * along_outputs(layer, scale), bias * scale])
+                layer.set_weights([kernel * rewrite.along_outputs(layer, scale), bias * scale])
         for layer in takers:
             kernel, *rest = layer.get_weights()
             layer.set_weights([kernel / scale[:, None], *rest])
@@ -176,7 +157,7 @@ def _scalable_groups(graph):
 
     They are convolutions without activation, and what multiplies with its input: activations, padding, pooling, sums.
     """
-    return _groups(graph, lambda layer: is_linear(layer) and layer.use_bias, _is_homogeneous, _takes_scaled)
+    return _groups(graph, lambda layer: rewrite.is_linear(layer) and layer.use_bias, _is_homogeneous, _takes_scaled)
 
 
 def _is_homogeneous(layer):
@@ -192,7 +173,7 @@ def _is_homogeneous(layer):
 
 def _takes_scaled(layer):
     """Returns whether a layer's weights can take back what its input was multiplied by."""
-    return type(layer) in (*CONVOLUTIONS, keras.layers.Dense) and getattr(layer, "groups", 1) == 1
+    return type(layer) in (*rewrite.CONVOLUTIONS, keras.layers.Dense) and getattr(layer, "groups", 1) == 1
 
 
 def _of_largest(values):
@@ -203,14 +184,12 @@ def _of_largest(values):
 
 def _compensate(graph, crops, precision):
     """Changes biases by what rounding the weights moves each channel of the output on average, in place."""
-    repeated = repeated_layers(graph.get_config())
-    layers = [layer for layer in graph.layers if type(layer) in CONVOLUTIONS and layer.use_bias]
+    _, _, repeated = rewrite.wiring(graph)
+    layers = [layer for layer in graph.layers if type(layer) in rewrite.CONVOLUTIONS and layer.use_bias]
     layers = [layer for layer in layers if layer.name not in repeated]
-    if not layers:
-        return
-    measured = _measure(graph, [layer.input for layer in layers], crops, _inner_mean)
-    for layer, mean in zip(layers, (parts.mean(0) for parts in measured), strict=True):
-        kernel, bias = layer.get_weights()
+    means = _measure(graph, {layer.name: layer.input for layer in layers}, crops, _inner_mean, np.mean)
+    for layer in layers:
+        (kernel, bias), mean = layer.get_weights(), means[layer.name]
         lost = (kernel - rounded(kernel, layer, precision)).sum((0, 1))
         if isinstance(layer, keras.layers.DepthwiseConv2D):
             bias = bias + (lost * mean[:, None]).ravel()
@@ -225,22 +204,12 @@ def _inner_mean(x):
     return inner.mean((0, 1, 2))
 
 
-def _measure(graph, tensors, crops, statistic):
-    """Returns for each tensor of a graph (or layer, by name) an array of its statistic over each part of the crops."""
-    tensors = [graph.get_layer(tensor).output if isinstance(tensor, str) else tensor for tensor in tensors]
+def _measure(graph, tensors, crops, statistic, merged):
+    """Returns a statistic of tensors of a graph by name, `merged` (such as np.mean) over all parts of the crops."""
+    if not tensors:
+        return {}
     measured, parts = keras.Model(graph.inputs[0], tensors), []
     for start in range(0, len(crops), _AT_ONCE):
         outputs = measured.predict_on_batch(crops[start : start + _AT_ONCE])
-        outputs = outputs if isinstance(outputs, list) else [outputs]
-        parts.append([statistic(np.asarray(output)) for output in outputs])
-    return [np.stack(values) for values in zip(*parts, strict=True)]
-
-
-def _along_inputs(layer):
-    """Returns a layer's kernel as (height, width, inputs, outputs)."""
-    kernel = layer.get_weights()[0]
-    return kernel if kernel.ndim == 4 else kernel[None, None]
-
-
-def _is_depthwise(layer):
-    return isinstance(layer, keras.layers.DepthwiseConv2D)
+        parts.append({name: statistic(np.asarray(output)) for name, output in outputs.items()})
+    return {name: merged([part[name] for part in parts], axis=0) for name in tensors}

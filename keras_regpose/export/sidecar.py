@@ -127,13 +127,9 @@ def read_sidecar(path: str | os.PathLike) -> Description:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         version, files = content["version"], dict(content["files"])
-        description = Description(
-            format=content["format"],
-            precision=content["precision"],
-            method=content["method"],
-            skeleton=Skeleton.from_dict(content["skeleton"]),
-            input_size=tuple(content["input_size"]),
-        )
+        skeleton, input_size = Skeleton.from_dict(content["skeleton"]), tuple(content["input_size"])
+        plain = [content[name] for name in ("format", "precision", "method")]
+        description = Description(*plain, skeleton, input_size)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged ({error}). Export the model again") from error
     if version != VERSION:

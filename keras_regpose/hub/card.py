@@ -4,29 +4,17 @@ import os
 import re
 from pathlib import Path
 
+from keras_regpose import zoo
 from keras_regpose.hub.preset_files import PresetFolder
 from keras_regpose.skeleton import SKELETONS
-from keras_regpose.zoo import (
-    ORGANISATION,
-    PICTURE,
-    RESULTS,
-    citation,
-    figure,
-    headline,
-    list_presets,
-    picture_of,
-    preset_info,
-    read_results,
-    read_toml,
-    shared_facts,
-    zoo_folder,
-)
 
 _SOURCES = "https://github.com/open-mmlab/mmpose/blob/v1.3.2/"
 _LICENCE = "[a-z0-9.-]+"  # the Hub's name of one
 
 
-def zoo_card(name: str, results: dict | None = None, organisation: str = ORGANISATION, picture: str = PICTURE) -> str:
+def zoo_card(
+    name: str, results: dict | None = None, organisation: str = zoo.ORGANISATION, picture: str = zoo.PICTURE
+) -> str:
     """Returns the card of a row of the zoo.
 
     Args:
@@ -40,8 +28,8 @@ def zoo_card(name: str, results: dict | None = None, organisation: str = ORGANIS
     >>> [line for line in zoo_card("resnet50_rle_coco").splitlines() if line.startswith("license")]
     ['license: apache-2.0']
     """
-    row = preset_info(name)
-    results = read_results(zoo_folder() / name) if results is None else results
+    row = zoo.preset_info(name)
+    results = zoo.read_results(zoo.zoo_folder() / name) if results is None else results
     return _card(f"{organisation}/{name}", SKELETONS[row["skeleton"]], row, results, row["license"], picture, row)
 
 
@@ -62,14 +50,14 @@ def preset_card(directory: str | os.PathLike | PresetFolder, repo_id: str, licen
     if license_name and not re.fullmatch(_LICENCE, license_name.lower()):
         raise ValueError(f"The licence must be the Hub's name of one, such as cc-by-4.0. Received: {license_name!r}")
     folder = directory if isinstance(directory, PresetFolder) else PresetFolder.open(directory)
-    description, results = folder.description, read_results(folder.path)
+    description, results = folder.description, zoo.read_results(folder.path)
     organisation, name = repo_id.split("/")
-    if name == description.get("preset") and name in list_presets():
-        if description.get("origin") == preset_info(name)["checkpoint"]:
-            return zoo_card(name, read_results(zoo_folder() / name) | results, organisation)
-    shown = picture_of(folder.skeleton) is not None or (folder.path / PICTURE).is_file()
+    if name == description.get("preset") and name in zoo.list_presets():
+        if description.get("origin") == zoo.preset_info(name)["checkpoint"]:
+            return zoo_card(name, zoo.read_results(zoo.zoo_folder() / name) | results, organisation)
+    shown = zoo.picture_of(folder.skeleton) is not None or (folder.path / zoo.PICTURE).is_file()
     license_name = license_name or description.get("license")
-    return _card(repo_id, folder.skeleton, description, results, license_name, PICTURE if shown else None)
+    return _card(repo_id, folder.skeleton, description, results, license_name, zoo.PICTURE if shown else None)
 
 
 def _card(repo_id, skeleton, description, results, license_name, picture, row=None):
@@ -95,7 +83,7 @@ def _card(repo_id, skeleton, description, results, license_name, picture, row=No
         front_matter=front_matter.to_yaml(line_break="\n"),
         name=name,
         repo_id=repo_id,
-        address=name if row and repo_id == f"{ORGANISATION}/{name}" else f"hf://{repo_id}",
+        address=name if row and repo_id == f"{zoo.ORGANISATION}/{name}" else f"hf://{repo_id}",
         skeleton=skeleton,
         input_size=description["input_size"],
         sigma=sigma,
@@ -103,10 +91,10 @@ def _card(repo_id, skeleton, description, results, license_name, picture, row=No
         picture=picture,
         row=row,
         sources=_SOURCES,
-        shared=shared_facts(),
-        recipe=row and read_toml(name, "recipe.toml"),
-        recipe_text=row and (zoo_folder() / name / "recipe.toml").read_text(encoding="utf-8").strip(),
-        citation=citation,
+        shared=zoo.shared_facts(),
+        recipe=row and zoo.read_toml(name, "recipe.toml"),
+        recipe_text=row and (zoo.zoo_folder() / name / "recipe.toml").read_text(encoding="utf-8").strip(),
+        citation=zoo.citation,
     )
 
 
@@ -115,7 +103,7 @@ def render(template: Path, **facts) -> str:
     import jinja2
 
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters["figure"] = figure
+    environment.filters["figure"] = zoo.figure
     return environment.from_string(template.read_text(encoding="utf-8")).render(facts).rstrip() + "\n"
 
 
@@ -123,8 +111,11 @@ def _eval_results(repo_id, evaluations, row):
     """Returns what the Hub shows beside a card: published figures, and those measured here that stand for the model."""
     from huggingface_hub import EvalResult
 
-    url = f"https://huggingface.co/{repo_id}/blob/main/{RESULTS}"
-    found = [(entry, headline(entry["metrics"]), "measured with keras_regpose", RESULTS, url) for entry in evaluations]
+    url = f"https://huggingface.co/{repo_id}/blob/main/{zoo.RESULTS}"
+    found = [
+        (entry, zoo.headline(entry["metrics"]), "measured with keras_regpose", zoo.RESULTS, url)
+        for entry in evaluations
+    ]
     if row and row["checkpoint"]:
         peer = "MMPose 1.3.2"
         found.insert(0, (row["evaluation"], row["metrics"], f"published by {peer}", peer, _SOURCES + row["source"]))

@@ -5,10 +5,10 @@ dead network costs seconds. Nothing takes its name in a cache before it is whole
 checksum was compared.
 """
 
+import concurrent.futures
 import contextlib
 import http.client
 import os
-import queue
 import shutil
 import threading
 import time
@@ -316,19 +316,15 @@ def _receive(url, part, position, bar):
 
 def _in_time(request):
     """Returns what a request returns. Timeouts of sockets count for each address of a host, and not for its name."""
-    answers = queue.SimpleQueue()
+    answer = concurrent.futures.Future()
 
     def work():
         try:
-            answers.put((request(), None))
+            answer.set_result(request())
         except BaseException as error:
-            answers.put((None, error))
+            answer.set_exception(error)
 
-    threading.Thread(target=work, daemon=True).start()
-    try:
-        answer, error = answers.get(timeout=_TIMEOUT + 1)
-    except queue.Empty:
-        raise TimeoutError(f"no answer in {_TIMEOUT + 1} seconds") from None
-    if error is not None:
-        raise error
-    return answer
+    threading.Thread(target=work, daemon=True).start()  # which those of an executor are not
+    if not concurrent.futures.wait([answer], _TIMEOUT + 1).done:
+        raise TimeoutError(f"no answer in {_TIMEOUT + 1} seconds")
+    return answer.result()

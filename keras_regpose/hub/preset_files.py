@@ -25,7 +25,6 @@ from keras_regpose.files import draft, sha256
 from keras_regpose.skeleton import Skeleton
 
 FORMAT = 1
-ANOTHER_FOLDER = "choose a folder of another disk"
 FLOW_FILE = "flow.weights.h5"
 EXPORT = "exports/pose"  # and the suffix of its format
 PRESET_FILES = ("preset.json", "config.json", "metadata.json", "model.weights.h5", FLOW_FILE)
@@ -45,7 +44,7 @@ def save_preset(
     directory: str | Path,
     half_precision: bool = False,
     onnx: bool = False,
-    advice: str = ANOTHER_FOLDER,
+    advice: str = "choose a folder of another disk",
     **facts,
 ) -> None:
     """Writes a model as a preset directory, beside its target first and then renamed into place.

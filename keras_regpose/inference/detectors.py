@@ -17,10 +17,7 @@ _PERSON_OF = {80: 0, 91: 1}  # COCO's class numbers, consecutive or as published
 
 
 def keras_cv_detector(
-    detector: "keras.Model",
-    person: int,
-    input_size: tuple[int, int] = (640, 640),
-    score_threshold: float = 0.3,
+    detector: "keras.Model", person: int, input_size: tuple[int, int] = (640, 640), score_threshold: float = 0.3
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Makes a KerasCV `YOLOV8Detector` find people.
 
@@ -29,8 +26,8 @@ def keras_cv_detector(
 
     Args:
         detector: `keras_cv.models.YOLOV8Detector`, or another KerasCV detector whose `predict` returns the dict boxes,
-            confidence, classes. Its bounding box format must be "xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy",
-            "rel_yxyx" or "rel_xywh".
+            confidence, classes (or labels, as in KerasHub). Its bounding box format must be "xyxy", "yxyx", "xywh",
+            "center_xywh", "rel_xyxy", "rel_yxyx" or "rel_xywh".
         person: int. The number of the class of people: 14 for the presets trained on Pascal VOC.
         input_size: (height, width) in pixels, multiples of 32.
         score_threshold: float. Boxes with a lower confidence are left out.
@@ -48,7 +45,34 @@ def keras_cv_detector(
     ... )
     >>> people = model.estimate("street.jpg", boxes=keras_cv_detector(detector, person=14))  # doctest: +SKIP
     """
-    return _keras_detector(detector, person, input_size, score_threshold)
+    import keras
+
+    box_format = detector.bounding_box_format
+    if box_format not in ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_xywh"):
+        raise ValueError(
+            "The detector's bounding_box_format must be xyxy, yxyx, xywh, center_xywh, rel_xyxy, rel_yxyx or rel_xywh. "
+            f"Received: {box_format!r}"
+        )
+    height, width = input_size
+
+    def detect(image):
+        share = min(height / image.shape[0], width / image.shape[1])
+        size = max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share))
+        padded = np.zeros((1, height, width, 3), np.float32)
+        padded[0, : size[1], : size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+        found = detector.predict(padded, verbose=0)
+        boxes, scores = np.array(found["boxes"][0], np.float32), np.asarray(found["confidence"][0], np.float32)
+        classes = np.asarray(found["labels" if "labels" in found else "classes"][0])
+        chosen = (classes == person) & (scores >= score_threshold)
+        boxes, scores = boxes[chosen], scores[chosen]
+        boxes = keras.utils.bounding_boxes.convert_format(boxes, box_format, "xyxy", height, width)
+        boxes = keras.ops.convert_to_numpy(boxes)
+        boxes = boxes / np.array([size[0] / image.shape[1], size[1] / image.shape[0]] * 2, np.float32)
+        boxes = boxes.clip(0, np.array(image.shape[1::-1] * 2, np.float32))
+        real = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        return np.concatenate([boxes, scores[:, None]], axis=1)[real]
+
+    return detect
 
 
 def keras_hub_detector(name: str, person: int | None = None, score_threshold: float = 0.3) -> Callable:
@@ -78,43 +102,7 @@ def keras_hub_detector(name: str, person: int | None = None, score_threshold: fl
             f"{name} has {detector.num_classes} classes, which are not COCO's: say which is a person, "
             "boxes=rp.inference.detectors.keras_hub_detector(name, person=...)"
         )
-    return _keras_detector(detector, person, detector.preprocessor.image_size, score_threshold)
-
-
-def _keras_detector(detector, person, input_size, score_threshold):
-    """Returns the callable from an image to the boxes of people, of a detector of KerasCV or KerasHub."""
-    box_format = detector.bounding_box_format
-    if box_format not in ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_xywh"):
-        raise ValueError(
-            "The detector's bounding_box_format must be xyxy, yxyx, xywh, center_xywh, rel_xyxy, rel_yxyx or rel_xywh. "
-            f"Received: {box_format!r}"
-        )
-    height, width = input_size
-
-    def detect(image):
-        share = min(height / image.shape[0], width / image.shape[1])
-        size = max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share))
-        padded = np.zeros((1, height, width, 3), np.float32)
-        padded[0, : size[1], : size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-        found = detector.predict(padded, verbose=0)
-        boxes, scores = np.array(found["boxes"][0], np.float32), np.asarray(found["confidence"][0], np.float32)
-        classes = np.asarray(found["labels" if "labels" in found else "classes"][0])
-        chosen = (classes == person) & (scores >= score_threshold)
-        boxes, scores = boxes[chosen], scores[chosen]
-        if box_format.endswith("yxyx"):
-            boxes = boxes[:, [1, 0, 3, 2]]
-        if box_format.startswith("rel_"):
-            boxes *= [width, height, width, height]
-        if box_format == "center_xywh":
-            boxes[:, :2] -= boxes[:, 2:] / 2
-        if box_format.endswith("xywh"):
-            boxes[:, 2:] += boxes[:, :2]
-        boxes /= np.array([size[0] / image.shape[1], size[1] / image.shape[0]] * 2, np.float32)
-        boxes = boxes.clip(0, np.array(image.shape[1::-1] * 2, np.float32))
-        real = (boxes[:, 2:] > boxes[:, :2]).all(1)
-        return np.concatenate([boxes, scores[:, None]], axis=1)[real]
-
-    return detect
+    return keras_cv_detector(detector, person, detector.preprocessor.image_size, score_threshold)
 
 
 def boxes_from_detections(detections: Any, person: int | None = None) -> np.ndarray:

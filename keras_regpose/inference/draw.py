@@ -11,6 +11,7 @@ from keras_regpose.arrays import check_people
 from keras_regpose.skeleton import COCO17, Skeleton
 
 LEFT, RIGHT, MIDDLE = (86, 180, 233), (255, 140, 0), (255, 255, 255)
+_SIDES = {"left": LEFT, "right": RIGHT}
 _RIM, _BOX = (20, 20, 20), (0, 158, 115)
 _SHIFT = 4  # OpenCV takes coordinates in fixed point: this many bits after the point
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -136,12 +137,6 @@ def _thickness(points, shape):
     return max(1, round(0.014 * min(extent, 1.5 * max(shape[:2]))))
 
 
-def _side_colors(skeleton):
-    """Returns the colour of each keypoint."""
-    by_side = {"left": LEFT, "right": RIGHT}
-    return [by_side.get(name.split("_")[0], MIDDLE) for name in skeleton.keypoints]
-
-
 def _limb_color(first, second):
     if first == second or second == MIDDLE:
         return first
@@ -156,7 +151,8 @@ def _fixed(values):
 def _marks(points, certain, sigmas, shape, skeleton, color):
     """Returns the marks of one person's ellipses, faded limbs, limbs and joints."""
     width = _thickness(points, shape)
-    rim, radius, colors = _rim(width), max(1.5, width), [color] * len(skeleton) if color else _side_colors(skeleton)
+    rim, radius = _rim(width), max(1.5, width)
+    colors = [color or _SIDES.get(name.split("_")[0], MIDDLE) for name in skeleton.keypoints]
     finite = np.isfinite(points).all(-1)
     ellipses, rims, limbs, joints = [], ([], []), ([], []), []
     for i, j in skeleton.edge_indices:

@@ -1,8 +1,6 @@
 """What an estimate returns: the poses of the people in one image, and the ways to show, keep and hand them on."""
 
-import csv
 import dataclasses
-import io
 import json
 import os
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ import numpy as np
 from jaxtyping import Real, UInt8
 
 from keras_regpose.arrays import check_people
-from keras_regpose.files import write_whole
+from keras_regpose.files import csv_text, write_whole
 from keras_regpose.images import PICTURE_SUFFIXES, read_image, save_picture
 from keras_regpose.inference.draw import draw_poses
 from keras_regpose.inference.scores import expected_oks, instance_score
@@ -166,7 +164,8 @@ class Poses:
         """
         if self.sigmas is None:
             raise ValueError("The expected OKS is made of σ, which models trained without RLE do not predict")
-        return expected_oks(self.sigmas, (self.boxes[:, 2:] - self.boxes[:, :2]).prod(-1), self.skeleton.sigmas)
+        areas = (self.boxes[:, 2:] - self.boxes[:, :2]).prod(-1)
+        return expected_oks(self.sigmas, areas, self.skeleton.sigmas)
 
     def _repr_png_(self) -> bytes | None:
         """What notebooks show: the picture, at most 1,600 pixels wide, or nothing if there is nothing to draw on."""
@@ -175,9 +174,7 @@ class Poses:
         except (ValueError, OSError):
             return None
         picture.thumbnail((1600, 1600))
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        return buffer.getvalue()
+        return picture._repr_png_()
 
     def plot(self, image: Any = None, boxes: bool = False, **options) -> "PIL.Image.Image":
         """Draws the poses on the image; notebooks show what is returned, `.show()` opens a window.
@@ -314,9 +311,7 @@ class Poses:
         columns = self._columns()
         if self.frame is not None:
             columns = {"frame": [self.frame] * len(columns["person"]), **columns}
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([columns, *zip(*columns.values(), strict=True)])
-        return text.getvalue()
+        return csv_text([columns, *zip(*columns.values(), strict=True)])
 
     def _columns(self):
         """Returns the columns of a table with one row per joint."""

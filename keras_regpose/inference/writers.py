@@ -162,14 +162,13 @@ def write_results(
     results: Poses | Iterable[Poses],
     folder: str | os.PathLike,
     formats: str | Iterable[str] = ("picture", "json"),
-    people: People | None = None,
     **options: Any,
 ) -> None:
     """Writes all that `estimate` returns into a folder: pictures, videos, JSON and COCO results.
 
     Args:
         results: `Poses`, a list of them, or the iterator that `estimate` returns for folders and videos.
-        folder, formats, people, **options: See `ResultsWriter`, which takes the results one by one.
+        folder, formats, **options: See `ResultsWriter`, which takes the results one by one, and `people` as well.
 
     Example:
 
@@ -179,7 +178,7 @@ def write_results(
     >>> sorted(os.listdir("drawn"))
     ['image.json', 'image.png']
     """
-    with ResultsWriter(folder, formats, people, **options) as writer:
+    with ResultsWriter(folder, formats, **options) as writer:
         for poses in [results] if isinstance(results, Poses) else results:
             writer.write(poses)
 

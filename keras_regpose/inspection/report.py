@@ -1,8 +1,6 @@
 """What an annotation file holds, and which of its labels look wrong: one HTML file, its numbers as JSON, a CSV."""
 
 import base64
-import csv
-import io
 import json
 import os
 from collections import Counter
@@ -15,7 +13,7 @@ from keras_regpose import geometry
 from keras_regpose.data.augment import Augmentation
 from keras_regpose.data.crops import CropLoader
 from keras_regpose.data.people import People, Subset
-from keras_regpose.files import read_json, write_whole
+from keras_regpose.files import csv_text, read_json, write_whole
 from keras_regpose.hub.card import render
 from keras_regpose.images import ImageError, read_image
 from keras_regpose.inference.draw import draw_poses
@@ -174,18 +172,14 @@ def write_report(
     if judgement is not None:
         numbers["suspects"] = rows = judgement.suspects(people, suspects)
         pictures = [_pair(people[row["position"]], row, people.skeleton) for row in rows]
-        lines = io.StringIO()
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        lines = [_COLUMNS]
         for row in rows:
             for keypoint in row["keypoints"]:
                 k = people.skeleton.index(keypoint)
                 places = (*people[row["position"]].keypoints[k].tolist(), *row["expected"][k])
                 numbers_of = [round(float(place), 1) for place in places]
-                writer.writerow(
-                    [row["picture"], row["annotation_id"], keypoint, *numbers_of, row["score"], row["kind"]]
-                )
-        write_whole(output / "labels.csv", lines.getvalue())
+                lines.append((row["picture"], row["annotation_id"], keypoint, *numbers_of, row["score"], row["kind"]))
+        write_whole(output / "labels.csv", csv_text(lines))
     write_whole(output / "report.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
     html = render(
         Path(__file__).with_name("report.html"), title=title, numbers=numbers, sheets=sheets, pictures=pictures

@@ -88,8 +88,7 @@ class RealNVP(keras.layers.Layer):
         # Data → latent runs through the couplings from the last to the first, which is a Chain's inverse.
         couplings = [
             probability.bijectors.RealNVP(
-                num_masked=-1 if coupling % 2 == 0 else 1,
-                shift_and_log_scale_fn=self._shift_and_log_scale(coupling),
+                num_masked=-1 if coupling % 2 == 0 else 1, shift_and_log_scale_fn=self._shift_and_log_scale(coupling)
             )
             for coupling in reversed(range(self.couplings))
         ]

@@ -30,5 +30,4 @@ class SmoothL1(keras.losses.Loss):
         if self.keypoint_weights is not None:
             weight = weight * ops.convert_to_tensor(self.keypoint_weights, dtype="float32")[:, None]
         difference = ops.where(weight > 0, weight * (y_pred - ops.where(weight > 0, y_true[..., :2], 0.0)), 0.0)
-        size = ops.abs(difference)
-        return ops.mean(ops.where(size < 1, 0.5 * ops.square(size), size - 0.5), axis=(1, 2))
+        return ops.mean(keras.losses.huber(ops.zeros_like(difference), difference), axis=1)

@@ -1,13 +1,9 @@
 """Networks: backbones in torchvision's geometry, the graph of a pose model, and graphs rewritten."""
 
-__all__ = ["MobileNetV2Backbone", "PoseRegressor", "ResNetBackbone"]
+__all__ = ["MobileNetV2Backbone", "ResNetBackbone"]
 
 
 def __getattr__(name):
-    if name == "PoseRegressor":
-        from keras_regpose.regressor import PoseRegressor
-
-        return PoseRegressor
     # KerasCV takes seconds to import, and nothing but these two classes needs it.
     if name in ("MobileNetV2Backbone", "ResNetBackbone"):
         from keras_regpose.models import keras_cv

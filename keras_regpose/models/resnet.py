@@ -44,13 +44,8 @@ def resnet(image, depth: int) -> dict:
     features = {}
     for stage, block_count in enumerate(blocks_per_stage, start=1):
         for block in range(block_count):
-            x = _block(
-                x,
-                filters=64 * 2 ** (stage - 1),
-                stride=2 if stage > 1 and block == 0 else 1,
-                bottleneck=bottleneck,
-                name=f"layer{stage}_{block}",
-            )
+            stride = 2 if stage > 1 and block == 0 else 1
+            x = _block(x, 64 * 2 ** (stage - 1), stride, bottleneck, f"layer{stage}_{block}")
         features[f"P{stage + 1}"] = x
     return features
 

@@ -103,23 +103,20 @@ def _leaving_out(is_left_out):
     return call
 
 
-def sources_of(config: dict) -> dict[str, list[str]]:
-    """Returns {layer: the layers whose outputs it takes} for a functional model's config."""
-    return {layer["config"]["name"]: _sources(layer["inbound_nodes"]) for layer in config["layers"]}
+def wiring(graph: keras.Model) -> tuple[dict[str, list[str]], dict[str, list[str]], set[str]]:
+    """Returns how the layers of a functional model hang together, by their names.
 
-
-def users_of(config: dict) -> dict[str, list[str]]:
-    """Returns {layer: the layers that take its output} for a functional model's config."""
-    users = {layer["config"]["name"]: [] for layer in config["layers"]}
-    for name, sources in sources_of(config).items():
-        for source in sources:
+    Returns:
+        {layer: the layers whose outputs it takes}, {layer: the layers that take its output}, and the layers that are
+        called more than once.
+    """
+    calls = {layer["config"]["name"]: layer["inbound_nodes"] for layer in graph.get_config()["layers"]}
+    sources = {name: _sources(nodes) for name, nodes in calls.items()}
+    users = {name: [] for name in calls}
+    for name, taken in sources.items():
+        for source in taken:
             users[source].append(name)
-    return users
-
-
-def repeated_layers(config: dict) -> set[str]:
-    """Returns the layers that are called more than once in a functional model's config."""
-    return {layer["config"]["name"] for layer in config["layers"] if len(layer["inbound_nodes"]) > 1}
+    return sources, users, {name for name, nodes in calls.items() if len(nodes) > 1}
 
 
 def _sources(value):
@@ -143,7 +140,7 @@ def folded(graph: keras.Model) -> keras.Model:
         keras.Model that gives the same outputs, but for rounding, when it predicts.
     """
     plain = keras.Model(graph.inputs[0], graph.outputs[0], name=graph.name)
-    sources, users = sources_of(plain.get_config()), users_of(plain.get_config())
+    sources, users, _ = wiring(plain)
     folds = {}
     for layer in graph.layers:
         before = sources.get(layer.name, ())

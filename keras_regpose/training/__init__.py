@@ -7,18 +7,6 @@ from keras_regpose.training.devices import device_scope, join_hosts, synchronize
 from keras_regpose.training.loop import train
 from keras_regpose.training.start import starting_model
 
-__all__ = [
-    "DelayFlow",
-    "KeypointMetrics",
-    "Recipe",
-    "SaveBestPreset",
-    "WarmupCosine",
-    "WarmupSteps",
-    "device_scope",
-    "join_hosts",
-    "list_recipes",
-    "starting_model",
-    "synchronize_batch_norm",
-    "this_host",
-    "train",
-]
+__all__ = ["Recipe", "list_recipes", "starting_model", "train"]
+__all__ += ["DelayFlow", "KeypointMetrics", "SaveBestPreset", "WarmupCosine", "WarmupSteps"]  # of Keras
+__all__ += ["device_scope", "join_hosts", "synchronize_batch_norm", "this_host"]

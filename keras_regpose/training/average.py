@@ -30,11 +30,7 @@ class MovingAverage(keras.callbacks.Callback):
             for variable in self.averaged
         ]
         self.saved_variables = [self.steps, *averages]  # by checkpoints
-        self.update = _compiled(
-            lambda averages, values, rate: [
-                average + (value - average) * rate for average, value in zip(averages, values, strict=True)
-            ]
-        )
+        self.update = _compiled(_updated)
 
     def on_train_batch_end(self, batch, logs=None):
         if hasattr(self.model, "jax_state_sync"):
@@ -42,10 +38,8 @@ class MovingAverage(keras.callbacks.Callback):
         step = int(self.steps.value)
         rate = np.float32(1 - min(self.decay, (1 + step) / (10 + step)))
         averages = self.saved_variables[1:]
-        updated = self.update(
-            [variable.value for variable in averages], [variable.value for variable in self.averaged], rate
-        )
-        for variable, value in zip(averages, updated, strict=True):
+        values = ([variable.value for variable in variables] for variables in (averages, self.averaged))
+        for variable, value in zip(averages, self.update(*values, rate), strict=True):
             variable.assign(value)
         self.steps.assign(step + 1)
 
@@ -65,6 +59,10 @@ class MovingAverage(keras.callbacks.Callback):
             value, other = np.array(variable), np.array(average)
             variable.assign(other)
             average.assign(value)
+
+
+def _updated(averages, values, rate):
+    return [average + (value - average) * rate for average, value in zip(averages, values, strict=True)]
 
 
 def _compiled(function):

@@ -137,33 +137,26 @@ def best_epoch(history: dict[str, list]) -> tuple[str, float, int] | None:
     return None
 
 
+@dataclass(eq=False, repr=False)
 class SaveBestPreset(keras.callbacks.Callback):
     """Saves the model as a preset whenever the followed metric has risen.
 
     Args:
         directory: str or path of the preset directory.
         monitor: str or None. Name in the logs; None takes the first of `val_AP`, `val_PCKh` and `val_PCK`.
-        model: `PoseRegressor` or None. What to save; None is the model that is trained.
         latest: bool. Whether to save after every epoch, whatever the logs say.
         average: `MovingAverage` or None. If given, the averages are saved instead of the weights.
     """
 
     saved = ("best",)  # by checkpoints
 
-    def __init__(
-        self,
-        directory: str | Path,
-        monitor: str | None = None,
-        model=None,
-        latest: bool = False,
-        average: MovingAverage | None = None,
-    ):
+    directory: str | Path
+    monitor: str | None = None
+    latest: bool = False
+    average: MovingAverage | None = None
+
+    def __post_init__(self):
         super().__init__()
-        self.directory = Path(directory)
-        self.monitor = monitor
-        self.saved_model = model
-        self.latest = latest
-        self.average = average
         self.best = float("-inf")
 
     def on_epoch_end(self, epoch, logs=None):
@@ -178,4 +171,4 @@ class SaveBestPreset(keras.callbacks.Callback):
             self.best = value
             with self.average.applied() if self.average else contextlib.nullcontext(), on_this_host_alone():
                 if this_host()[0] == 0:
-                    save_preset(self.saved_model or self.model, self.directory)
+                    save_preset(self.model, self.directory)

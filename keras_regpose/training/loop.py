@@ -95,18 +95,9 @@ def train(
     output = None if output is None else Path(output)
     first_host = this_host()[0] == 0
     # An endless stream: which batches an epoch sees does not depend on how often fit looks at the data.
-    dataset = make_dataset(
-        samples,
-        model,
-        training=True,
-        batch_size=recipe.batch_size,
-        augmentation=recipe.augmentation,
-        seed=recipe.seed,
-        repeat=True,
-        host=this_host(),
-        cache_bytes=cache_bytes,
-        cache_folder=cache_folder,
-    )
+    settings = {name: getattr(recipe, name) for name in ("batch_size", "augmentation", "seed")}
+    settings |= {"cache_bytes": cache_bytes, "cache_folder": cache_folder}
+    dataset = make_dataset(samples, model, training=True, repeat=True, host=this_host(), **settings)
     position = Position(dataset, recipe, len(samples) // recipe.batch_size)
     with frozen_stages(model, recipe.frozen_stages), contextlib.ExitStack() as stack:
         model.compile(make_optimizer(recipe, position.schedule), unit_errors=recipe.unit_errors)
@@ -117,13 +108,10 @@ def train(
             chosen.append(DelayFlow(recipe.delay_flow))
         if validation is not None:
             pictures = None if output is None else output / "validation"
-            chosen.append(
-                KeypointMetrics(
-                    validation, recipe.validate_every, pictures=pictures, epochs=recipe.epochs, average=average
-                )
-            )
+            every, epochs = recipe.validate_every, recipe.epochs
+            chosen.append(KeypointMetrics(validation, every, pictures=pictures, epochs=epochs, average=average))
         if output is not None:
-            chosen.append(SaveBestPreset(output / "best", model=model, latest=validation is None, average=average))
+            chosen.append(SaveBestPreset(output / "best", latest=validation is None, average=average))
         curves = Curves(output if first_host else None, recipe)
         stack.callback(curves.close)
         chain = [position, *([average] if average else []), *in_order(chosen), curves]
@@ -176,15 +164,9 @@ def _fit(network, position, last, chain):
     """Trains to the end of the epoch `last`, from where the run is."""
     position.dataset.seek(position.epoch, position.batch)
     try:
-        network.fit(
-            position.dataset,
-            initial_epoch=position.epoch,
-            epochs=last,
-            steps_per_epoch=position.steps_per_epoch - position.batch,
-            shuffle=False,
-            callbacks=chain,
-            verbose=0,
-        )
+        steps = position.steps_per_epoch - position.batch
+        span = {"initial_epoch": position.epoch, "epochs": last, "steps_per_epoch": steps}
+        network.fit(position.dataset, **span, shuffle=False, callbacks=chain, verbose=0)
     except Exception as error:
         # tf.data wraps an error of the loader in its own; give back the sentence that names the images.
         sentence = re.search(r"ImageError: (.*)", str(error))

@@ -1,7 +1,5 @@
 """Where a run is, and what a person watches of it: a progress bar, and curves as CSV and for TensorBoard."""
 
-import csv
-import io
 import sys
 import time
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_regpose.files import write_whole
+from keras_regpose.files import csv_text, write_whole
 from keras_regpose.progress import progress_bar
 from keras_regpose.recipe import Recipe
 from keras_regpose.training.callbacks import best_epoch
@@ -168,11 +166,9 @@ class Curves(keras.callbacks.Callback):
     def _write(self, folder, row):
         from tensorboard.summary import Writer
 
-        text = io.StringIO()
-        table = csv.DictWriter(text, ["epoch", *self.history()], lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.rows)
-        write_whole(folder / "history.csv", text.getvalue())
+        names = ["epoch", *self.history()]
+        rows = ([one.get(name) for name in names] for one in self.rows)
+        write_whole(folder / "history.csv", csv_text([names, *rows]))
         if self.writer is None:
             self.writer = Writer(str(folder / "tensorboard"))
         for name, value in row.items():

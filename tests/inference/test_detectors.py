@@ -9,7 +9,6 @@ from tiny_model import tiny_model
 
 from keras_regpose.inference.boxes import check_boxes
 from keras_regpose.inference.detectors import (
-    _keras_detector,
     boxes_from_detections,
     keras_cv_detector,
     keras_hub_detector,
@@ -268,6 +267,6 @@ def test_a_real_keras_hub_detector():
             keras_hub.layers.RetinaNetImageConverter(image_size=(64, 96))
         ),
     )
-    found = _keras_detector(detector, 0, detector.preprocessor.image_size, 0.0)(np.zeros((150, 200, 3), np.uint8))
+    found = keras_cv_detector(detector, 0, detector.preprocessor.image_size, 0.0)(np.zeros((150, 200, 3), np.uint8))
     assert found.shape[1] == 5
     assert (found[:, :4] >= 0).all() and (found[:, :4] <= [200, 150, 200, 150]).all()
