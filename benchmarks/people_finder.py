@@ -13,7 +13,6 @@ threshold. Writes benchmarks/results/people_finder.json.
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import cv2
@@ -194,11 +193,5 @@ for name, find in {"original": original, "one look": one_look, "PeopleFinder": P
     result["lspet_test"][name] = figures
     print(name, figures, flush=True)
 
-seconds = []
-for image, _ in pictures["val"]:
-    start = time.perf_counter()
-    PeopleFinder()(image)
-    seconds.append(time.perf_counter() - start)
-result["milliseconds_a_picture"] = round(1000 * float(np.median(seconds)), 1)
 results = Path(__file__).parent / "results" / "people_finder.json"
 results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
