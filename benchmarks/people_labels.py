@@ -251,7 +251,7 @@ def main():
             if split == "train":
                 points = decide(points, seen["answers"], sample.box, count)
                 place = background(sample.box, seen["found"], seen["size"], generator) if seen["found"] else None
-                if place is not None and generator.random() < 0.25:
+                if place is not None and generator.random() < 0.5:
                     x, y, right, bottom = place
                     drawn = generator.uniform([x, y, 0.3], [right, bottom, 0.3], (17, 3))
                     people.append((name, seen["size"], place, drawn))
