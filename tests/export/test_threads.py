@@ -89,10 +89,11 @@ def test_keras_says_that_it_cannot_be_forked(models, pictures):
     if (child := os.fork()) == 0:
         try:
             models["keras"].estimate(pictures[0])
-        except RuntimeError as error:
+        except BaseException as error:
             os.write(write, str(error).encode())
         finally:
             os._exit(0)
+    os.close(write)  # so that reading ends when the child does
     os.waitpid(child, 0)
     assert os.read(read, 999).decode().startswith("This model was made in another process, of which this one is a fork")
 
