@@ -103,8 +103,9 @@ def run(options):
             model = starting_model(recipe, samples.skeleton, options.start, samples)
         began = time.monotonic()
         names = ("output", "resume", "cache_folder", "checkpoint_minutes")
-        settings = {name: getattr(options, name) for name in names} | {"cache_bytes": int(options.cache_gb * 2**30)}
-        history = train(model, samples, validation, recipe=recipe, **settings)
+        settings = {name: getattr(options, name) for name in names}
+        cache_bytes = int(options.cache_gb * 2**30)
+        history = train(model, samples, validation, recipe=recipe, cache_bytes=cache_bytes, **settings)
     if first:
         if options.val_share and validation:
             # The held-out people as a file, since a fair evaluation is of these alone.

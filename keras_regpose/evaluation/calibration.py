@@ -107,10 +107,9 @@ def calibrate(errors: np.ndarray, sigmas: np.ndarray, bins: int = 10) -> Calibra
     def coverage(scale):
         return np.array([(ratio <= -scale * np.log1p(-level)).mean() for level in _LEVELS])
 
-    binned = [binned_error(scale) for scale in (1.0, factor)]
-    missed = [float(np.abs(coverage(scale) - _LEVELS).mean()) for scale in (1.0, factor)]
-    correlation = _rank_correlation(errors, sigmas)
-    return Calibration(len(errors), sigma, error, coverage(1.0), _LEVELS, factor, *binned, *missed, correlation)
+    missed, missed_scaled = (float(np.abs(coverage(scale) - _LEVELS).mean()) for scale in (1.0, factor))
+    figures = binned_error(1.0), binned_error(factor), missed, missed_scaled, _rank_correlation(errors, sigmas)
+    return Calibration(len(errors), sigma, error, coverage(1.0), _LEVELS, factor, *figures)
 
 
 def calibrate_predictions(poses: Poses, positions: np.ndarray, samples: Sequence, bins: int = 10) -> Calibration:

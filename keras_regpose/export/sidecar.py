@@ -128,8 +128,7 @@ def read_sidecar(path: str | os.PathLike) -> Description:
         content = json.loads(file.read_text(encoding="utf-8"))
         version, files = content["version"], dict(content["files"])
         skeleton, input_size = Skeleton.from_dict(content["skeleton"]), tuple(content["input_size"])
-        plain = [content[name] for name in ("format", "precision", "method")]
-        description = Description(*plain, skeleton, input_size)
+        description = Description(content["format"], content["precision"], content["method"], skeleton, input_size)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged ({error}). Export the model again") from error
     if version != VERSION:

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -172,7 +173,7 @@ def write_report(
     if judgement is not None:
         numbers["suspects"] = rows = judgement.suspects(people, suspects)
         pictures = [_pair(people[row["position"]], row, people.skeleton) for row in rows]
-        lines = [_COLUMNS]
+        lines: list[Sequence] = [_COLUMNS]
         for row in rows:
             for keypoint in row["keypoints"]:
                 k = people.skeleton.index(keypoint)
