@@ -139,8 +139,11 @@ def _from_array(array):
     _check_size("The image array", array.shape)
     if array.dtype == np.uint16:
         array = (array >> 8).astype(np.uint8)
-    array = array.reshape(*array.shape[:2], channels)[..., :3]
-    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
+    if channels == 1:
+        array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    if channels == 4:
+        array = array[..., :3]
+    return np.ascontiguousarray(array)
 
 
 def _from_file(path):
