@@ -91,7 +91,8 @@ def test_the_command_does_the_same(model, photo, tmp_path):
     assert main(["predict", "--preset", PRESET, str(photo), "--output", str(tmp_path)]) == 0
     assert PIL.Image.open(tmp_path / "street.png").size == (256, 169)
     from_command = rp.Poses.from_json((tmp_path / "street.json").read_text())
-    np.testing.assert_allclose(from_command.keypoints, model.estimate(photo).keypoints, atol=1e-3)
+    # The command runs the export that comes with the preset, whose large weights are rounded.
+    np.testing.assert_allclose(from_command.keypoints, model.estimate(photo).keypoints, atol=0.05)
 
 
 def test_the_same_call_gives_the_same_answer(model, photo):
