@@ -54,7 +54,8 @@ def read_image(
         return _from_pil(image)
     if isinstance(image, (str, os.PathLike)):
         return _from_file(os.fsdecode(image))
-    contents = image.read() if hasattr(image, "read") else image
+    read = getattr(image, "read", None)
+    contents = image if read is None else read()
     if isinstance(contents, (bytes, bytearray, memoryview)):
         return decode_image(bytes(contents), "The image")
     received = type(image).__name__ + ("" if contents is image else ", which does not give bytes: open it with 'rb'")
