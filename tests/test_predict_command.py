@@ -175,7 +175,7 @@ def test_interrupted_what_was_done_is_there_and_valid(preset, tmp_path, number):
 def test_people_are_found_and_pictures_without_any_are_counted(preset, tmp_path, capsys):
     black, output = tmp_path / "black.png", tmp_path / "poses"
     cv2.imwrite(str(black), np.zeros((120, 100, 3), np.uint8))
-    arguments = ["predict", preset, str(GOLDEN / "people.png"), str(black), "--output", str(output)]
+    arguments = ["predict", "--preset", preset, str(GOLDEN / "people.png"), str(black), "--output", str(output)]
     assert main(arguments) == 0
     captured = capsys.readouterr().out
     assert "2 of 2 images are in" in captured and "Nobody was found in 1 of them" in captured

@@ -230,7 +230,9 @@ def test_other_keypoints_keep_the_rows_that_both_have(method, caplog):
     order = np.random.default_rng(0).permutation(17)
     shuffled = Skeleton("shuffled", tuple(COCO17.keypoints[k] for k in order))
     after = model.with_skeleton(shuffled).predict_on_batch(crops)[..., :2]
-    np.testing.assert_array_equal(after, before[:, order])
+    np.testing.assert_allclose(
+        after, before[:, order], atol=1e-6
+    )  # the sums of matrices of other sizes round otherwise
     arm = Skeleton("arm", ("tip", "right_wrist", "left_elbow"))
     caplog.clear()
     after = model.with_skeleton(arm).predict_on_batch(crops)[..., :2]

@@ -6,6 +6,7 @@ would leave the sigmas a few steps.
 """
 
 import gc
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,34 +69,38 @@ def _store_in_half(graph):
 def _quantize(source, target, crops):
     """Writes the ONNX file `source` in int8 to `target`, quantized by ONNX Runtime."""
     quantization = import_optional("onnxruntime.quantization", "An int8 export")
-    onnx = import_optional("onnx", "An int8 export")
-    model = onnx.load(source)
-    graph = model.graph
-    # What ONNX Runtime advises to do first, merging operators, is done.
-    onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    graph = import_optional("onnx", "An int8 export").load(source).graph
     constants = {constant.name for constant in graph.initializer}
     # Pixels are scaled and shifted in float, and rounded once, when they go into the first convolution.
     shifts = [node.name for node in graph.node if node.op_type == "Add" and not constants.isdisjoint(node.input)]
 
-    batches = iter(np.array_split(crops, -(-len(crops) // _BATCH)))
-
     class Crops(quantization.CalibrationDataReader):
-        def get_next(self):
-            return next(({"image": batch} for batch in batches), None)
+        def __init__(self):
+            self.rest = iter(np.array_split(crops, -(-len(crops) // _BATCH)))
 
-    quantization.quantize_static(
-        model,
-        target,
-        Crops(),
-        quant_format=quantization.QuantFormat.QDQ,
-        op_types_to_quantize=_QUANTIZED,
-        nodes_to_exclude=shifts,
-        per_channel=True,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-        # The mean of the batches' ranges: the range of all crops would be that of the strangest one.
-        extra_options={"CalibMovingAverage": True},
-    )
+        def get_next(self):
+            batch = next(self.rest, None)
+            return None if batch is None else {"image": batch}
+
+    # It advises to merge operators first, which is done, and says so through the root logger.
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)
+    try:
+        quantization.quantize_static(
+            source,
+            target,
+            Crops(),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=_QUANTIZED,
+            nodes_to_exclude=shifts,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            # The mean of the batches' ranges: the range of all crops would be that of the strangest one.
+            extra_options={"CalibMovingAverage": True},
+        )
+    finally:
+        logging.root.setLevel(level)
 
 
 def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:

@@ -176,8 +176,8 @@ def test_a_broken_frame_is_left_out(tmp_path):
 def test_what_came_before_an_error_is_there(tmp_path, error):
     video, photo, output = write_video(tmp_path / "v.avi", 30), write_photo(tmp_path / "p.jpg"), tmp_path / "poses"
     with pytest.raises(error), ResultsWriter(output, ALL) as writer:
-        writer.write(estimate(Model(), photo))
-        for poses in estimate(Model(), video):
+        writer.write(estimate(Model(), photo, boxes="image"))
+        for poses in estimate(Model(), video, boxes="image"):
             if poses.frame == 11:
                 raise error
             writer.write(poses)
@@ -188,7 +188,7 @@ def test_what_came_before_an_error_is_there(tmp_path, error):
 
 def test_frames_that_cannot_be_drawn_leave_all_files_alike(tmp_path):
     with ResultsWriter(tmp_path, ALL) as writer:
-        for number, poses in enumerate(estimate(Model(), write_video(tmp_path / "v.avi", 6))):
+        for number, poses in enumerate(estimate(Model(), write_video(tmp_path / "v.avi", 6), boxes="image")):
             poses.image = None if number in (0, 3) else poses.image
             if poses.image is None:
                 with pytest.raises(ValueError, match=f"Frame {number} is no longer in memory"):
