@@ -108,5 +108,7 @@ def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarra
     onnxruntime = import_optional("onnxruntime", "An ONNX export")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Without it int8 overflows silently on processors that lack VNNI.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda crops: session.run(None, {"image": crops})
