@@ -10,7 +10,7 @@ import pytest
 from keras_regpose import from_preset
 from keras_regpose.cli import main
 from keras_regpose.data import Synthetic
-from keras_regpose.demo import BUNDLED_PRESET
+from keras_regpose.presets import BUNDLED_PRESET
 
 
 def test_on_a_photograph(tmp_path, capsys):
