@@ -33,7 +33,7 @@ FIRST = """
     export/test_export test_runtimes export/test_threads presets/test_presets_published test_regressor
     training/test_resume training/test_optimizer
     convert/test_mmpose_convert inference/test_golden_pipeline test_cli training/test_train
-    training/test_pretrain training/test_average zoo/test_build zoo/test_cards
+    training/test_average zoo/test_build zoo/test_cards
 """.split()
 GOLDEN = Path(__file__).resolve().parent / "golden"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
