@@ -1,10 +1,10 @@
 r"""How well does a small model learn 6,402 real photographs? PCK on photographs that it never saw.
 
-usage: keras-regpose train --recipe mobilenetv2_heatmap_lspet --data ../shared/data/lspet --start ... --output runs/heat
-       keras-regpose train --recipe mobilenetv2_rle_lspet --data ../shared/data/lspet --start runs/heat/best \
+usage: keras-regpose train --recipe mobilenetv2_rle_lspet --data ../shared/data/lspet --start BACKBONE \
            --output runs/lspet
        keras-regpose evaluate runs/lspet/best --dataset lsp --data ../shared/data/lspet --recalibrated runs/recalibrated
        python benchmarks/lspet.py runs/lspet --preset runs/recalibrated --data ../shared/data/lspet
+BACKBONE was pretrained with heatmaps of the same photographs, which this version no longer does.
 Reads the run's history and its best model, evaluates the test split, and compares with the mean pose of the training
 people. Writes benchmarks/results/lspet.json and lspet.png (the curves), and contact sheets of the best, the median and
 the worst predictions into the run's folder.
