@@ -52,8 +52,12 @@ def _keep_head_in_float32(model):
 
 def computes_bfloat16() -> bool:
     """Returns whether the processor says that it computes in bfloat16. OpenVINO also does so slowly on one without."""
+    return _processor_has({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _processor_has(features):
     file = Path("/proc/cpuinfo")  # which other systems than Linux do not have
-    return file.exists() and not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(file.read_text("utf-8").split())
+    return file.exists() and not features.isdisjoint(file.read_text("utf-8").split())
 
 
 def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
@@ -64,6 +68,9 @@ def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarra
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
     }
+    if precision == "int8" and not _processor_has({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}):
+        # Products of eight bits overflow silently on processors that lack VNNI: compute them in float32 there.
+        settings["LP_TRANSFORMS_MODE"] = False
     request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
     lock = threading.Lock()  # a request serves one thread at a time, on all the cores that it was given
 
