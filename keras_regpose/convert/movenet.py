@@ -25,6 +25,9 @@ def load_movenet(model: PoseRegressor, path: str | os.PathLike, crops: np.ndarra
     variance of each channel are measured on crops. MoveNet pads at the right and bottom and our backbone on both
     sides, so that it sees the picture moved by a few pixels.
 
+    Folding leaves kernels of very different sizes, a thousandth to ten, while Adam moves every weight alike. So each
+    channel's kernel is brought to the size that He et al. (2015), eq. 10, start from, and what follows makes up for it.
+
     Args:
         model: `PoseRegressor` with the backbone `"mobilenetv2"`. Of its keypoints those that COCO has, by name, get
             MoveNet's maps.
@@ -67,24 +70,53 @@ def load_movenet(model: PoseRegressor, path: str | os.PathLike, crops: np.ndarra
     for layer, norm, (kernel, bias) in zip(layers, norms, backbone, strict=True):
         layer.set_weights([kernel])
         norm.set_weights([np.ones_like(bias), bias, np.zeros_like(bias), np.ones_like(bias) - norm.epsilon])
-    _unfold(model, norms, [bias for _, bias in backbone], crops)
+    _unfold(model, layers, norms, [bias for _, bias in backbone], crops)
     if model.head == "integral":
         _load_head(model, found)
+        _even_out_head(model, crops)
 
 
-def _unfold(model, norms, biases, crops):
-    """Gives normalisations the statistics of their inputs; what they compute in prediction stays as it is."""
-    outputs = keras.Model(model.inputs[0], [norm.output for norm in norms])
-    sums = [np.zeros((2, len(bias))) for bias in biases]
+def _moments(model, layers, crops):
+    """Returns mean and mean square of each channel of the layers' outputs."""
+    outputs = keras.Model(model.inputs[0], [layer.output for layer in layers])
+    sums = [np.zeros((2, layer.output.shape[-1])) for layer in layers]
     for start in range(0, len(crops), _AT_ONCE):
-        measured = outputs.predict_on_batch(crops[start : start + _AT_ONCE])
-        for total, output, bias in zip(sums, measured, biases, strict=True):
-            values = output.astype(np.float64) - bias
+        for total, output in zip(sums, outputs.predict_on_batch(crops[start : start + _AT_ONCE]), strict=True):
+            values = output.astype(np.float64)
             total += len(values) * np.array([values.mean((0, 1, 2)), np.square(values).mean((0, 1, 2))])
-    for norm, total, bias in zip(norms, sums, biases, strict=True):
-        mean, square = total / len(crops)
-        variance = np.maximum(square - mean**2, 0)
-        norm.set_weights([np.sqrt(variance + norm.epsilon), bias + mean, mean, variance])
+    return [total / len(crops) for total in sums]
+
+
+def _unfold(model, layers, norms, biases, crops):
+    """Gives normalisations the statistics of their inputs; what they compute in prediction stays as it is."""
+    moments = _moments(model, norms, crops)
+    for layer, norm, bias, (mean, square) in zip(layers, norms, biases, moments, strict=True):
+        (kernel,) = layer.get_weights()
+        # Of a depthwise kernel the channels are the third axis, and its last one has length 1.
+        axes = (0, 1) if kernel.shape[-1] == 1 else (0, 1, 2)
+        fan_in = np.prod([kernel.shape[axis] for axis in axes])
+        sizes = np.sqrt(np.square(kernel).mean(axes, keepdims=True))
+        sizes = np.maximum(sizes, 1e-3 * np.median(sizes)) * np.sqrt(fan_in / 2)
+        layer.set_weights([kernel / sizes])
+        sizes = sizes.ravel()
+        variance = np.maximum(square - mean**2, 0) / sizes**2
+        norm.set_weights([sizes * np.sqrt(variance + norm.epsilon), mean, (mean - bias) / sizes, variance])
+
+
+def _even_out_head(model, crops):
+    """Has each channel of the head's features have the mean square 1; the maps stay as they are."""
+    writers = [("lateral32", "lateral16")]
+    writers += [(f"pyramid{2 * stride}_pointwise", f"lateral{stride}") for stride in STRIDES[-2::-1]]
+    writers += [(f"pyramid{STRIDES[0]}_pointwise",), ("pyramid_pointwise",)]
+    readers = [f"pyramid{stride}_pointwise" for stride in STRIDES[::-1]] + ["pyramid_pointwise", "maps"]
+    read = [f"pyramid{stride}_sum" for stride in STRIDES[::-1]] + [f"pyramid{STRIDES[0]}_relu", "pyramid_relu"]
+    moments = _moments(model, [model.get_layer(name) for name in read], crops)
+    for names, reader, (_, square) in zip(writers, readers, moments, strict=True):
+        size = np.sqrt(square + 1e-3 * square.mean())
+        for name in names:
+            model.get_layer(name).set_weights([weight / size for weight in model.get_layer(name).get_weights()])
+        kernel, bias = model.get_layer(reader).get_weights()
+        model.get_layer(reader).set_weights([kernel * size[:, None], bias])
 
 
 def _load_head(model, found):

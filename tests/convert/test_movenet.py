@@ -80,6 +80,19 @@ def test_normalisation_is_as_in_training(model, crops):
     assert np.corrcoef(still.ravel(), training.ravel())[0, 1] > 0.95
 
 
+def test_kernels_are_of_even_size(model, crops):
+    """Adam moves every weight by the same step, which MoveNet's smallest kernels, of some thousandths, do not bear."""
+    import keras
+
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    sizes = {layer.name: np.sqrt(np.mean(np.square(layer.kernel))) for layer in layers}
+    assert 0.005 < min(sizes.values()) and max(sizes.values()) < 10, sizes
+    names = ("pyramid16_sum", "pyramid8_sum", "pyramid4_sum", "pyramid_relu")
+    features = keras.Model(model.inputs[0], [model.get_layer(name).output for name in names]).predict(crops, verbose=0)
+    for feature in features:
+        assert 0.9 < np.mean(np.square(feature)) < 1.1
+
+
 def test_its_maps_find_people(model, shared_data):
     """Right without any training, if not as often as MoveNet itself, which looks for the middle of one person first."""
     people = rp.data.Lsp(shared_data / "lspet", split="val")[:32]
