@@ -54,6 +54,7 @@ def load_preset(folder: str | os.PathLike | PresetFolder, load_weights=True, ver
             _check_weights(path / name)
         graph = keras.saving.load_model(path, compile=False, safe_mode=True)
         model = PoseRegressor.from_keras(graph, skeleton, method)
+        model.quantiles = folder.description.get("quantiles")
         if model.flow is not None:
             preset_files.flow_model(model.flow).load_weights(path / preset_files.FLOW_FILE)
             # It is 0 where training kept the flow out till the best epoch; plain `fit` would never let it in.

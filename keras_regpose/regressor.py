@@ -102,6 +102,7 @@ class PoseRegressor(keras.Model):
         # Keras trains and saves what hangs on the model; a flow that only the loss knew would silently stay as it is.
         self.flow: Any = RealNVP(name="flow") if method == "rle" else None
         self.loss_parts = {}
+        self.quantiles: dict | None = None  # of errors in units of σ, from `recalibrate`; see inference/regions.py
 
     @property
     def backbone(self) -> keras.Model:
@@ -138,6 +139,7 @@ class PoseRegressor(keras.Model):
         """Builds the optimizer first: TensorFlow traces a step in which variables are made twice, each in a branch."""
         if self.optimizer is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
+        self.quantiles = None  # errors will be other ones
         return super().make_train_function(force)
 
     def predict_on_batch(self, x):
@@ -202,6 +204,7 @@ class PoseRegressor(keras.Model):
         """
         copied = PoseRegressor.from_keras(graph_with_dtype(self, dtype), self.skeleton, self.method)
         copied.dtype_policy = keras.DTypePolicy(dtype)  # Keras scales the loss by the model's own
+        copied.quantiles = self.quantiles
         if self.flow is not None:
             copied.flow.set_weights(self.flow.get_weights())
         return copied
@@ -285,16 +288,19 @@ class PoseRegressor(keras.Model):
             "skeleton": self.skeleton.to_dict(),
             "input_size": list(self.input_size),
             "method": self.method,
+            "quantiles": self.quantiles,
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(
+        model = cls(
             graph=keras.Model.from_config(config["graph"], custom_objects=custom_objects),
             skeleton=Skeleton.from_dict(config["skeleton"]),
             input_size=tuple(config["input_size"]),
             method=config["method"],
         )
+        model.quantiles = config.get("quantiles")
+        return model
 
     def get_compile_config(self):
         if getattr(self, "_own_compile_config", None) is None:

@@ -1,6 +1,7 @@
 """The evaluate command compares σ with errors, in words, numbers and a picture."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -41,6 +42,13 @@ def test_a_recalibrated_preset_is_written(preset, tmp_path, capsys):
     assert "With σ recalibrated on these 8 people" in capsys.readouterr().out
     before, after = (rp.from_preset(folder).predict_on_batch(CROP) for folder in (source, str(target)))
     np.testing.assert_array_equal(after[..., :2], before[..., :2])
+    assert main(["evaluate", str(target), *DATA, "--calibration", str(tmp_path / "calibration.png")]) == 0
+    printed = capsys.readouterr().out
+    # On the people that the quantiles were measured on, a share lies within that is the share.
+    shares = re.findall(r"truth within (interval|region) (\S+) +(\S+)", printed)
+    assert len(shares) == 6 and "truth within density 0.5" in printed
+    assert all(float(share) == pytest.approx(float(asked), abs=0.02) for _, asked, share in shares)
+    assert "expected OKS against OKS" in printed
     assert (after[..., 2:] < 0.9 * before[..., 2:]).all()  # an untrained σ is half the crop, its errors are smaller
     assert main(["evaluate", preset["deeppose"], *DATA, "--recalibrated", str(target)]) == 2
     assert "--recalibrated needs a model with σ" in capsys.readouterr().err

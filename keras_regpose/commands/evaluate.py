@@ -1,6 +1,7 @@
 """Print a preset's accuracy on a data set."""
 
 import json
+from pathlib import Path
 
 from keras_regpose.commands.shared import add_data_options, open_samples, positive
 from keras_regpose.files import write_whole
@@ -11,7 +12,7 @@ EXAMPLE = "keras-regpose evaluate runs/coco/best --dataset coco --data ~/coco --
 
 
 def add_options(sub):
-    sub.add_argument("preset", help="name or directory of a preset")
+    sub.add_argument("preset", help="name or directory of a preset, or an exported .onnx, .xml or .tflite file")
     add_data_options(sub)
     sub.add_argument("--split", choices=("train", "val", "test"), default="val")
     sub.add_argument("--boxes", help="COCO detections file to take boxes from (default: annotated boxes)")
@@ -30,20 +31,27 @@ def add_options(sub):
 
 
 def run(options):
-    from keras_regpose.evaluation.calibration import calibrate_predictions, import_matplotlib, plot_calibration
+    from keras_regpose.evaluation.calibration import (
+        calibrate_predictions,
+        coverages,
+        import_matplotlib,
+        plot_calibration,
+        score_error,
+    )
     from keras_regpose.evaluation.errors import KINDS, error_kinds, error_shares
     from keras_regpose.evaluation.evaluate import check_same_keypoints, predict_samples, score_predictions
     from keras_regpose.evaluation.sheets import error_sheet, prediction_sheet
     from keras_regpose.images import save_picture
-    from keras_regpose.presets import from_preset
 
     if options.calibration:
         import_matplotlib()
-    model = from_preset(options.preset)
+    model = _opened(options.preset)
     for option in ("calibration", "recalibrated"):
         if getattr(options, option) and model.method != "rle":
             raise ValueError(f"--{option} needs a model with σ, which those trained without RLE do not predict")
-    other = from_preset(options.against) if options.against else None
+    if options.recalibrated and not hasattr(model, "save_to_preset"):
+        raise ValueError("--recalibrated needs a preset. Received an export: recalibrate its preset, then export again")
+    other = _opened(options.against) if options.against else None
     if other is not None:
         check_same_keypoints(model, other)
     samples = open_samples(options, options.split, options.boxes, model.skeleton)
@@ -84,7 +92,11 @@ def run(options):
     if options.calibration:
         calibration = calibrate_predictions(poses, positions, samples)
         print(calibration)
+        print(f"  expected OKS against OKS        {score_error(poses, positions, samples):.3f}  (ideal 0)")
         plot_calibration(calibration, options.calibration)
+        if poses.quantiles:
+            for name, found in coverages(poses, positions, samples, getattr(model, "flow", None)).items():
+                print(f"  truth within {name:18} {found.value:.3f}{_span(found)}")
     if options.pictures:
         sheet = error_sheet if scores.measure else prediction_sheet
         save_picture(options.pictures, sheet(poses, positions, samples))
@@ -94,6 +106,15 @@ def run(options):
         recalibrate(model, poses, positions, samples)
         model.save_to_preset(options.recalibrated)
         print(f"With σ recalibrated on these {len(poses)} people: {options.recalibrated}")
+
+
+def _opened(name):
+    from keras_regpose.export.formats import FORMATS
+    from keras_regpose.export.runtime import load_exported
+    from keras_regpose.presets import from_preset
+
+    exported = Path(name).suffix in {kind.SUFFIX for kind in FORMATS.values() if kind.SUFFIX}
+    return (load_exported if exported else from_preset)(name)
 
 
 def _span(interval, sign=""):

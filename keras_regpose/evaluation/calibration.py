@@ -13,6 +13,8 @@ from types import ModuleType
 import numpy as np
 
 from keras_regpose.evaluation.evaluate import labels
+from keras_regpose.evaluation.intervals import Interval, interval, over_people
+from keras_regpose.evaluation.oks import keypoint_similarity
 from keras_regpose.files import draft
 from keras_regpose.inference.poses import Poses
 from keras_regpose.optional import import_optional
@@ -129,6 +131,63 @@ def calibrate_predictions(poses: Poses, positions: np.ndarray, samples: Sequence
     truth, visible = labels(poses, positions, samples)
     labelled = visible > 0
     return calibrate((poses.keypoints - truth)[labelled], poses.sigmas[labelled], bins)
+
+
+def coverages(
+    poses: Poses, positions: np.ndarray, samples: Sequence, flow=None, shares: Sequence[float] = (0.5, 0.8, 0.95)
+) -> dict[str, Interval]:
+    """Returns in how many cases the truth lies in what a model says holds it in a given share of all cases.
+
+    Args:
+        poses: `Poses`, from `predict_samples`, of a model that was recalibrated, on other people than these.
+        positions: (N,) int array, from `predict_samples`.
+        samples: the samples they were made for.
+        flow: `RealNVP` or None. The model's, whose regions of highest density are measured as well.
+        shares: sequence of floats.
+
+    Returns:
+        dict of the actual shares by name, such as "region 0.8", with 95 % intervals over people drawn again: "interval"
+        (`Poses.intervals`), "region" (`Poses.regions`), and "density", the region in which the density of flow and σ
+        together is highest (Hyndman, Computing and Graphing Highest Density Regions, 1996).
+
+    Raises:
+        ValueError: If the poses have no σ, or their model was not recalibrated.
+    """
+    truth, visible = labels(poses, positions, samples)
+    errors, inside = np.where(visible[..., None] > 0, poses.keypoints - truth, 0), {}
+    if flow is not None:
+        density = np.asarray(flow.log_prob((errors / poses.sigmas).reshape(-1, 2))).reshape(visible.shape)
+        drawn = np.asarray(flow.log_prob(flow.sample(20_000, seed=0)))
+    for share in shares:
+        inside[f"interval {share}"] = (np.abs(errors) <= poses.intervals(share)).mean(-1)
+        inside[f"region {share}"] = np.hypot(*np.moveaxis(errors / poses.regions(share), -1, 0)) <= 1
+        if flow is not None:
+            inside[f"density {share}"] = density >= np.quantile(drawn, 1 - share)
+    people = over_people({name: np.where(visible > 0, values, np.nan) for name, values in inside.items()})
+    figures, drawn = people.figures(np.ones(len(poses), int)), people.drawn()
+    return {name: interval(figures[name], drawn[name]) for name in sorted(figures)}
+
+
+def score_error(poses: Poses, positions: np.ndarray, samples: Sequence, bins: int = 10) -> float:
+    """Returns how far people's expected OKS, as their score, is from the OKS they reach: the mean over bins, by size.
+
+    0 is ideal. Areas are those of the boxes. Source: Guo et al., On Calibration of Modern Neural Networks (2017), ECE,
+    with bins of the same number of people each.
+
+    Args:
+        poses, positions, samples: As for `coverages`.
+        bins: int.
+    """
+    truth, visible = labels(poses, positions, samples)
+    squared = np.square(np.where(visible[..., None] > 0, poses.keypoints - truth, 0)).sum(-1)
+    areas = (poses.boxes[:, 2:] - poses.boxes[:, :2]).prod(-1, keepdims=True)
+    used = (visible > 0).any(1)
+    reached, expected = (
+        np.average(values, axis=1, weights=(visible > 0) + 1e-12)[used]
+        for values in (keypoint_similarity(squared, areas, poses.skeleton.sigmas), poses.expected_oks())
+    )
+    order = np.array_split(np.argsort(expected, kind="stable"), bins)
+    return float(sum(abs((reached - expected)[part].sum()) for part in order) / len(expected))
 
 
 def plot_calibration(calibration: Calibration, path: str | os.PathLike) -> None:

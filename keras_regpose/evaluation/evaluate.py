@@ -72,7 +72,7 @@ def predict_samples(
         for name in ("keypoints", "scores", "boxes", "box_scores", "sigmas")
         if getattr(parts[0], name) is not None
     }
-    return Poses(skeleton=model.skeleton, **joined), positions[order]
+    return Poses(skeleton=model.skeleton, quantiles=parts[0].quantiles, **joined), positions[order]
 
 
 def _photographs(people, groups, boxes, max_unreadable_share) -> Iterator[Frame]:

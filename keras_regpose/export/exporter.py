@@ -48,7 +48,7 @@ def export_model(
     compared = crops[np.linspace(0, len(crops) - 1, min(_COMPARED, len(crops))).astype(int)]
     if path.exists() and (path.is_dir() != (path.suffix == "") or (path.is_dir() and not _is_replaceable(path))):
         raise ValueError(f"{path} exists and is not an export. Choose another name, or remove it")
-    description = Description(format, precision, model.method, model.skeleton, model.input_size)
+    description = Description(format, precision, model.method, model.skeleton, model.input_size, model.quantiles)
     expected = graph.predict_on_batch(compared)
     with draft(path) as written:
 

@@ -81,11 +81,13 @@ class ExportedPoseRegressor:
         format: "onnx", "openvino", "litert" or "tf_saved_model".
         precision: "float32", "bfloat16", "float16" or "int8".
         output_shape: (None, K, 4) with sigmas, else (None, K, 2).
+        quantiles: dict or None. How many σ errors reach; see `inference/regions.py`.
     """
 
     def __init__(self, path: Path, description: Description, threads: int):
         self.format, self.precision, self.method = description.format, description.precision, description.method
         self.skeleton, self.input_size = description.skeleton, description.input_size
+        self.quantiles = description.quantiles
         self.output_shape = (None, len(self.skeleton), 4 if self.method == "rle" else 2)
         self._path, self._threads = path.absolute(), threads
         self._opened = os.getpid(), self._open()

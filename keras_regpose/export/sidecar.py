@@ -74,6 +74,7 @@ class Description:
     method: str
     skeleton: Skeleton
     input_size: tuple[int, int]
+    quantiles: dict | None = None
 
 
 def sidecar_path(path: Path) -> Path:
@@ -128,7 +129,8 @@ def read_sidecar(path: str | os.PathLike) -> Description:
         content = json.loads(file.read_text(encoding="utf-8"))
         version, files = content["version"], dict(content["files"])
         skeleton, input_size = Skeleton.from_dict(content["skeleton"]), tuple(content["input_size"])
-        description = Description(content["format"], content["precision"], content["method"], skeleton, input_size)
+        names = content["format"], content["precision"], content["method"]
+        description = Description(*names, skeleton, input_size, content.get("quantiles"))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged ({error}). Export the model again") from error
     if version != VERSION:

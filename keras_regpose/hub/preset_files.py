@@ -81,6 +81,7 @@ def save_preset(
             "method": model.method,
             "skeleton": model.skeleton.to_dict(),
             "input_size": list(model.input_size),
+            **({"quantiles": model.quantiles} if model.quantiles else {}),
             **facts,
             "checksums": {name: sha256(written / name) for name in PRESET_FILES if (written / name).is_file()},
         }

@@ -201,6 +201,7 @@ def _poses(model, outputs, fields):
     output = np.stack([output for output, _ in outputs]) if outputs else np.zeros(shape, np.float32)
     regions = np.array([region for _, region in outputs], np.float32).reshape(-1, 2, 2)
     keypoints, scores, sigmas = decode_poses(output, regions[:, 0], regions[:, 1])
+    fields["quantiles"] = getattr(model, "quantiles", None)
     return Poses(keypoints=keypoints, scores=scores, sigmas=sigmas, skeleton=model.skeleton, **fields)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from keras_regpose.arrays import check_people
 from keras_regpose.files import csv_text, write_whole
 from keras_regpose.images import PICTURE_SUFFIXES, read_image, save_picture
 from keras_regpose.inference.draw import draw_poses
+from keras_regpose.inference.regions import reach
 from keras_regpose.inference.scores import expected_oks, instance_score
 from keras_regpose.optional import import_optional
 from keras_regpose.skeleton import Skeleton
@@ -48,8 +49,9 @@ class Poses:
         frame: int or None. The frame's number, from 0, if the source is a video or a camera.
         image: (H, W, 3) uint8 RGB array or None. The image, where there is no file to read it from. A video's frame is
             kept until the next one is asked for.
-        frame_rate: float or None. The video's frames per second, where they are known. JSON keeps neither it nor the
-            image.
+        frame_rate: float or None. The video's frames per second, where they are known.
+        quantiles: mapping or None. How many σ the model's errors reach, which `intervals` and `regions` need; see
+            `inference/regions.py`. JSON keeps neither these nor the frame rate or the image.
 
     What σ is: RLE trains with a Laplace density exp(−|e| / σ) / 2σ of the error e of each coordinate, times one that
     its flow has learned of e / σ. σ therefore tells how uncertain one joint is compared with another, while the factor
@@ -83,6 +85,7 @@ class Poses:
     frame: int | None = None
     image: UInt8[np.ndarray, "height width 3"] | None = dataclasses.field(default=None, repr=False)
     frame_rate: float | None = None
+    quantiles: Mapping | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self):
         if not isinstance(self.skeleton, Skeleton):
@@ -150,6 +153,43 @@ class Poses:
         (x1, y1), (x2, y2) = (self[first] - self[vertex]).T, (self[last] - self[vertex]).T
         degrees = np.degrees(np.arctan2(np.abs(x1 * y2 - y1 * x2), x1 * x2 + y1 * y2))
         return np.where((np.hypot(x1, y1) > 0) & (np.hypot(x2, y2) > 0), degrees, np.float32(np.nan))
+
+    def intervals(self, share: float) -> np.ndarray:
+        """Returns how far to both sides of x and of y the true coordinate lies in a share of all cases.
+
+        The share is that of the people on whom the preset was recalibrated, on average over their joints and axes.
+
+        Args:
+            share: float. Between 0.01 and 0.99.
+
+        Returns:
+            (N, K, 2) float32 array in pixels.
+
+        Raises:
+            ValueError: If the model predicts no σ, or was not recalibrated since it was trained.
+
+        Example:
+
+        >>> import keras_regpose as rp
+        >>> model = rp.from_preset("mobilenetv2_rle_people")
+        >>> person = rp.data.Synthetic(1, seed=0)[0]
+        >>> people = model.estimate(person.image, boxes=[person.box])
+        >>> bool((people.intervals(0.9) > people.intervals(0.5)).all()), people.regions(0.9).shape
+        (True, (1, 17, 2))
+        """
+        return self._reach("intervals", share)
+
+    def regions(self, share: float) -> np.ndarray:
+        """Returns the half axes, along x and y, of the ellipse that holds the true joint in a share of all cases.
+
+        Args, Returns and Raises are those of `intervals`.
+        """
+        return self._reach("regions", share)
+
+    def _reach(self, kind, share):
+        if self.sigmas is None:
+            raise ValueError("Intervals and regions are made of σ, which models trained without RLE do not predict")
+        return self.sigmas * np.float32(reach(self.quantiles, kind, share))
 
     def expected_oks(self) -> np.ndarray:
         """Returns the object keypoint similarity to be expected of each joint, by σ and the box's area.

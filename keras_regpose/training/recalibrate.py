@@ -7,6 +7,7 @@ import numpy as np
 from keras_regpose import geometry
 from keras_regpose.evaluation.evaluate import labels
 from keras_regpose.inference.poses import Poses
+from keras_regpose.inference.regions import error_quantiles
 
 _FLOW_EPOCHS = 30
 
@@ -17,7 +18,8 @@ def recalibrate(model, poses: Poses, positions: np.ndarray, samples: Sequence, s
     Training sees smaller errors than a new photograph brings, and RLE leaves the size of σ open: the flow makes up for
     any. Here the two numbers a and b are found with which σ' = sigmoid(a · logit σ + b) has the greatest likelihood as
     the scale of a Laplace density of the errors, and are written into the head. Then the flow learns the density of
-    error / σ'. Source: Platt, "Probabilistic outputs for support vector machines" (1999), for σ in place of classes.
+    error / σ', and `model.quantiles` what share of the errors lies within how many σ'.
+    Source: Platt, "Probabilistic outputs for support vector machines" (1999), for σ in place of classes.
 
     Args:
         model: `PoseRegressor` of the method "rle".
@@ -67,6 +69,7 @@ def recalibrate(model, poses: Poses, positions: np.ndarray, samples: Sequence, s
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel * np.exp(slope), bias * np.exp(slope) + offset])
     _fit_flow(model.flow, errors / recalibrated(slope, offset), seed)
+    model.quantiles = error_quantiles(errors, recalibrated(slope, offset))
     return float(np.exp(slope)), float(offset)
 
 

@@ -7,7 +7,14 @@ from tiny_model import tiny_model
 
 from keras_regpose import Poses, Skeleton, from_preset
 from keras_regpose.data import Sample
-from keras_regpose.evaluation.calibration import calibrate, calibrate_predictions, plot_calibration
+from keras_regpose.evaluation.calibration import (
+    calibrate,
+    calibrate_predictions,
+    coverages,
+    plot_calibration,
+    score_error,
+)
+from keras_regpose.inference.regions import error_quantiles
 
 
 def draw(factor, seed=0, count=200_000):
@@ -37,6 +44,51 @@ def test_a_factor_is_found(factor):
     expected = 1 - (1 - result.levels) ** (1 / factor)
     np.testing.assert_allclose(result.coverage, expected, atol=0.005)
     assert f"{result.factor:.3f}" in str(result)
+
+
+def people_with_laplace_errors(factor, count=400):
+    """Poses whose errors are Laplace of `factor` times their σ, and their samples, of boxes of 100 pixels."""
+    generator = np.random.default_rng(0)
+    three = Skeleton("three", ("a", "b", "c"), sigmas=(0.05, 0.1, 0.1))
+    sigmas = generator.uniform(1, 9, (count, 3, 2))
+    points = generator.laplace(0, factor * sigmas) + 50
+    visible = np.array([1, 0, 1], np.float32)
+    box, truth = np.array([0, 0, 100, 100], np.float32), np.full((3, 2), 50, np.float32)
+    samples = [Sample(f"{n}.jpg", box, truth, visible, n, n) for n in range(count)]
+    points[:, 1] = np.nan  # not labelled
+    poses = Poses(points, np.ones((count, 3)), np.tile(box, (count, 1)), np.ones(count), three, sigmas=sigmas)
+    return poses, np.arange(count), samples
+
+
+def test_coverage_of_errors_that_are_as_expected_and_twice_as_great():
+    class Laplace:
+        """A flow whose density is that of the errors."""
+
+        def log_prob(self, errors):
+            return -np.abs(errors).sum(-1) - np.log(4)
+
+        def sample(self, count, seed):
+            return np.random.default_rng(seed).laplace(size=(count, 2))
+
+    generator = np.random.default_rng(2)
+    table = error_quantiles(generator.laplace(size=(100_000, 2)), np.ones((100_000, 2)))
+    for factor in (1, 2):
+        poses, positions, samples = people_with_laplace_errors(factor)
+        poses.quantiles = table
+        found = coverages(poses, positions, samples, Laplace())
+        assert len(found) == 9
+        for name, (value, low, high) in found.items():
+            kind, share = name.split()
+            # Twice as great errors: P(|e| ≤ −σ ln(1 − p)) = 1 − (1 − p)^½ on an axis.
+            expected = float(share) if factor == 1 else 1 - (1 - float(share)) ** 0.5
+            assert low < value < high and high - low < 0.1
+            assert factor == 2 and kind != "interval" or value == pytest.approx(expected, abs=0.03)
+    assert found["region 0.8"].value < 0.6 and found["density 0.8"].value < 0.6
+
+
+def test_expected_oks_is_reached_where_errors_are_as_expected():
+    good, bad = (score_error(*people_with_laplace_errors(factor)) for factor in (1, 3))
+    assert good < 0.04 and bad > 0.15
 
 
 def test_sigmas_that_tell_nothing():

@@ -60,6 +60,8 @@ def test_a_model_agrees_with_its_errors_afterwards_and_its_keypoints_stay(model,
     density = np.asarray(model.flow.log_prob((errors / sigmas).astype(np.float32)))
     laplace = (-np.abs(errors / sigmas) - np.log(2)).sum(-1)
     assert density.mean() > laplace.mean()
+    inside = np.hypot(*(errors / sigmas).T) <= model.quantiles["regions"][79]
+    assert inside.mean() == pytest.approx(0.8, abs=0.005)
 
 
 def test_errors_are_in_units_of_the_crop(model, people):
