@@ -1,9 +1,8 @@
 """Print a preset's accuracy on a data set."""
 
 import json
-from pathlib import Path
 
-from keras_regpose.commands.shared import add_data_options, open_samples, positive
+from keras_regpose.commands.shared import add_data_options, open_model, open_samples, positive
 from keras_regpose.files import write_whole
 from keras_regpose.inference.scores import SCORE_MODES
 from keras_regpose.progress import progress_bar
@@ -45,13 +44,13 @@ def run(options):
 
     if options.calibration:
         import_matplotlib()
-    model = _opened(options.preset)
+    model = open_model(options.preset)
     for option in ("calibration", "recalibrated"):
         if getattr(options, option) and model.method != "rle":
             raise ValueError(f"--{option} needs a model with σ, which those trained without RLE do not predict")
     if options.recalibrated and not hasattr(model, "save_to_preset"):
         raise ValueError("--recalibrated needs a preset. Received an export: recalibrate its preset, then export again")
-    other = _opened(options.against) if options.against else None
+    other = open_model(options.against) if options.against else None
     if other is not None:
         check_same_keypoints(model, other)
     samples = open_samples(options, options.split, options.boxes, model.skeleton)
@@ -106,15 +105,6 @@ def run(options):
         recalibrate(model, poses, positions, samples)
         model.save_to_preset(options.recalibrated)
         print(f"With σ recalibrated on these {len(poses)} people: {options.recalibrated}")
-
-
-def _opened(name):
-    from keras_regpose.export.formats import FORMATS
-    from keras_regpose.export.runtime import load_exported
-    from keras_regpose.presets import from_preset
-
-    exported = Path(name).suffix in {kind.SUFFIX for kind in FORMATS.values() if kind.SUFFIX}
-    return (load_exported if exported else from_preset)(name)
 
 
 def _span(interval, sign=""):

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+from pathlib import Path
 
 from keras_regpose.data.coco import Coco
 from keras_regpose.data.people import People
@@ -72,6 +73,16 @@ def annotated(options) -> bool:
         if getattr(options, name, None) is not None and getattr(options, needed) is None:
             raise ValueError(f"--{name.replace('_', '-')} goes with --{needed}, which is missing")
     return options.annotations is not None
+
+
+def open_model(name: str):
+    """Opens a preset, or an exported model by the name of its file."""
+    from keras_regpose.export.formats import FORMATS
+    from keras_regpose.export.runtime import load_exported
+    from keras_regpose.presets import from_preset
+
+    exported = Path(name).suffix in {kind.SUFFIX for kind in FORMATS.values() if kind.SUFFIX}
+    return (load_exported if exported else from_preset)(name)
 
 
 def open_samples(options, split: str, boxes: str | None = None, skeleton: Skeleton | None = None) -> People:

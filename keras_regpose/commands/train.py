@@ -9,9 +9,10 @@ import time
 import types
 import typing
 
-from keras_regpose.commands.shared import add_data_options, annotated, open_samples, size
+from keras_regpose.commands.shared import add_data_options, annotated, open_model, open_samples, size
 from keras_regpose.data.augment import Augmentation
 from keras_regpose.data.coco_writer import write_coco
+from keras_regpose.progress import progress_bar
 from keras_regpose.recipe import CHOICES, Recipe
 
 _log = logging.getLogger(__name__)
@@ -46,6 +47,11 @@ def add_options(sub):
             if field.name not in _OTHER_OPTIONS:
                 flag = f"--{field.name.replace('_', '-')}"
                 sub.add_argument(flag, help=described[field.name], **_argument(field))
+    sub.add_argument(
+        "--teacher",
+        help="a preset, an exported model or a COCO result file: what it sees is learned where nothing is labelled",
+    )
+    sub.add_argument("--unlabelled", metavar="DIR", help="pictures without annotations, whose people --teacher finds")
     sub.add_argument("--no-augmentation", action="store_true", help="learn from plain crops")
     sub.add_argument("--cache-gb", type=float, default=1.0, help="memory for decoded photographs")
     sub.add_argument("--cache-folder", help="folder for decoded photographs, which later epochs and runs find again")
@@ -83,13 +89,20 @@ def run(options):
 
     from keras_regpose.models.rewrite import unfreeze
     from keras_regpose.presets import from_preset
-    from keras_regpose.training import device_scope, join_hosts, starting_model, this_host, train
+    from keras_regpose.training import device_scope, join_hosts, starting_model, taught, this_host, train
 
     recipe = _recipe(options)
     if options.preset:
         _refuse_settings_of_the_model(options)
+    if options.unlabelled and (not options.teacher or options.teacher.endswith(".json")):
+        raise ValueError("--unlabelled takes a --teacher that can look at the pictures: a preset or an exported model")
     join_hosts(options.hosts, options.host_index)
     samples, validation = _people(options, recipe)
+    if options.teacher:
+        recorded = options.teacher.endswith(".json")
+        with progress_bar(total=len(samples), unit=" people", delay=2) as bar:
+            teacher = options.teacher if recorded else open_model(options.teacher)
+            samples = taught(samples, teacher, options.unlabelled, progress=bar.update)
     keras.utils.set_random_seed(recipe.seed)
     keras.mixed_precision.set_global_policy(recipe.precision)
     first = this_host()[0] == 0
