@@ -12,10 +12,13 @@ of the torso over the 12 joints that COCO has, too, with 95 % intervals from 2,0
 ones of the differences. Lightning and Thunder look at the same crops; Thunder also at the best of four rotations by its
 mean score. coco_mini's 68 validation people: AP with annotated boxes (bootstrap over pictures). Background: for each
 person a box of the same size on the same picture where nobody is (the finder of people scores below .05 there and no
-annotation lies there); AUROC of the mean expected OKS, people against background. With --mediapipe PYTHON, an
-environment that has mediapipe 0.10.21, its single-person path looks at the same regions. The answers of all networks
-are kept in --work: started again, it goes on. Writes benchmarks/results/people.json, and sheets of the best, median and
-worst people into --work.
+annotation lies there); AUROC of the mean expected OKS, people against background; and AP of LSPET's people where both
+boxes are given, by the ways to score. σ: how often the truth lies in intervals and regions of 50, 80 and 95 %, as Keras
+and as an int8 export give them, on the test people, whom neither training nor recalibration saw. The whole path: from
+pictures alone, find, cut, estimate; AP on coco_mini, and PCK on LSPET of the best person. With --mediapipe PYTHON, an
+environment that has mediapipe 0.10.21, its single-person path looks at the same regions, and at the whole pictures. The
+answers of all networks are kept in --work: started again, it goes on. Writes benchmarks/results/people.json, and sheets
+of the best, median and worst people into --work.
 """
 
 import argparse
@@ -30,9 +33,12 @@ from people_labels import COCO_OF_LSP, TEACHERS, as_coco, background, convert, n
 
 import keras_regpose as rp
 from keras_regpose import geometry
-from keras_regpose.evaluation.calibration import calibrate_predictions
+from keras_regpose.evaluation.calibration import calibrate_predictions, coverages, score_error
+from keras_regpose.evaluation.coco import coco_evaluation
 from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
+from keras_regpose.evaluation.intervals import interval, over_pictures
 from keras_regpose.evaluation.sheets import prediction_sheet
+from keras_regpose.export import calibration_crops
 from keras_regpose.images import read_image, save_picture
 from keras_regpose.metrics import expected_oks, torso_size
 from keras_regpose.recipe import Recipe
@@ -78,13 +84,14 @@ def teacher(work, name, rotations, samples):
     return np.array(answers)
 
 
-def mediapipe(python, samples):
-    """Returns (N, 17, 2) keypoints of MediaPipe in the same regions, NaN where it finds nobody."""
+def mediapipe(python, samples, whole=False):
+    """Returns (N, 17, 2) keypoints of MediaPipe in the same regions or whole pictures, NaN where it finds nobody."""
     lines = []
     for sample in samples:
         center, scale = geometry.box_to_center_scale(sample.box)
-        side = float(scale.max())
-        lines.append(json.dumps([sample.image, *(center - side / 2).tolist(), side]))
+        side = float(max(read_image(sample.image).shape) if whole else scale.max())
+        corner = [0.0, 0.0] if whole else (center - side / 2).tolist()
+        lines.append(json.dumps([sample.image, *corner, side]))
     done = subprocess.run(
         [python, "-c", MEDIAPIPE], input="\n".join(lines), text=True, stdout=subprocess.PIPE, check=True
     )
@@ -127,6 +134,44 @@ def background_boxes(work, samples, generator):
     return boxes
 
 
+def blank(sample, box, number):
+    """Returns an unlabelled person of COCO's keypoints with a box in a sample's picture."""
+    nothing = np.zeros((17, 3), np.float32)
+    return rp.data.Sample(
+        sample.image, np.array(box, np.float32), nothing[:, :2], nothing[:, 2], sample.image_id, number
+    )
+
+
+def as_predictions(poses, image_ids):
+    """Returns people as COCO's evaluation takes them."""
+    areas = (poses.boxes[:, 2:] - poses.boxes[:, :2]).prod(1)
+    return [
+        {
+            "image_id": image_id,
+            "keypoints": one.keypoints[0],
+            "scores": one.scores[0],
+            "sigmas": one.sigmas[0],
+            "box_score": float(one.box_scores[0]),
+            "area": float(area) * geometry.BOX_PADDING**2,
+            "box": one.boxes[0],
+        }
+        for one, image_id, area in zip(poses, image_ids, areas, strict=True)
+    ]
+
+
+def ranked(predictions, annotations, modes):
+    """Returns AP by the ways to score, each with its interval, and that of the difference to the last of them."""
+    found = {}
+    for mode in modes:
+        evaluation = coco_evaluation(predictions, annotations, mode, "oks", sigmas=rp.COCO17.sigmas)
+        found[mode] = float(evaluation.stats[0]), over_pictures(evaluation).drawn()["AP"]
+    value, drawn = found[modes[-1]]
+    rows = {mode: {"AP": interval(one, draws)} for mode, (one, draws) in found.items()}
+    for mode in modes[:-1]:
+        rows[mode][f"{modes[-1]} minus this"] = interval(value - found[mode][0], drawn - found[mode][1])
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", required=True)
@@ -151,12 +196,7 @@ def main():
     measured = np.isfinite(torso[:, 0]) & (torso[:, 0] > 0)
     labelled &= measured[:, None]
     torso = np.where(measured[:, None], torso, 1)
-    unlabelled = [
-        rp.data.Sample(
-            one.image, one.box, np.zeros((17, 2), np.float32), np.zeros(17, np.float32), one.image_id, one.id
-        )
-        for one in samples
-    ]
+    unlabelled = [blank(one, one.box, one.id) for one in samples]
     poses, positions = predict_samples(model, rp.data.People(unlabelled, rp.COCO17))
     assert len(positions) == len(samples)
     found = {"ours": poses.keypoints}
@@ -166,8 +206,15 @@ def main():
     ):
         label = name.removeprefix("movenet-") + (", best of four rotations" if len(rotations) > 1 else "")
         found[label] = teacher(options.work, name, rotations, samples)[..., :2]
+    finder_path = np.full((len(samples), 17, 2), np.nan)
+    for number, sample in enumerate(samples):
+        seen = model.estimate(sample.image)
+        if len(seen):
+            finder_path[number] = seen.keypoints[int(np.argmax(seen.box_scores * seen.expected_oks().mean(1)))]
+    found["ours, from the picture alone"] = finder_path
     if options.mediapipe:
         found["mediapipe"] = mediapipe(options.mediapipe, samples)
+        found["mediapipe, from the picture alone"] = mediapipe(options.mediapipe, samples, whole=True)
     draws = generator.integers(len(samples), size=(DRAWS, len(samples)))
     figures, drawn = {}, {}
     names = [rp.COCO17.keypoints[place] for place in COCO]
@@ -184,7 +231,27 @@ def main():
             figures[name]["ours minus this"] = spread(figures["ours"]["PCK@0.2"][0] - value, difference)
     left_out = int((~measured).sum())
     result["lspet test, 12 joints"] = {"people": len(samples) - left_out, "left_out": left_out, **figures}
-    calibration = calibrate_predictions(poses, positions, [as_labelled(one) for one in samples])
+    labelled_samples = [as_labelled(one) for one in samples]
+    calibration = calibrate_predictions(poses, positions, labelled_samples)
+    crops = calibration_crops(rp.data.Lsp(options.data / "lspet", split="val"), model.input_size)
+    deviation = model.export(options.work / "int8.onnx", precision="int8", calibration=crops, verbose=False)
+    exported = rp.load_exported(options.work / "int8.onnx")
+    result["calibration, lspet test"] = {"int8 moves keypoints by, px of the crop": round(deviation.median, 3)}
+    people = rp.data.People(unlabelled, rp.COCO17)
+    for name, one in (("float32", model), ("int8", exported)):
+        answers = (poses, positions) if one is model else predict_samples(exported, people)
+        figures_of = calibrate_predictions(*answers, labelled_samples)
+        result["calibration, lspet test"][name] = {
+            "mean |error| / σ": round(figures_of.factor, 4),
+            "ENCE": round(figures_of.binned_error, 4),
+            "rank correlation of σ and |error|": round(figures_of.rank_correlation, 4),
+            "expected OKS against OKS, ECE": round(score_error(*answers, labelled_samples), 4),
+            "truth within": {
+                share: [round(number, 4) for number in value]
+                for share, value in coverages(*answers, labelled_samples, getattr(one, "flow", None)).items()
+            },
+        }
+    print(json.dumps(result["calibration, lspet test"], indent=1, ensure_ascii=False), flush=True)
     protocol = rp.preset_info("mobilenetv2_rle_people")["evaluation"]
     pck = {"PCK@0.2": figures["ours"]["PCK@0.2"][0]}
     pck |= {name: value[0] for name, value in figures["ours"].items() if name in JOINTS}
@@ -198,6 +265,7 @@ def main():
             **about,
             "metrics": pck,
             "calibration": found_calibration,
+            "coverage": {name: result["calibration, lspet test"][name]["truth within"] for name in ("float32", "int8")},
         }
     ]
     print(json.dumps(result["lspet test, 12 joints"], indent=1), flush=True)
@@ -223,27 +291,47 @@ def main():
             "AP": scores.intervals["AP"],
             "ours minus this": ours.minus(scores)["AP"],
         }
-    print(json.dumps(result["coco_mini val, annotated boxes"], indent=1), flush=True)
+    people = []
+    names = {Path(image["file_name"]).name: image["id"] for image in coco.truth()["images"]}
+    for path in sorted((folder / "val2017").glob("*.jpg")):
+        seen = model.estimate(path)
+        people += as_predictions(seen, [names[path.name]] * len(seen)) if path.name in names else []
+    rows = ranked(people, coco.truth(), ("bbox_rle", "expected_oks"))
+    result["coco_mini val, from the pictures alone"] = {"people found": len(people), **rows}
+    if options.mediapipe:
+        # It finds one person, and knows no score: each is as sure as the other.
+        firsts = list({one.image: one for one in coco}.values())
+        answers = mediapipe(options.mediapipe, firsts, whole=True)
+        results = [
+            {"image_id": one.image_id, "keypoints": points, "scores": np.ones(17), "box_score": 1.0}
+            for one, points in zip(firsts, answers, strict=True)
+            if np.isfinite(points).all()
+        ]
+        evaluation = coco_evaluation(results, coco.truth(), "bbox", "oks", sigmas=rp.COCO17.sigmas)
+        value = interval(float(evaluation.stats[0]), over_pictures(evaluation).drawn()["AP"])
+        result["coco_mini val, from the pictures alone"]["mediapipe"] = {"people found": len(results), "AP": value}
+    for name in ("coco_mini val, annotated boxes", "coco_mini val, from the pictures alone"):
+        print(json.dumps(result[name], indent=1), flush=True)
 
     result["background"] = {}
     for name, people in (("lspet test", unlabelled), ("coco_mini val", list(coco))):
         boxes = background_boxes(options.work, people, generator)
         pairs = [(sample, box) for sample, box in zip(people, boxes, strict=True) if box is not None]
-        scores = []
+        scores, everybody = [], []
+        truth_of = json.loads((options.work / "test.json").read_text()) if name == "lspet test" else coco.truth()
+        ids = {Path(image["file_name"]).name: image["id"] for image in truth_of["images"]}
         for chosen in ([sample.box for sample, _ in pairs], [box for _, box in pairs]):
-            there = [
-                rp.data.Sample(
-                    sample.image, np.array(box, np.float32), np.zeros((17, 2), np.float32), np.zeros(17), 0, i
-                )
-                for i, ((sample, _), box) in enumerate(zip(pairs, chosen, strict=True))
-            ]
+            there = [blank(sample, box, i) for i, ((sample, _), box) in enumerate(zip(pairs, chosen, strict=True))]
             seen, _ = predict_samples(model, rp.data.People(there, rp.COCO17))
             sides = np.array(chosen)[:, 2:] - np.array(chosen)[:, :2]
             scores.append(expected_oks(seen.sigmas, sides.prod(1), rp.COCO17.sigmas).mean(1))
+            everybody += as_predictions(seen, [ids[Path(one.image).name] for one in there])
         repeated = generator.integers(len(pairs), size=(DRAWS, len(pairs)))
         values = [auroc(scores[0][one], scores[1][one]) for one in repeated[:200]]
         medians = [round(float(np.median(one)), 3) for one in scores]
         result["background"][name] = {"pairs": len(pairs), "AUROC": spread(auroc(*scores), values), "medians": medians}
+        modes = ("bbox_rle", "keypoint", "expected_oks")
+        result["background"][name]["AP where people and background are given"] = ranked(everybody, truth_of, modes)
     print(json.dumps(result["background"], indent=1), flush=True)
     RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
