@@ -56,7 +56,6 @@ class Recipe:
         average_decay: float or None. Decay of the exponential moving average of the weights; the average is what is
             validated and saved as the best preset.
         frozen_stages: int. Stages of the backbone (with everything before them) that do not train; -1 is none.
-        backbone_rate: float. The backbone's learning rate as a multiple of the head's.
         delay_flow: int. Epochs before the RLE loss's flow takes part; for random starts.
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
         validate_every: int. Epochs between validations.
@@ -96,7 +95,6 @@ class Recipe:
     accumulate: int = 1
     average_decay: float | None = None
     frozen_stages: int = -1
-    backbone_rate: float = 1.0
     delay_flow: int = 0
     precision: str = "float32"
     validate_every: int = 10
@@ -115,7 +113,7 @@ class Recipe:
         for name in ("epochs", "batch_size", "accumulate", "validate_every", "patience"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
-        for name in ("learning_rate", "backbone_rate", "warmup", "delay_flow"):
+        for name in ("learning_rate", "warmup", "delay_flow"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative. Received: {getattr(self, name)}")
         if self.average_decay is not None and not 0 < self.average_decay < 1:

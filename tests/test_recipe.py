@@ -52,7 +52,6 @@ def test_a_recipe_is_the_published_one(name):
         accumulate=1,
         average_decay=None,
         frozen_stages=-1,
-        backbone_rate=1.0,
         delay_flow=0,
         precision="float32",
         validate_every=10,
@@ -110,7 +109,7 @@ def test_the_command_line_changes_settings():
     changed = train_command._recipe(
         options(
             *("--recipe", "resnet50_rle_coco", "--batch-size", "128", "--epochs", "42", "--clip-norm", "5"),
-            *("--average-decay", "0.999", "--frozen-stages", "1", "--backbone-rate", "0.1", "--accumulate", "2"),
+            *("--average-decay", "0.999", "--frozen-stages", "1", "--accumulate", "2"),
             *("--rotation", "30", "--scale-range", "0.8", "1.2", "--precision", "mixed_bfloat16", "--seed", "7"),
             *("--schedule", "cosine", "--from-random"),
         )
@@ -123,7 +122,6 @@ def test_the_command_line_changes_settings():
         clip_norm=5,
         average_decay=0.999,
         frozen_stages=1,
-        backbone_rate=0.1,
         accumulate=2,
         augmentation=Augmentation(0.5, 0.3, 0.16, 0.3, (0.8, 1.2), 1.0, 30.0, 0.6),
         precision="mixed_bfloat16",
@@ -153,7 +151,6 @@ SETTINGS = {
     "accumulate": ("2", 2),
     "average_decay": ("0.9", 0.9),
     "frozen_stages": ("1", 1),
-    "backbone_rate": ("0.1", 0.1),
     "delay_flow": ("1", 1),
     "precision": ("mixed_bfloat16", "mixed_bfloat16"),
     "validate_every": ("2", 2),

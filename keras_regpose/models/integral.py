@@ -13,7 +13,6 @@ from keras_regpose.models.backbones import backbone_with
 STRIDES = (4, 8, 16)
 _CHANNELS = (64, 32, 24, 24)  # of the pyramid, the coarsest first
 _LAST = 96  # channels behind the pyramid
-FIRST_NAMES = ("maps", "lateral", "pyramid")  # that the names of the head's layers begin with
 
 
 def pyramid(image, features):

@@ -5,37 +5,9 @@ import contextlib
 import keras
 
 from keras_regpose.models.backbones import backbone_of
-from keras_regpose.models.integral import FIRST_NAMES
 from keras_regpose.recipe import Recipe
 from keras_regpose.regressor import PoseRegressor
 from keras_regpose.schedules import WarmupCosine, WarmupSteps
-
-# Layers behind the backbone, by the first part of their variables' paths.
-_HEAD = ("coordinates", "sigma", "flow", *FIRST_NAMES)
-
-
-@keras.saving.register_keras_serializable("keras_regpose")
-class AdamWithBackboneRate(keras.optimizers.Adam):
-    """Adam whose learning rate is multiplied for the backbone.
-
-    Args:
-        backbone_rate: float. The factor for every variable that belongs to neither the head nor the flow.
-        **arguments: Those of `keras.optimizers.Adam`.
-    """
-
-    def __init__(self, backbone_rate: float = 1.0, **arguments):
-        super().__init__(**arguments)
-        self.backbone_rate = backbone_rate
-
-    def build(self, variables):
-        super().build(variables)
-        self._rates = [1.0 if variable.path.startswith(_HEAD) else self.backbone_rate for variable in variables]
-
-    def update_step(self, gradient, variable, learning_rate):
-        super().update_step(gradient, variable, learning_rate * self._rates[self._get_variable_index(variable)])
-
-    def get_config(self):
-        return super().get_config() | {"backbone_rate": self.backbone_rate}
 
 
 def make_schedule(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -64,15 +36,12 @@ def make_optimizer(recipe: Recipe, schedule) -> keras.optimizers.Optimizer:
         recipe: `Recipe`.
         schedule: float, or what `make_schedule` returns. The learning rate.
     """
-    options = {
-        "learning_rate": schedule,
-        "epsilon": 1e-8,  # the reference's; Keras' default is 1e-7
-        "global_clipnorm": recipe.clip_norm,
-        "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
-    }
-    if recipe.backbone_rate == 1:
-        return keras.optimizers.Adam(**options)
-    return AdamWithBackboneRate(recipe.backbone_rate, **options)
+    return keras.optimizers.Adam(
+        learning_rate=schedule,
+        epsilon=1e-8,  # the reference's; Keras' default is 1e-7
+        global_clipnorm=recipe.clip_norm,
+        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
+    )
 
 
 @contextlib.contextmanager
