@@ -271,7 +271,8 @@ def main():
     print(json.dumps(result["lspet test, 12 joints"], indent=1), flush=True)
 
     folder = options.data / "coco_mini"
-    coco = rp.data.Coco(folder / "annotations/person_keypoints_val2017.json", folder / "val2017")
+    annotations = folder / "annotations/person_keypoints_val2017.json"
+    coco, content = rp.data.Coco(annotations, folder / "val2017"), json.loads(annotations.read_text())
     ours = score_predictions(*predict_samples(model, coco), coco, model.input_size)
     metrics = {name: round(ours[name], 4) for name in ("AP", "AR")}
     about = {"data": "44 pictures of COCO val2017", "people": len(coco), "boxes": "annotated", "flip_test": False}
@@ -292,7 +293,7 @@ def main():
             "ours minus this": ours.minus(scores)["AP"],
         }
     people = []
-    names = {Path(image["file_name"]).name: image["id"] for image in coco.truth()["images"]}
+    names = {Path(image["file_name"]).name: image["id"] for image in content["images"]}
     for path in sorted((folder / "val2017").glob("*.jpg")):
         seen = model.estimate(path)
         people += as_predictions(seen, [names[path.name]] * len(seen)) if path.name in names else []
@@ -318,7 +319,7 @@ def main():
         boxes = background_boxes(options.work, people, generator)
         pairs = [(sample, box) for sample, box in zip(people, boxes, strict=True) if box is not None]
         scores, everybody = [], []
-        truth_of = json.loads((options.work / "test.json").read_text()) if name == "lspet test" else coco.truth()
+        truth_of = json.loads((options.work / "test.json").read_text()) if name == "lspet test" else content
         ids = {Path(image["file_name"]).name: image["id"] for image in truth_of["images"]}
         for chosen in ([sample.box for sample, _ in pairs], [box for _, box in pairs]):
             there = [blank(sample, box, i) for i, ((sample, _), box) in enumerate(zip(pairs, chosen, strict=True))]

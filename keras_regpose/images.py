@@ -3,16 +3,17 @@
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import cv2
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 from jaxtyping import UInt8
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from keras_regpose.files import write_whole
-
-if TYPE_CHECKING:
-    import PIL.Image
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # that are written
 MAX_PIXELS = 1 << 28  # 16,384 × 16,384: more than any camera's, yet less than a gigabyte when decoded
@@ -23,7 +24,7 @@ class ImageError(ValueError):
 
 
 def read_image(
-    image: "str | os.PathLike | bytes | BinaryIO | np.ndarray | PIL.Image.Image",
+    image: str | os.PathLike | bytes | BinaryIO | np.ndarray | PIL.Image.Image,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Reads an image file or its contents, or brings an array or a PIL image into the same form.
 
@@ -50,7 +51,7 @@ def read_image(
     """
     if isinstance(image, np.ndarray):
         return _from_array(image)
-    if hasattr(image, "getbands"):  # PIL's images, recognised without importing PIL
+    if isinstance(image, PIL.Image.Image):
         return _from_pil(image)
     if isinstance(image, (str, os.PathLike)):
         return _from_file(os.fsdecode(image))
@@ -68,8 +69,6 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     Raises:
         ImageError: If there is no such file, or its header cannot be read.
     """
-    import PIL.Image
-
     try:
         with PIL.Image.open(path) as image:
             turned = image.getexif().get(0x0112, 1) >= 5  # by a quarter
@@ -119,11 +118,9 @@ def save_picture(path: str | os.PathLike, image: np.ndarray) -> None:
 
 
 def _from_pil(image):
-    from PIL import ImageOps
-
     _check_size("The image", image.size[::-1])
     try:
-        image = ImageOps.exif_transpose(image)
+        image = PIL.ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):  # 16-bit files
             return _from_array(np.asarray(image).clip(0, 65535).astype(np.uint16))
         return np.array(image.convert("RGB"))
@@ -166,9 +163,6 @@ def _check_size(what, shape):
 
 def _inspect(data):
     """Returns (height, width) if the header tells, and whether the end of the picture is there, without decoding."""
-    from PIL.JpegImagePlugin import JpegImageFile
-    from PIL.PngImagePlugin import PngImageFile
-
     for kind, start, end in ((JpegImageFile, b"\xff\xd8", b"\xff\xd9"), (PngImageFile, b"\x89PNG", b"IEND")):
         if data.startswith(start):
             file = io.BytesIO(data)

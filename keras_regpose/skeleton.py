@@ -65,10 +65,7 @@ class Skeleton:
         object.__setattr__(self, "sigmas", tuple(float(s) for s in self.sigmas or (0.05,) * len(self)))
 
         for name in [*sum(self.edges + self.flip_pairs, ()), *self.upper_body, *self.lower_body]:
-            if name not in self.keypoints:
-                raise ValueError(
-                    f"Skeleton {self.name!r} has no keypoint {name!r}. It has: {', '.join(self.keypoints)}"
-                )
+            self.index(name)
         if repeated := _repeated(self.keypoints):
             raise ValueError(f"Skeleton keypoint names must be unique. Repeated: {', '.join(repeated)}")
         if _repeated(sum(self.flip_pairs, ())):
@@ -86,17 +83,16 @@ class Skeleton:
     def index(self, keypoint: str) -> int:
         """Returns the position of a keypoint's name."""
         if keypoint not in self.keypoints:
-            raise ValueError(f"{self.name!r} has no keypoint {keypoint!r}. It has: {', '.join(self.keypoints)}")
+            raise ValueError(
+                f"Skeleton {self.name!r} has no keypoint {keypoint!r}. It has: {', '.join(self.keypoints)}"
+            )
         return self.keypoints.index(keypoint)
 
     @property
     def flip_permutation(self) -> Int[np.ndarray, " keypoints"]:
         """(K,) int array: entry k is the keypoint that stands at k after mirroring."""
-        permutation = np.arange(len(self))
-        for first, second in self.flip_pairs:
-            i, j = self.index(first), self.index(second)
-            permutation[i], permutation[j] = j, i
-        return permutation
+        partners = dict(self.flip_pairs) | {second: first for first, second in self.flip_pairs}
+        return np.array([self.index(partners.get(name, name)) for name in self.keypoints])
 
     @property
     def edge_indices(self) -> tuple[tuple[int, int], ...]:
@@ -205,18 +201,23 @@ class Skeleton:
         return cls.from_category(described[0])
 
 
-def keypoint_categories(contents: dict, category: int | str | None, where: str) -> list[dict]:
+def keypoint_categories(
+    contents: dict, category: int | str | None, where: str, skeleton: Skeleton | None = None
+) -> list[dict]:
     """Returns the categories of a COCO file that have keypoints; they have the same ones.
 
     Args:
         contents: dict. The file's.
         category: int or str. Number or name of the only one wanted, or None.
         where: str. The file, for messages.
+        skeleton: `Skeleton` or None. Without a category those are returned that have its keypoints, if there are any.
 
     Raises:
         ValueError: If there is no such category, or they have different keypoints.
     """
     listed = [entry for entry in chosen_categories(contents, category, where) if entry.get("keypoints")]
+    if skeleton is not None and category is None:
+        return [entry for entry in listed if same_keypoints(entry["keypoints"], skeleton.keypoints)] or listed
     different = [entry for entry in listed if not same_keypoints(entry["keypoints"], listed[0]["keypoints"])]
     if different:
         raise ValueError(
@@ -287,9 +288,8 @@ def _side_and_joint(words, present):
             if letter in mirror and (*words[:place], other, *words[place + 1 :]) in present:
                 return _SIDES[letter], "".join([*words[:place], rest, *words[place + 1 :]])
         for side in ("left", "right"):  # leftwrist
-            rest = word.removeprefix(side) if word != side else word
-            if rest != word:
-                return side, "".join([*words[:place], rest, *words[place + 1 :]])
+            if word.startswith(side) and word != side:
+                return side, "".join([*words[:place], word.removeprefix(side), *words[place + 1 :]])
     return "", "".join(words)
 
 

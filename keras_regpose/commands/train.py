@@ -49,7 +49,7 @@ def add_options(sub):
                 sub.add_argument(flag, help=described[field.name], **_argument(field))
     sub.add_argument(
         "--teacher",
-        help="a preset, an exported model or a COCO result file: what it sees is learned where nothing is labelled",
+        help="a preset or an exported model: what it sees is learned where nothing is labelled",
     )
     sub.add_argument("--unlabelled", metavar="DIR", help="pictures without annotations, whose people --teacher finds")
     sub.add_argument("--no-augmentation", action="store_true", help="learn from plain crops")
@@ -94,15 +94,13 @@ def run(options):
     recipe = _recipe(options)
     if options.preset:
         _refuse_settings_of_the_model(options)
-    if options.unlabelled and (not options.teacher or options.teacher.endswith(".json")):
-        raise ValueError("--unlabelled takes a --teacher that can look at the pictures: a preset or an exported model")
+    if options.unlabelled and not options.teacher:
+        raise ValueError("--unlabelled takes a --teacher that looks at the pictures: a preset or an exported model")
     join_hosts(options.hosts, options.host_index)
     samples, validation = _people(options, recipe)
     if options.teacher:
-        recorded = options.teacher.endswith(".json")
         with progress_bar(total=len(samples), unit=" people", delay=2) as bar:
-            teacher = options.teacher if recorded else open_model(options.teacher)
-            samples = taught(samples, teacher, options.unlabelled, progress=bar.update)
+            samples = taught(samples, open_model(options.teacher), options.unlabelled, progress=bar.update)
     keras.utils.set_random_seed(recipe.seed)
     keras.mixed_precision.set_global_policy(recipe.precision)
     first = this_host()[0] == 0

@@ -4,6 +4,7 @@ Python's own unpickler calls what a file tells it to call. This one interprets t
 nothing but the functions its caller lists, so that a file from a stranger can do no more than be refused.
 """
 
+import copy
 import pickletools
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ _LITERALS = {
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple, "EMPTY_SET": list}
+_CONSTANTS |= {"EMPTY_LIST": [], "EMPTY_DICT": {}, "EMPTY_TUPLE": (), "EMPTY_SET": []}
 
 
 class CheckpointError(ValueError):
@@ -90,17 +91,13 @@ class _Machine:
         if name in _LITERALS:
             stack.append(argument)
         elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in _EMPTY:
-            stack.append(_EMPTY[name]())
+            stack.append(copy.copy(_CONSTANTS[name]))
         elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
             position = len(self.memo) if name == "MEMOIZE" else argument
             if not 0 <= position < _MAX_KEY:
                 raise ValueError("memo position out of range")
             self.memo[position] = stack[-1]
         elif name in ("GET", "BINGET", "LONG_BINGET"):
-            if not 0 <= argument < _MAX_KEY:
-                raise ValueError("memo position out of range")
             stack.append(self.memo[argument])
         elif name == "MARK":
             self.outer_stacks.append(stack)

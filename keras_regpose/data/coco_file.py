@@ -5,7 +5,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from keras_regpose.skeleton import (
     keypoint_categories,
     listed_entries,
     matched_keypoints,
-    same_keypoints,
 )
 
 _log = logging.getLogger(__name__)
@@ -249,7 +248,7 @@ class ImageFolder:
     def __init__(self, folder: str | os.PathLike):
         self.folder = os.fspath(folder)
         self.missing: list[str] = []
-        self._listed: dict[str, set[str]] = {}
+        self._names_in = cache(_names_in)
 
     def path(self, name: str) -> str:
         """Returns the path of a file, whether it is there or not.
@@ -260,10 +259,8 @@ class ImageFolder:
         plain = os.path.join(self.folder, name)
         parts = name.replace("\\", "/").split("/")
         tried = [plain, *(os.path.join(self.folder, *parts[drop:]) for drop in range(len(parts)))]
-        if os.path.isabs(name):
-            tried = [name, *tried[2:]]
         for path in tried:
-            if self._is_there(path):
+            if os.path.basename(path) in self._names_in(os.path.dirname(path)):
                 return path
         below = self._below.get(parts[-1], [])
         if len(below) > 1:
@@ -271,15 +268,6 @@ class ImageFolder:
         if not below:
             self.missing.append(plain)
         return below[0] if below else plain
-
-    def _is_there(self, path):
-        folder, name = os.path.split(path)
-        if folder not in self._listed:
-            try:
-                self._listed[folder] = set(os.listdir(folder))
-            except OSError:
-                self._listed[folder] = set()
-        return name in self._listed[folder]
 
     @cached_property
     def _below(self):
@@ -291,15 +279,17 @@ class ImageFolder:
         return found
 
 
+def _names_in(folder):
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
+
+
 def _keypoints(contents, skeleton, category, where):
     """Returns the skeleton, for each category read the order that makes its keypoints the skeleton's, or None for all
     categories, and whether the file names keypoints."""
-    if skeleton is None or category is not None:
-        described = keypoint_categories(contents, category, where)
-    else:
-        entries = [entry for entry in listed_entries(contents, "categories", where) if entry.get("keypoints")]
-        described = [entry for entry in entries if same_keypoints(entry["keypoints"], skeleton.keypoints)] or entries
-    if not described:
+    if not (described := keypoint_categories(contents, category, where, skeleton)):
         chosen = chosen_categories(contents, category, where)
         return skeleton or COCO17, None if category is None else {entry["id"]: None for entry in chosen}, False
     skeleton = skeleton or Skeleton.from_category(described[0])
@@ -322,10 +312,7 @@ def _keypoints(contents, skeleton, category, where):
 
 def _points(values: Sequence, skeleton: Skeleton) -> np.ndarray:
     """Returns (K, 3) keypoints; coordinates that are not finite are zero where nothing is labelled."""
-    try:
-        points = np.array(values, np.float64)  # null is NaN
-    except (TypeError, ValueError):
-        raise ValueError("its list of keypoints is not made of numbers") from None
+    points = to_floats(values, None, "list of keypoints").copy()  # null is NaN
     if points.size != 3 * len(skeleton):
         raise ValueError(
             f"it has {points.size} keypoint numbers, the skeleton {skeleton.name!r} with its {len(skeleton)} "

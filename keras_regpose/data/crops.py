@@ -97,9 +97,8 @@ class CropLoader:
 
     def _crop(self, sample, image, generator):
         if not np.isfinite(sample.keypoints[sample.visible > 0]).all():
-            raise ImageError(
-                f"The labels of {_name(sample)} are not all numbers: correct them, or leave the person out"
-            )
+            name = sample.image if isinstance(sample.image, str) else f"the picture with image_id {sample.image_id}"
+            raise ImageError(f"The labels of {name} are not all numbers: correct them, or leave the person out")
         center, scale = geometry.box_to_center_scale(sample.box)
         keypoints, visible, rotation, flipped = sample.keypoints, sample.visible, 0.0, False
         if self.augmentation is not None:
@@ -109,7 +108,3 @@ class CropLoader:
         cut = geometry.cut_region(image, center, scale, self.input_size, rotation, flipped)
         keypoints = geometry.transform_points(keypoints, cut.matrix)
         return cut.crop, codec.encode(keypoints, visible, self.input_size)
-
-
-def _name(sample):
-    return sample.image if isinstance(sample.image, str) else f"the picture with image_id {sample.image_id}"

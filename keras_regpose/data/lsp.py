@@ -1,6 +1,7 @@
 """People of Leeds Sports Pose (LSP) and Leeds Sports Pose Extended (LSPET)."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -13,12 +14,7 @@ SPLITS = ("train", "val", "test")
 _SPLIT_SEED = 0
 # LSPET has these photographs (numbers of the files) twice, recoloured, rescaled or taken a moment later. Each pair goes
 # to one side of the split.
-_TWICE_IN_LSPET = (
-    *((80, 5884), (366, 7528), (511, 4844), (519, 5535), (528, 6787), (575, 7614), (684, 5683), (936, 7622)),
-    *((992, 5393), (1267, 5843), (1331, 2850), (1338, 5168), (1443, 3167), (1861, 4112), (1939, 7266), (2057, 7676)),
-    *((2109, 2845), (2559, 4253), (2713, 7639), (2878, 3830), (2905, 6858), (3170, 5490), (3202, 7897), (3547, 7304)),
-    *((3658, 6689), (3724, 7566), (3791, 5057), (5740, 6627)),
-)
+_TWICE_IN_LSPET = np.loadtxt(Path(__file__).with_name("lspet_twice.csv"), int, delimiter=",")
 
 
 class Lsp(People):
@@ -90,9 +86,8 @@ class Lsp(People):
         ends = [(count * 8 + 9) // 10, (count * 9 + 9) // 10]  # rounded up: training comes first
         part = np.searchsorted(ends, np.random.default_rng(_SPLIT_SEED).permutation(count), side="right")
         if extended:
-            for first, second in _TWICE_IN_LSPET:
-                if second <= count:
-                    part[second - 1] = part[first - 1]
+            first, second = _TWICE_IN_LSPET[_TWICE_IN_LSPET[:, 1] <= count].T - 1
+            part[second] = part[first]
         return np.flatnonzero(part == SPLITS.index(split))
 
 

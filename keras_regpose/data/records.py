@@ -105,8 +105,8 @@ def require_folder(path: str | os.PathLike, what: str = "the folder that holds t
         raise FileNotFoundError(f"There is no folder {path}: pass {what}")
 
 
-def to_floats(values, shape: tuple[int, ...], what: str) -> np.ndarray:
-    """Returns values as a float64 array.
+def to_floats(values, shape: tuple[int, ...] | None, what: str) -> np.ndarray:
+    """Returns values as a float64 array of a shape; None leaves shape and finiteness to the caller.
 
     Raises:
         ValueError: If they have another shape, or are not finite numbers.
@@ -115,6 +115,8 @@ def to_floats(values, shape: tuple[int, ...], what: str) -> np.ndarray:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"its {what} is not made of numbers") from None
+    if shape is None:
+        return array
     if array.size != math.prod(shape):
         raise ValueError(f"its {what} has {array.size} numbers, expected {math.prod(shape)}")
     if not np.isfinite(array).all():

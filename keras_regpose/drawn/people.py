@@ -6,8 +6,8 @@ because mirroring (the commonest augmentation) would contradict such a code.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -73,10 +73,8 @@ class Synthetic(People):
         super().__init__(range(count), skeleton)
         height, width = image_size
         self.seed, self.image_size = seed, (height, width)
-        group_sizes = np.random.default_rng(seed).integers(1, people_per_image + 1, size=count)
-        self._group_sizes = group_sizes
-        self._numbers = np.repeat(np.arange(count), group_sizes)[:count]  # of the image of each
-        self._last: Any = None
+        self._group_sizes = np.random.default_rng(seed).integers(1, people_per_image + 1, size=count)
+        self._numbers = np.repeat(np.arange(count), self._group_sizes)[:count]  # of the image of each
 
     def field(self, name: str) -> Sequence:
         return super().field(name) if name == "image" else self._undrawn.field(name)
@@ -95,12 +93,7 @@ class Synthetic(People):
     def _person(self, index, drawn):
         """Returns a sample, without its picture unless it is to be drawn."""
         number, place = self._locate(index)
-        last = self._last
-        if last is None or last[0] != number or (drawn and last[2] is None):
-            figures = self._figures(number)
-            last = self._last = (number, figures, self._draw(number, figures) if drawn else None)
-        figure = last[1][place]
-        image = last[2].copy() if drawn else ""
+        figure, image = self._figures(number)[place], self._draw(number).copy() if drawn else ""
         visible, area = figure.inside.astype(np.float32), estimated_area(figure.box)
         head = figure.head_size if self.skeleton.name == MPII16.name else None
         return Sample(image, figure.box, figure.keypoints, visible, number + 1, index + 1, area, head_size=head)
@@ -125,6 +118,7 @@ class Synthetic(People):
         number = int(self._numbers[index])
         return number, index - int(np.searchsorted(self._numbers, number))
 
+    @lru_cache(maxsize=2)  # noqa: B019 -- two pictures may outlive their people
     def _figures(self, number):
         """Returns the people of a picture, the farthest first, as they are drawn."""
         generator = np.random.default_rng((self.seed, number, 0))
@@ -132,17 +126,19 @@ class Synthetic(People):
         figures = [_place_person(generator, self.image_size, self.skeleton, slot, count) for slot in range(count)]
         return sorted(figures, key=lambda figure: figure.scale)
 
-    def _shapes(self, number, figures):
+    def _shapes(self, number):
         """Returns all outlines of a picture in the order in which they are drawn, those in front of people last."""
+        figures = self._figures(number)
         shapes = [(place, shape) for place, figure in enumerate(figures) for shape in figure.shapes]
         generator = np.random.default_rng((self.seed, number, 1))
         occluders = draw_occluders(generator, [figure.box for figure in figures])
         return shapes + [(None, _Shape(_fixed(outline), color)) for outline, color in occluders]
 
-    def _draw(self, number, figures):
+    @lru_cache(maxsize=2)  # noqa: B019
+    def _draw(self, number):
         generator = np.random.default_rng((self.seed, number, 2))
         image = draw_background(generator, self.image_size)
-        for _, shape in self._shapes(number, figures):
+        for _, shape in self._shapes(number):
             cv2.fillConvexPoly(image, shape.outline, shape.color, cv2.LINE_AA, _SHIFT)
         return photograph(generator, image)
 
@@ -152,7 +148,7 @@ class Synthetic(People):
         figures, own = self._figures(number), {}
         # Each shape leaves its number at its pixels; a joint is covered where one drawn after its own did so.
         numbers = np.zeros((height, width), np.int32)
-        for drawn, (place, shape) in enumerate(self._shapes(number, figures), start=1):
+        for drawn, (place, shape) in enumerate(self._shapes(number), start=1):
             cv2.fillConvexPoly(numbers, shape.outline, drawn, shift=_SHIFT)
             own.update(((place, name), drawn) for name in shape.joints)
         covered = []

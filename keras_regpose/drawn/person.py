@@ -4,7 +4,9 @@ Every part of the body is the convex hull of a few spheres: two for a limb, more
 statures (the person is about 1 tall): x to the person's left, y up, z out of the chest, origin between the hips.
 """
 
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -31,21 +33,8 @@ class Part:
     normal: np.ndarray | None = None
 
 
-# Joint angles in degrees, lowest and highest. Flexion is forward at the hip and backward at the knee.
-_LEGS = (  # hip flexion, hip spread, knee flexion
-    ((-10, 0, 0), (14, 13, 14)),  # standing
-    ((-28, -4, 0), (60, 12, 85)),  # striding
-    ((72, 0, 55), (100, 24, 105)),  # sitting
-    ((55, 4, 75), (118, 30, 135)),  # crouching
-    ((-28, 0, 0), (105, 55, 125)),  # acrobatic
-)
-_ARMS = (  # angle between upper arm and spine, its plane (0 sideways, 90 forward), inward twist, elbow flexion
-    ((3, -20, -10, 0), (28, 80, 55, 60)),  # hanging
-    ((15, 30, 20, 60), (50, 90, 80, 125)),  # folded
-    ((35, 0, -50, 0), (115, 100, 50, 80)),  # reaching
-    ((110, 0, -60, 0), (170, 80, 40, 110)),  # raised
-    ((10, -80, -10, 10), (60, 95, 40, 110)),  # swinging
-)
+# Limits of joint angles, by limb and what it does.
+_LIMITS = tomllib.loads(Path(__file__).with_name("poses.toml").read_text(encoding="utf-8"))
 _HIPS = ("left_hip", "right_hip", "pelvis")
 _SHOULDERS = ("left_shoulder", "right_shoulder", "thorax", "neck")
 _SKIN = np.array([[255, 222, 196], [241, 194, 160], [176, 120, 84], [132, 86, 58], [84, 54, 38]], float)
@@ -93,7 +82,7 @@ def _pose(generator, size):
         return skull + head @ (np.array([x, y, z]) * size["head"])
 
     joints["nose"], joints["head_top"] = on_head(0, -0.014, 0.064), on_head(0, 0.07, 0)
-    arms, legs = (table[generator.integers(len(table))] for table in (_ARMS, _LEGS))
+    arms, legs = (list(_LIMITS[limb].values())[generator.integers(len(_LIMITS[limb]))] for limb in ("arms", "legs"))
     for name, side in (("left", 1), ("right", -1)):
         joints[f"{name}_eye"] = on_head(0.021 * side, 0.01, 0.052)
         joints[f"{name}_ear"] = on_head(0.05 * side, -0.002, -0.004)

@@ -82,20 +82,17 @@ def photograph(generator: np.random.Generator, image: np.ndarray) -> np.ndarray:
     return cv2.addWeighted(image, 1, _crop_of_noise(generator, *image.shape[:2]), amount, -128 * amount)
 
 
-def _color(generator) -> tuple[float, float, float]:
-    return tuple(_muted(generator).tolist())
-
-
-def _muted(generator):
+def _color(generator):
     """A random colour, more often greyish than bright."""
-    return (generator.uniform(25, 230) + generator.normal(0, generator.uniform(4, 60), 3)).clip(5, 250).round()
+    color = generator.uniform(25, 230) + generator.normal(0, generator.uniform(4, 60), 3)
+    return tuple(color.clip(5, 250).round().tolist())
 
 
 def _color_field(generator, width, height):
     """A smooth field of colour, as a wall in changing light."""
     rows, columns = generator.integers(2, 5, 2)
     light = generator.normal(0, generator.uniform(5, 45), (rows, columns, 1))
-    field = _muted(generator) + light + generator.normal(0, generator.uniform(2, 16), (rows, columns, 3))
+    field = _color(generator) + light + generator.normal(0, generator.uniform(2, 16), (rows, columns, 3))
     return cv2.resize(field.clip(0, 255).astype(np.uint8), (width, max(height, 1)), interpolation=cv2.INTER_CUBIC)
 
 

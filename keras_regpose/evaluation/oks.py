@@ -50,12 +50,9 @@ def oks(
     first, second, first_areas, second_areas = check_arrays("OKS", finite=True, **given)
     if min(first_areas.min(initial=0), second_areas.min(initial=0)) < 0:
         raise ValueError("OKS needs areas finite and not negative. Received a negative one")
-    variances = (2 * check_sigmas(sigmas, first.shape[1])) ** 2
     squared = ((first[:, None] - second[None]) ** 2).sum(-1)
-    # The tiny number keeps two poses of area 0 comparable.
-    areas = (first_areas[:, None] + second_areas[None]) / 2 + np.spacing(1)
-    exponent = squared / variances / areas[..., None] / 2
-    return np.exp(-exponent).mean(-1).astype(np.float32)
+    areas = (first_areas[:, None, None] + second_areas[None, :, None]) / 2
+    return keypoint_similarity(squared, areas, sigmas).mean(-1).astype(np.float32)
 
 
 def labelled_oks(
@@ -99,9 +96,10 @@ def labelled_oks(
         return np.where(labelled, similarity, 0).sum(-1) / labelled.sum(-1)
 
 
-def keypoint_similarity(squared: np.ndarray, areas: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
+def keypoint_similarity(squared: np.ndarray, areas: np.ndarray, sigmas: Sequence[float] | None) -> np.ndarray:
     """Returns exp(−d² / (2·(2σ)²·a)) of (..., K) squared distances in pixels, with areas that broadcast to them."""
-    variances = (2 * check_sigmas(sigmas, squared.shape[-1]).astype(np.float64)) ** 2
+    variances = (2 * check_sigmas(sigmas, squared.shape[-1])) ** 2
+    # The tiny number keeps two poses of area 0 comparable.
     return np.exp(-squared / variances / (areas + np.spacing(1)) / 2)
 
 
@@ -133,14 +131,12 @@ def oks_nms(
     >>> oks_nms(poses, [0.8, 0.9, 0.1], [900, 900, 900], sigmas=[0.1]).tolist()
     [1, 2]
     """
-    scores, similarity = _scores_and_similarity(keypoints, scores, areas, threshold, sigmas)
-    order = _descending(scores)
-    kept = []
-    while order.size:
-        best, rest = order[0], order[1:]
-        kept.append(best)
-        order = rest[similarity[best, rest] <= np.float32(threshold)]
-    return np.array(kept, dtype=int)
+
+    def unlike(others, scores, similarity):
+        left = similarity <= np.float32(threshold)
+        return others[left], scores[left]
+
+    return _picked(keypoints, scores, areas, threshold, sigmas, unlike)
 
 
 def soft_oks_nms(
@@ -176,17 +172,13 @@ def soft_oks_nms(
     >>> soft_oks_nms(poses, [0.8, 0.9, 0.5], [900, 900, 900], sigmas=[0.1]).tolist()
     [1, 2, 0]
     """
-    scores, similarity = _scores_and_similarity(keypoints, scores, areas, threshold, sigmas)
-    order = _descending(scores)
-    scores = scores[order]
-    kept = []
-    while order.size and len(kept) < max_poses:
-        best, rest = order[0], order[1:]
-        kept.append(best)
-        scores = scores[1:] * np.exp(-(similarity[best, rest] ** 2) / np.float32(threshold))
-        again = _descending(scores)
-        order, scores = rest[again], scores[again]
-    return np.array(kept, dtype=int)
+
+    def lowered(others, scores, similarity):
+        scores = scores * np.exp(-(similarity**2) / np.float32(threshold))
+        order = _descending(scores)
+        return others[order], scores[order]
+
+    return _picked(keypoints, scores, areas, threshold, sigmas, lowered)[:max_poses]
 
 
 def check_sigmas(sigmas: Sequence[float] | None, keypoint_count: int) -> Float32[np.ndarray, " keypoints"]:
@@ -205,11 +197,24 @@ def check_sigmas(sigmas: Sequence[float] | None, keypoint_count: int) -> Float32
     return checked
 
 
-def _scores_and_similarity(keypoints, scores, areas, threshold, sigmas):
+def _picked(keypoints, scores, areas, threshold, sigmas, left):
+    """Returns the positions of poses, each the best of those that are left by the ones before.
+
+    Args:
+        left: callable. Poses, their scores, their similarity with one just picked → poses that are left, best first,
+            and their scores.
+    """
     _, scores = check_arrays("NMS", finite=True, keypoints=(keypoints, "N K 2"), scores=(scores, "N"))
     if not threshold > 0:
         raise ValueError(f"The NMS threshold must be above 0. Received: {threshold}")
-    return scores, oks(keypoints, keypoints, areas, areas, sigmas)
+    similarity, kept = oks(keypoints, keypoints, areas, areas, sigmas), []
+    order = _descending(scores)
+    scores = scores[order]
+    while order.size:
+        best, others = order[0], order[1:]
+        kept.append(best)
+        order, scores = left(others, scores[1:], similarity[best, others])
+    return np.array(kept, dtype=int)
 
 
 def _descending(scores):

@@ -61,10 +61,9 @@ def normalized_distances(
         raise ValueError("Predicted keypoints must be finite. Received: NaN or infinity")
     if not np.isfinite(truth[counted]).all():
         raise ValueError("Labelled keypoints of the ground truth must be finite. Received: NaN or infinity")
-    distances = np.full(visible.shape, np.nan, np.float32)
-    lengths = np.linalg.norm(pred[counted] - truth[counted], axis=-1)
+    offsets = np.where(counted[..., None], pred - truth, np.nan)
     # float32, so that a distance of exactly the threshold is not moved across it by rounding.
-    distances[counted] = lengths / np.broadcast_to(normalizer[:, None], visible.shape)[counted]
+    distances = (np.linalg.norm(offsets, axis=-1) / normalizer[:, None]).astype(np.float32)
     if skeleton is not None:
         distances[:, list(map(skeleton.index, left_out))] = np.nan
     if np.isnan(distances).all():

@@ -16,7 +16,7 @@ from keras_regpose.drawn.people import Synthetic
 from keras_regpose.export.conditioning import conditioned
 from keras_regpose.export.formats import FORMATS
 from keras_regpose.export.frozen import frozen_function
-from keras_regpose.export.runtime import check_crops, opened
+from keras_regpose.export.runtime import ExportedPoseRegressor, check_crops
 from keras_regpose.export.sidecar import Description, Deviation, sidecar_path, write_sidecar
 from keras_regpose.files import draft
 from keras_regpose.images import read_image
@@ -54,7 +54,7 @@ def export_model(
 
         def write(graph):
             FORMATS[format].write(frozen_function(graph), written, precision, calibration)
-            return opened(written, description)
+            return ExportedPoseRegressor(written, description)
 
         prepared = conditioned(graph, crops, precision) if precision in _CONDITIONED else folded(graph)
         fast = write(prepared)

@@ -9,6 +9,7 @@ import gc
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -73,15 +74,7 @@ def _quantize(source, target, crops):
     constants = {constant.name for constant in graph.initializer}
     # Pixels are scaled and shifted in float, and rounded once, when they go into the first convolution.
     shifts = [node.name for node in graph.node if node.op_type == "Add" and not constants.isdisjoint(node.input)]
-
-    class Crops(quantization.CalibrationDataReader):
-        def __init__(self):
-            self.rest = iter(np.array_split(crops, -(-len(crops) // _BATCH)))
-
-        def get_next(self):
-            batch = next(self.rest, None)
-            return None if batch is None else {"image": batch}
-
+    batches = ({"image": batch} for batch in np.array_split(crops, -(-len(crops) // _BATCH)))
     # It advises to merge operators first, which is done, and says so through the root logger.
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)
@@ -89,7 +82,7 @@ def _quantize(source, target, crops):
         quantization.quantize_static(
             source,
             target,
-            Crops(),
+            SimpleNamespace(get_next=lambda: next(batches, None)),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=_QUANTIZED,
             nodes_to_exclude=shifts,

@@ -48,13 +48,7 @@ def load_exported(path: str | os.PathLike, threads: int | None = None) -> "Expor
         raise ValueError(f"{path} is in a format that is not known here: {description.format!r}. Upgrade keras-regpose")
     if description.precision == "bfloat16" and not computes_bfloat16():
         _log.warning("This processor does not say that it computes in bfloat16: float32 is likely to be faster here")
-    return opened(Path(path), description, threads)
-
-
-def opened(path: Path, description: Description, threads: int | None = None) -> "ExportedPoseRegressor":
-    """Opens an export whose description is known; see `load_exported`."""
-    threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    return ExportedPoseRegressor(path, description, threads)
+    return ExportedPoseRegressor(Path(path), description, threads)
 
 
 def check_crops(name: str, crops, input_size: tuple[int, int]) -> np.ndarray:
@@ -84,12 +78,13 @@ class ExportedPoseRegressor:
         quantiles: dict or None. How many σ errors reach; see `inference/regions.py`.
     """
 
-    def __init__(self, path: Path, description: Description, threads: int):
+    def __init__(self, path: Path, description: Description, threads: int | None = None):
         self.format, self.precision, self.method = description.format, description.precision, description.method
         self.skeleton, self.input_size = description.skeleton, description.input_size
         self.quantiles = description.quantiles
         self.output_shape = (None, len(self.skeleton), 4 if self.method == "rle" else 2)
-        self._path, self._threads = path.absolute(), threads
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._path, self._threads = path.absolute(), threads or cores
         self._opened = os.getpid(), self._open()
 
     def _open(self):

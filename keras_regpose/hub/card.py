@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from huggingface_hub import EvalResult, ModelCardData
+
 from keras_regpose import zoo
 from keras_regpose.hub.preset_files import PresetFolder
 from keras_regpose.skeleton import SKELETONS
@@ -62,8 +64,6 @@ def preset_card(directory: str | os.PathLike | PresetFolder, repo_id: str, licen
 
 def _card(repo_id, skeleton, description, results, license_name, picture, row=None):
     """Returns a card; what a row of the zoo is known for stands in it where `row` is that, as `preset_info` has it."""
-    from huggingface_hub import ModelCardData
-
     name = repo_id.split("/")[1]
     sigma = description["method"] == "rle"
     licence = re.fullmatch(_LICENCE, str(license_name).lower()) if license_name else None
@@ -109,8 +109,6 @@ def render(template: Path, **facts) -> str:
 
 def _eval_results(repo_id, evaluations, row):
     """Returns what the Hub shows beside a card: published figures, and those measured here that stand for the model."""
-    from huggingface_hub import EvalResult
-
     url = f"https://huggingface.co/{repo_id}/blob/main/{zoo.RESULTS}"
     found = [
         (entry, zoo.headline(entry["metrics"]), "measured with keras_regpose", zoo.RESULTS, url)

@@ -27,10 +27,8 @@ _RETRIES = 3  # Of a download that was cut, in a row without a byte.
 
 def cache_home() -> Path:
     """Returns the folder of this package's cache: KERAS_REGPOSE_HOME, or keras_regpose in the user's cache folder."""
-    home = os.environ.get("KERAS_REGPOSE_HOME")
-    if home:
-        return Path(home).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "keras_regpose"
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return Path(os.environ.get("KERAS_REGPOSE_HOME") or caches / "keras_regpose").expanduser()
 
 
 def hub_preset(
@@ -91,19 +89,12 @@ def _download_snapshot(repo_id, revision):
             f'keras.saving.load_model("hf://{repo_id}") opens it'
         )
 
-    def download(name, commit):
-        return huggingface_hub.hf_hub_download(
-            repo_id, name, revision=commit, library_name="keras_regpose", etag_timeout=_TIMEOUT
-        )
-
-    path = Path(download("preset.json", info.sha)).parent
-    for name in PRESET_FILES[1:]:
-        if name in names:
-            download(name, info.sha)
+    options = {"library_name": "keras_regpose", "etag_timeout": _TIMEOUT}
+    path = huggingface_hub.snapshot_download(repo_id, revision=info.sha, allow_patterns=[*PRESET_FILES], **options)
     # Last, so that the revision's name never points to a commit whose files are not all there.
     if revision != info.sha:
-        download("preset.json", revision)
-    return path
+        huggingface_hub.hf_hub_download(repo_id, "preset.json", revision=revision, **options)
+    return Path(path)
 
 
 def intact_preset(path: Path, expected: str | None = None) -> PresetFolder | None:
@@ -166,7 +157,9 @@ def _explained(error, repo_id, revision, writing):
     from huggingface_hub import constants, errors
 
     where = f"{repo_id} on {constants.ENDPOINT}"
-    causes = list(_causes(error))
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
     if is_disk_full(error):
         return disk_full(Path(constants.HF_HUB_CACHE), "set HF_HOME to a folder of another disk")
     offline = any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes)
@@ -215,12 +208,6 @@ def _explained(error, repo_id, revision, writing):
         f"{constants.ENDPOINT} cannot be reached for {repo_id} ({reason}). Check the connection, proxies and "
         "HF_ENDPOINT"
     )
-
-
-def _causes(error):
-    while error is not None:
-        yield error
-        error = error.__cause__
 
 
 def download_file(url: str, target: Path, sha256_prefix: str, label: str) -> None:

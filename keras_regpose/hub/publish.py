@@ -7,6 +7,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import huggingface_hub
+
 from keras_regpose.files import sha256
 from keras_regpose.hub.card import preset_card
 from keras_regpose.hub.download import hub_access
@@ -162,16 +164,14 @@ def _files(folder, repo_id, license_name):
 
 
 def _publish(plan, files, description, replace):
-    import huggingface_hub
-
     api = huggingface_hub.HfApi(library_name="keras_regpose")
     with hub_access(plan.repo_id, writing=True):
-        remote = _remote(api, plan.repo_id)
-        if remote is None:
+        try:
+            remote = api.model_info(plan.repo_id, timeout=10)
+        except huggingface_hub.errors.RepositoryNotFoundError:  # or it is not shown: then it cannot be made either
             api.create_repo(plan.repo_id, private=plan.private)
             remote = api.model_info(plan.repo_id)
-        else:
-            _check_remote(plan, remote, description, replace)
+        _check_remote(plan, remote, description, replace)
         tags = {tag.name: tag.target_commit for tag in api.list_repo_refs(plan.repo_id).tags}
         if plan.tag in tags:
             raise ValueError(
@@ -208,17 +208,6 @@ def _make_tag(api, repo_id, tag, commit):
         ) from error
 
 
-def _remote(api, repo_id):
-    import huggingface_hub
-
-    try:
-        return api.model_info(repo_id, timeout=10)
-    except huggingface_hub.errors.RepositoryNotFoundError as error:
-        if error.response.status_code == 404:
-            return None
-        raise
-
-
 def _check_remote(plan, remote, description, replace):
     if plan.private and not remote.private:
         raise ValueError(
@@ -243,8 +232,6 @@ def _check_remote(plan, remote, description, replace):
 
 
 def _remote_skeleton(repo_id, revision):
-    import huggingface_hub
-
     path = huggingface_hub.hf_hub_download(repo_id, "preset.json", revision=revision)
     try:
         return dict(json.loads(Path(path).read_text(encoding="utf-8"))["skeleton"])

@@ -88,7 +88,7 @@ def box_finder(
     """
 
     def found_by(name):
-        """Returns the finder of a name, or of None."""
+        """Returns the finder of a name, of a file of detections, or of None."""
         if name is None and not skeleton.is_human:
             raise ValueError(
                 f"Nothing finds what has the keypoints of {skeleton.name!r} in a picture: pass boxes, a detector, or "
@@ -99,9 +99,8 @@ def box_finder(
             return lambda frame, position: finder(frame.image)
         if name == "image":
             return lambda frame, position: [[0, 0, *frame.image.shape[1::-1]]]
-        kind, _, preset = name.partition("keras_hub:")
-        if preset and not kind:
-            detector = keras_hub_detector(preset)
+        if isinstance(name, str) and name.startswith("keras_hub:"):
+            detector = keras_hub_detector(name.removeprefix("keras_hub:"))
             return lambda frame, position: detector(frame.image)
         return _of_detections(name)
 
@@ -121,12 +120,11 @@ def box_finder(
 
 def _boxes_of_frames(boxes, images, count, found_by):
     """Returns the function that gives the boxes of a frame in any form that `check_boxes` takes."""
-    if boxes is None or isinstance(boxes, str):
+    if boxes is None or isinstance(boxes, (str, os.PathLike)):
         return found_by(boxes)
-    if isinstance(boxes, os.PathLike):
-        return _of_detections(boxes)
     if isinstance(boxes, People):
-        return _of_people(boxes)
+        rows = np.column_stack([np.asarray(boxes.field("box")), boxes.field("box_score")])
+        return _looked_up({image: rows[places] for image, places in boxes.by_picture.items()}, "the annotations")
     if callable(boxes):
         return lambda frame, position: boxes(frame.image)
     if images != "one" and not _are_of_one_image(boxes):
@@ -151,12 +149,6 @@ def _of_detections(path):
 
     known = ", ".join(map(str, list(by_image)[:3]))
     return _looked_up(by_image, f"{os.fspath(path)}, whose image_ids are names or numbers of files: {known} …")
-
-
-def _of_people(people):
-    """Returns the finder of the boxes of annotated people, by the path of their picture."""
-    rows = np.column_stack([np.asarray(people.field("box")), people.field("box_score")])
-    return _looked_up({image: rows[places] for image, places in people.by_picture.items()}, "the annotations")
 
 
 def _looked_up(by_image, where):

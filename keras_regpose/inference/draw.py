@@ -138,9 +138,8 @@ def _thickness(points, shape):
 
 
 def _limb_color(first, second):
-    if first == second or second == MIDDLE:
-        return first
-    return second if first == MIDDLE else MIDDLE
+    sides = {first, second} - {MIDDLE}
+    return sides.pop() if len(sides) == 1 else MIDDLE
 
 
 def _fixed(values):

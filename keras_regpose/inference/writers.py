@@ -21,7 +21,7 @@ FORMATS = ("picture", "json", "csv", "coco")
 _USUAL_RATE = 25.0  # frames per second of a video that does not tell its own
 
 
-class ResultsWriter:
+class ResultsWriter(contextlib.AbstractContextManager):
     """Writes poses into a folder, as pictures, videos, JSON and COCO results, one image or frame after the other.
 
     What is written is named after the source, `photo.jpg` or `dance.avi`; a second source of the same name becomes
@@ -80,9 +80,6 @@ class ResultsWriter:
         self._append = {}  # what appends to the files of the current video, by format
         self._current = None  # its source
         self._last_frames = {}  # of each video, by source
-
-    def __enter__(self) -> "ResultsWriter":
-        return self
 
     def __exit__(self, *_):
         self.close()

@@ -60,14 +60,13 @@ def rle_terms(
     error = error / (sigma + 1e-9)
     flow = log_sigma + log_size - log_prob(error / ops.exp(log_size))[..., None]
     terms = {"flow": ops.sum(weight * flow, axis=(1, 2))}
-    if residual:
-        if distribution == "laplace":
-            negative_log_q = log_sigma + math.log(2) + ops.abs(error)
-        else:
-            negative_log_q = log_sigma + 0.5 * math.log(2 * math.pi) + 0.5 * ops.square(error)
-        terms["residual"] = ops.sum(weight * negative_log_q, axis=(1, 2))
+    if not residual:
+        negative_log_q = ops.zeros_like(error)
+    elif distribution == "laplace":
+        negative_log_q = log_sigma + math.log(2) + ops.abs(error)
     else:
-        terms["residual"] = ops.zeros_like(terms["flow"])
+        negative_log_q = log_sigma + 0.5 * math.log(2 * math.pi) + 0.5 * ops.square(error)
+    terms["residual"] = ops.sum(weight * negative_log_q, axis=(1, 2))
     terms["sigma"] = ops.sum(sigma * mask, axis=(1, 2)) / ops.maximum(2 * ops.sum(mask, axis=(1, 2)), 1.0)
     return terms
 

@@ -12,7 +12,7 @@ from keras_regpose.skeleton import Skeleton
 
 
 @keras.saving.register_keras_serializable("keras_regpose")
-class MeanError(keras.metrics.Metric):
+class MeanError(keras.metrics.Mean):
     """Mean distance of predictions from labels over all batches, in pixels of the crop. NaN before there is a label.
 
     Args:
@@ -31,8 +31,6 @@ class MeanError(keras.metrics.Metric):
     def __init__(self, input_size: tuple[int, int], name: str = "mean_error", dtype=None):
         super().__init__(name=name, dtype=dtype)
         self.input_size = tuple(input_size)
-        self.total = self.add_variable((), "zeros", name="total")
-        self.count = self.add_variable((), "zeros", name="count")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds a batch.
@@ -54,8 +52,7 @@ class MeanError(keras.metrics.Metric):
         weights = ops.cast(counted, "float32")
         if sample_weight is not None:
             weights = weights * ops.reshape(ops.cast(sample_weight, "float32"), (-1, 1))
-        self.total.assign_add(ops.cast(ops.sum(ops.where(counted, values, 0.0) * weights), self.dtype))
-        self.count.assign_add(ops.cast(ops.sum(weights), self.dtype))
+        super().update_state(ops.ravel(ops.where(counted, values, 0.0)), ops.ravel(weights))
 
     def measure(self, truth, distances, labelled):
         """Returns the values of a batch and which of them count, (B, K) each, or (B, 1) for values of people.

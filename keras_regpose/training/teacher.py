@@ -6,8 +6,7 @@ Source: Radosavovic et al., Data Distillation: Towards Omni-Supervised Learning 
 """
 
 import dataclasses
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,10 @@ import numpy as np
 from keras_regpose.data.people import People
 from keras_regpose.data.sample import Sample
 from keras_regpose.evaluation.evaluate import predict_samples
-from keras_regpose.files import read_json
-from keras_regpose.inference.poses import Poses
 from keras_regpose.skeleton import matched_keypoints
 
 _SURE = 0.3  # what the teacher is less sure of is left out
 _MOST = 0.99  # from 1 on a visibility says that somebody has labelled it
-_SAME_BOX = 0.5
 
 
 def taught(
@@ -33,8 +29,7 @@ def taught(
 
     Args:
         people: `People` to learn from, with the student's skeleton.
-        teacher: `PoseRegressor` or exported model, with keypoints that the skeleton has, too, by name; or the path of
-            its recorded predictions for these people, a JSON file of COCO results with boxes.
+        teacher: `PoseRegressor` or exported model, with keypoints that the skeleton has, too, by name.
         pictures: what `estimate` takes, such as a folder, or None. Pictures in which the teacher finds people itself.
         progress: callable or None. Called with the number of people just seen.
 
@@ -42,7 +37,7 @@ def taught(
         `People`.
 
     Raises:
-        ValueError: If the teacher knows none of the keypoints, or its predictions do not fit.
+        ValueError: If the teacher knows none of the keypoints.
 
     Example:
 
@@ -55,13 +50,10 @@ def taught(
     (True, 0.0)
     """
     skeleton = people.skeleton
-    if isinstance(teacher, (str, os.PathLike)):
-        poses, positions = _recorded(read_json(teacher), people, teacher)
-    else:
-        blank = {"keypoints": np.zeros((len(teacher.skeleton), 2), np.float32), "head_size": None}
-        blank |= {"visible": np.zeros(len(teacher.skeleton), np.float32)}
-        asked = People([dataclasses.replace(sample, **blank) for sample in people], teacher.skeleton)
-        poses, positions = predict_samples(teacher, asked, progress=progress)
+    blank = {"keypoints": np.zeros((len(teacher.skeleton), 2), np.float32), "head_size": None}
+    blank |= {"visible": np.zeros(len(teacher.skeleton), np.float32)}
+    asked = People([dataclasses.replace(sample, **blank) for sample in people], teacher.skeleton)
+    poses, positions = predict_samples(teacher, asked, progress=progress)
     points, weights = _in_skeleton(poses, skeleton)
     samples = list(people)
     for position, point, weight in zip(positions.tolist(), points, weights, strict=True):
@@ -91,30 +83,3 @@ def _in_skeleton(poses, skeleton):
     points[:, list(kept)] = poses.keypoints[:, list(kept.values())]
     weights[:, list(kept)] = np.where(sure < _SURE, 0, np.minimum(sure, _MOST))[:, list(kept.values())]
     return points, weights
-
-
-def _recorded(results: Sequence, people: People, path) -> tuple[Poses, np.ndarray]:
-    """Returns predictions of a COCO result file, and the positions of the people whose boxes they have."""
-    from pycocotools import mask
-
-    by_image: dict[Any, list] = {}
-    try:
-        for result in results:
-            keypoints = np.array(result["keypoints"], np.float32).reshape(len(people.skeleton), 3)
-            by_image.setdefault(result["image_id"], []).append(([float(side) for side in result["bbox"]], keypoints))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} must be a list of COCO results with image_id, bbox and {len(people.skeleton)} keypoints ({error})"
-        ) from error
-    chosen, positions = [], []
-    for position, (image, box) in enumerate(zip(people.field("image_id"), people.field("box"), strict=True)):
-        if near := by_image.get(image):
-            overlaps = mask.iou([box for box, _ in near], [[*box[:2], *(box[2:] - box[:2])]], [0])[:, 0]
-            if overlaps.max() > _SAME_BOX:
-                chosen.append(near[int(overlaps.argmax())][1])
-                positions.append(position)
-    if not chosen:
-        raise ValueError(f"{path} has no result for any of these people: image ids or boxes are others")
-    found, boxes = np.stack(chosen), np.asarray(people.field("box"))[positions]
-    poses = Poses(found[..., :2], found[..., 2], boxes, np.ones(len(boxes)), people.skeleton)
-    return poses, np.array(positions)

@@ -1,7 +1,6 @@
 """A teacher's labels: where they go, what they weigh, what they leave as it is."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -60,31 +59,10 @@ def test_pictures_without_annotations_add_their_people(people, teacher, tmp_path
         assert sample.image == str(tmp_path / "one.png")
 
 
-def test_recorded_predictions_go_to_the_boxes_that_they_are_of(people, tmp_path):
-    def result(person, shift, wrist):
-        x1, y1, x2, y2 = (person.box + shift).tolist()
-        return {"image_id": person.image_id, "bbox": [x1, y1, x2 - x1, y2 - y1], "keypoints": [*wrist, *(6 * [0.0])]}
-
-    first, second, _ = people
-    results = [result(first, 2, (5, 6, 0.8)), result(first, 400, (1, 1, 0.9)), result(second, 400, (7, 8, 0.9))]
-    (tmp_path / "results.json").write_text(json.dumps(results))
-    learned = taught(people, tmp_path / "results.json")
-    assert len(learned) == 1  # the others have nothing to learn from
-    np.testing.assert_allclose(learned[0].keypoints[0], (5, 6))
-    np.testing.assert_allclose(learned[0].visible, (0.8, 0, 1), atol=1e-6)
-
-
-def test_teachers_that_do_not_fit(people, teacher, tmp_path):
+def test_teachers_that_do_not_fit(people, teacher):
     other = rp.data.People([people[0]], rp.Skeleton("machine", ("bolt", "nut", "gear")))
     with pytest.raises(ValueError, match="no keypoint of 'machine'"):
         taught(other, teacher)
-    file = tmp_path / "results.json"
-    file.write_text(json.dumps([{"image_id": 77, "bbox": [0, 0, 1, 1], "keypoints": 9 * [0]}]))
-    with pytest.raises(ValueError, match="no result for any of these people"):
-        taught(people, file)
-    file.write_text(json.dumps([{"image_id": 1, "keypoints": 51 * [0]}]))
-    with pytest.raises(ValueError, match="must be a list of COCO results with image_id, bbox and 3 keypoints"):
-        taught(people, file)
 
 
 def test_the_shell_learns_from_a_teacher(tmp_path, capsys):
