@@ -19,7 +19,7 @@ from keras_regpose.files import write_whole
 from keras_regpose.hub.card import render, zoo_card
 from keras_regpose.images import read_image
 from keras_regpose.inference.draw import draw_poses
-from keras_regpose.presets import BUNDLED_PRESET
+from keras_regpose.presets import BUNDLED_PRESET, from_preset
 from keras_regpose.skeleton import SKELETONS
 from keras_regpose.zoo import CARD, RESULTS, list_presets, preset_info, preset_table, read_results, zoo_folder
 
@@ -95,6 +95,12 @@ def draw_pictures(folder: Path) -> None:
             Image.fromarray(picture).save(folder / f"{name}.jpg", quality=88)
 
 
+def draw_photograph(path: Path) -> None:
+    """Draws what the bundled preset and the finder see in the bundled photograph, for the README."""
+    photograph = next((Path(__file__).parents[1] / "keras_regpose" / "bundled_photograph").glob("*.jpg"))
+    from_preset(BUNDLED_PRESET, runtime="onnx").estimate(photograph).save(path)
+
+
 def _write_changed(texts):
     changed = [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     for path in changed:
@@ -112,6 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not (clone / "benchmarks").is_dir():
             raise ValueError(f"The cards are written in a clone of the project, and {clone} is none")
         draw_pictures(zoo_folder() / "pictures")
+        draw_photograph(zoo_folder() / "pictures" / "people.jpg")
         changed = _write_changed(zoo_results(options.results)) + _write_changed(zoo_texts())
     except (ValueError, OSError) as error:
         print(f"zoo/cards.py: {error}", file=sys.stderr)
