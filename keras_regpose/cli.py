@@ -7,12 +7,10 @@ import logging
 import re
 import sys
 
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from keras_regpose.commands import convert, demo, evaluate, export, inspect, predict, publish, train
 from keras_regpose.commands import list as list_command
 from keras_regpose.commands.shared import import_keras_silently
-from keras_regpose.progress import progress_shown, set_progress
+from keras_regpose.progress import clear_bars, progress_shown, set_progress
 
 COMMANDS = (demo, list_command, predict, train, evaluate, inspect, convert, export, publish)
 
@@ -63,17 +61,26 @@ def _parser():
 
 @contextlib.contextmanager
 def _messages(quiet):
-    """Shows what the package logs above the progress bars; with `quiet` only warnings, and no bars."""
-    logger = logging.getLogger("keras_regpose")
+    """Shows what the package logs; with `quiet` only warnings, and no progress bars."""
+    logger, handler = logging.getLogger("keras_regpose"), _AboveBars()
     before = logger.level, progress_shown()
+    logger.addHandler(handler)
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
     set_progress(not quiet)
     try:
-        with logging_redirect_tqdm([logger]):
-            yield
+        yield
     finally:
+        logger.removeHandler(handler)
         logger.setLevel(before[0])
         set_progress(before[1])
+
+
+class _AboveBars(logging.Handler):
+    """Writes messages to standard error, each on a line of its own above the progress bars."""
+
+    def emit(self, record):
+        clear_bars()
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

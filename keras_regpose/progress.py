@@ -1,8 +1,13 @@
 """Progress bars, and the one switch that silences them."""
 
-import tqdm
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tqdm
 
 _shown = True
+_bars = weakref.WeakSet()
 
 
 def set_progress(shown: bool) -> None:
@@ -28,10 +33,20 @@ def progress_shown() -> bool:
     return _shown
 
 
-def progress_bar(**options) -> tqdm.tqdm:
+def progress_bar(**options) -> "tqdm.tqdm":
     """Returns a progress bar, which shows nothing after `set_progress(False)`.
 
     Args:
         **options: See `tqdm.tqdm`.
     """
-    return tqdm.tqdm(**options if _shown else options | {"disable": True})
+    from tqdm import tqdm
+
+    bar = tqdm(**options) if _shown else tqdm(**{**options, "disable": True})
+    _bars.add(bar)
+    return bar
+
+
+def clear_bars() -> None:
+    """Wipes the bars from the terminal, so that a line can be printed there. They come back as they move on."""
+    for bar in _bars:
+        bar.clear()

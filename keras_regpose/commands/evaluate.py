@@ -30,20 +30,14 @@ def add_options(sub):
 
 
 def run(options):
-    from keras_regpose.evaluation.calibration import (
-        calibrate_predictions,
-        coverages,
-        import_matplotlib,
-        plot_calibration,
-        score_error,
-    )
+    from keras_regpose.evaluation import calibration
     from keras_regpose.evaluation.errors import KINDS, error_kinds, error_shares
     from keras_regpose.evaluation.evaluate import check_same_keypoints, predict_samples, score_predictions
     from keras_regpose.evaluation.sheets import error_sheet, prediction_sheet
     from keras_regpose.images import save_picture
 
     if options.calibration:
-        import_matplotlib()
+        calibration.import_matplotlib()
     model = open_model(options.preset)
     for option in ("calibration", "recalibrated"):
         if getattr(options, option) and model.method != "rle":
@@ -89,13 +83,13 @@ def run(options):
     if options.json:
         write_whole(options.json, json.dumps(report, indent=1) + "\n")
     if options.calibration:
-        calibration = calibrate_predictions(poses, positions, samples)
-        print(calibration)
-        print(f"  expected OKS against OKS        {score_error(poses, positions, samples):.3f}  (ideal 0)")
-        plot_calibration(calibration, options.calibration)
+        measured = calibration.calibrate_predictions(poses, positions, samples)
+        print(measured)
+        print(f"  expected OKS against OKS        {calibration.score_error(poses, positions, samples):.3f}  (ideal 0)")
+        calibration.plot_calibration(measured, options.calibration)
         if poses.quantiles:
-            for name, found in coverages(poses, positions, samples, getattr(model, "flow", None)).items():
-                print(f"  truth within {name:18} {found.value:.3f}{_span(found)}")
+            found = calibration.coverages(poses, positions, samples, getattr(model, "flow", None))
+            print("\n".join(f"  truth within {name:18} {one.value:.3f}{_span(one)}" for name, one in found.items()))
     if options.pictures:
         sheet = error_sheet if scores.measure else prediction_sheet
         save_picture(options.pictures, sheet(poses, positions, samples))

@@ -47,10 +47,7 @@ def add_options(sub):
             if field.name not in _OTHER_OPTIONS:
                 flag = f"--{field.name.replace('_', '-')}"
                 sub.add_argument(flag, help=described[field.name], **_argument(field))
-    sub.add_argument(
-        "--teacher",
-        help="a preset or an exported model: what it sees is learned where nothing is labelled",
-    )
+    sub.add_argument("--teacher", help="preset or export: what it sees is learned where nothing is labelled")
     sub.add_argument("--unlabelled", metavar="DIR", help="pictures without annotations, whose people --teacher finds")
     sub.add_argument("--no-augmentation", action="store_true", help="learn from plain crops")
     sub.add_argument("--cache-gb", type=float, default=1.0, help="memory for decoded photographs")

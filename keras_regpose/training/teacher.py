@@ -50,8 +50,8 @@ def taught(
     (True, 0.0)
     """
     skeleton = people.skeleton
-    blank = {"keypoints": np.zeros((len(teacher.skeleton), 2), np.float32), "head_size": None}
-    blank |= {"visible": np.zeros(len(teacher.skeleton), np.float32)}
+    nothing = np.zeros((len(teacher.skeleton), 3), np.float32)
+    blank = {"keypoints": nothing[:, :2], "visible": nothing[:, 2], "head_size": None}
     asked = People([dataclasses.replace(sample, **blank) for sample in people], teacher.skeleton)
     poses, positions = predict_samples(teacher, asked, progress=progress)
     points, weights = _in_skeleton(poses, skeleton)
@@ -60,9 +60,8 @@ def taught(
         sample = samples[position]
         labelled = sample.visible > 0
         keypoints = np.where(labelled[:, None], sample.keypoints, point)
-        samples[position] = dataclasses.replace(
-            sample, keypoints=keypoints, visible=np.where(labelled, sample.visible, weight)
-        )
+        visible = np.where(labelled, sample.visible, weight)
+        samples[position] = dataclasses.replace(sample, keypoints=keypoints, visible=visible)
     for found in [] if pictures is None else teacher.estimate(pictures):
         for box, point, weight in zip(found.boxes, *_in_skeleton(found, skeleton), strict=True):
             number = len(samples)
