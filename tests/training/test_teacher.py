@@ -51,9 +51,10 @@ def test_only_unlabelled_keypoints_are_filled_in_and_weigh_less(people, teacher)
 def test_pictures_without_annotations_add_their_people(people, teacher, tmp_path):
     photograph = rp.data.Synthetic(1, seed=3)[0].image
     save_picture(tmp_path / "one.png", photograph)
-    expected = teacher.estimate(photograph)
+    # Whoever it is not sure of is left out.
+    expected = [person for person in teacher.estimate(photograph) if (person.expected_oks()[0, [10, 0]] >= 0.3).any()]
     learned, others = taught(people, teacher, tmp_path), taught(people, teacher)
-    assert len(learned) == len(others) + len(expected) and len(expected) == 2
+    assert len(learned) == len(others) + len(expected) and expected
     for person, sample in zip(expected, list(learned)[len(others) :], strict=True):
         np.testing.assert_allclose(sample.box, person.boxes[0], atol=0.1)
         assert sample.image == str(tmp_path / "one.png")
