@@ -52,7 +52,7 @@ def reach(table: Mapping[str, Sequence[float]] | None, kind: str, share: float) 
         )
     if not SHARES[0] <= share <= SHARES[-1]:
         raise ValueError(f"A share must be between 0.01 and 0.99. Received: {share}")
-    factors = np.asarray(table.get(kind, ()), float)
+    factors = np.asarray(table.get(kind, ()) if isinstance(table, Mapping) else (), float)
     if factors.shape != SHARES.shape or not (np.isfinite(factors).all() and (np.diff(factors, prepend=0) >= 0).all()):
         raise ValueError(f"The model's table of {kind} is damaged: 99 growing numbers are expected")
     return float(np.interp(share, SHARES, factors))

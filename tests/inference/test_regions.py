@@ -42,9 +42,10 @@ def test_poses_give_pixels():
     assert poses[0].quantiles is table
     with pytest.raises(ValueError, match=r"between 0.01 and 0.99. Received: 1"):
         poses.regions(1)
-    poses.quantiles = {"regions": [3, 2, 1]}
-    with pytest.raises(ValueError, match="damaged: 99 growing numbers"):
-        poses.regions(0.5)
+    for damaged in ({"regions": [3, 2, 1]}, {"regions": [float("nan")] * 99}, [1, 2, 3]):
+        poses.quantiles = damaged
+        with pytest.raises(ValueError, match="damaged: 99 growing numbers"):
+            poses.regions(0.5)
     poses.sigmas = None
     with pytest.raises(ValueError, match="models trained without RLE"):
         poses.regions(0.5)
