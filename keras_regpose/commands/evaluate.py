@@ -34,6 +34,7 @@ def run(options):
     from keras_regpose.evaluation.errors import KINDS, error_kinds, error_shares
     from keras_regpose.evaluation.evaluate import check_same_keypoints, predict_samples, score_predictions
     from keras_regpose.evaluation.sheets import error_sheet, prediction_sheet
+    from keras_regpose.export.runtime import ExportedPoseRegressor
     from keras_regpose.images import save_picture
 
     if options.calibration:
@@ -42,7 +43,7 @@ def run(options):
     for option in ("calibration", "recalibrated"):
         if getattr(options, option) and model.method != "rle":
             raise ValueError(f"--{option} needs a model with σ, which those trained without RLE do not predict")
-    if options.recalibrated and not hasattr(model, "save_to_preset"):
+    if options.recalibrated and isinstance(model, ExportedPoseRegressor):
         raise ValueError("--recalibrated needs a preset. Received an export: recalibrate its preset, then export again")
     other = open_model(options.against) if options.against else None
     if other is not None:
@@ -62,8 +63,7 @@ def run(options):
         print(f"{name:>12} {printed}{_span(intervals.get(name))}")
     if scores.measure:
         print(f"{scores.measure}; error: mean distance in pixels")
-    skipped = len(samples) - len(poses)
-    if skipped:
+    if skipped := len(samples) - len(poses):
         print(f"{skipped} of {len(samples)} people were skipped, because their images cannot be read")
     report = scores | {"measure": scores.measure, "intervals": intervals}
     if other is not None:
@@ -93,7 +93,7 @@ def run(options):
     if options.pictures:
         sheet = error_sheet if scores.measure else prediction_sheet
         save_picture(options.pictures, sheet(poses, positions, samples))
-    if options.recalibrated:
+    if options.recalibrated and not isinstance(model, ExportedPoseRegressor):
         from keras_regpose.training.recalibrate import recalibrate
 
         recalibrate(model, poses, positions, samples)
