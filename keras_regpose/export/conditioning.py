@@ -13,6 +13,7 @@ activations share what there is to gain.
 import keras
 import numpy as np
 
+from keras_regpose.export.frozen import float_layers
 from keras_regpose.models import rewrite
 
 _MEASURED = 32  # crops
@@ -187,6 +188,9 @@ def _compensate(graph, crops, precision):
     _, _, repeated = rewrite.wiring(graph)
     layers = [layer for layer in graph.layers if type(layer) in rewrite.CONVOLUTIONS and layer.use_bias]
     layers = [layer for layer in layers if layer.name not in repeated]
+    if precision == "int8":
+        in_float = float_layers([layer.name for layer in graph.layers])
+        layers = [layer for layer in layers if layer.name not in in_float]
     means = _measure(graph, {layer.name: layer.input for layer in layers}, crops, _inner_mean, np.mean)
     for layer in layers:
         (kernel, bias), mean = layer.get_weights(), means[layer.name]

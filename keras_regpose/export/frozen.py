@@ -1,5 +1,8 @@
 """A network as a TensorFlow function with constants for weights: what the writers of all formats are given."""
 
+import re
+from collections.abc import Sequence
+
 
 def frozen_function(graph):
     """Returns a TensorFlow function with constants for weights, from `image` to `keypoints` (and `sigmas`).
@@ -30,3 +33,23 @@ def graph_with_names(frozen):
     for node in definition.node:
         node.name = renamed.get(node.name, node.name)
     return definition
+
+
+def float_layers(names: Sequence[str]) -> set[str]:
+    """Returns which layers int8 leaves in float: those that move keypoints by more than all the others together.
+
+    They are the first block of MobileNetV2, whose few channels differ most, and the integral head, whose maps an
+    expectation is taken of. Of a network with both, all else in int8 moves keypoints by a third as much.
+
+    Args:
+        names: list of str. Names of all layers, or of nodes that were made of layers: `model/NAME/operation`.
+
+    Example:
+
+    >>> float_layers(["model/lateral4_1/Conv", "model/layer2_0_expand_1/Conv"])
+    {'model/lateral4_1/Conv'}
+    """
+    parts = "lateral|pyramid|maps"
+    if any("layer1_0_project" in name for name in names):
+        parts += "|conv1|layer1_"
+    return {name for name in names if re.search(f"(^|/)({parts})", name)}

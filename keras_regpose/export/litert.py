@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_regpose.export.frozen import float_layers
 from keras_regpose.export.saved_model import write as write_saved_model
 from keras_regpose.optional import import_optional
 
@@ -31,9 +32,12 @@ def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) ->
         converter.representative_dataset = lambda: ({"image": crop[None]} for crop in calibration)  # pyright: ignore[reportOptionalIterable]
         # The debugger is what leaves operators in float. The 255 steps of an int8 output would be a pixel each.
         debugger = tf.lite.experimental.QuantizationDebugger(
-            converter=converter,
-            debug_dataset=converter.representative_dataset,
-            debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_FLOAT),
+            converter=converter, debug_dataset=converter.representative_dataset
+        )
+        quantized = tf.lite.Interpreter(model_content=debugger.get_nondebug_quantized_model())
+        in_float = float_layers([tensor["name"] for tensor in quantized.get_tensor_details()])
+        debugger.options = tf.lite.experimental.QuantizationDebugOptions(
+            denylisted_ops=_FLOAT, denylisted_nodes=[*in_float]
         )
         path.write_bytes(debugger.get_nondebug_quantized_model())
     else:

@@ -2,18 +2,19 @@
 
 int8 takes the ranges of activations from calibration crops. Coordinates and sigmas come from two small matrices of
 their own, which stay in float with the pooling before them: they cost nothing, and a scale wide enough for coordinates
-would leave the sigmas a few steps.
+would leave the sigmas a few steps. So do the layers that `float_layers` names.
 """
 
 import gc
 import logging
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
-from keras_regpose.export.frozen import graph_with_names
+from keras_regpose.export.frozen import float_layers, graph_with_names
 from keras_regpose.optional import import_optional
 
 SUFFIX = ".onnx"
@@ -73,7 +74,11 @@ def _quantize(source, target, crops):
     graph = import_optional("onnx", "An int8 export").load(source).graph
     constants = {constant.name for constant in graph.initializer}
     # Pixels are scaled and shifted in float, and rounded once, when they go into the first convolution.
-    shifts = [node.name for node in graph.node if node.op_type == "Add" and not constants.isdisjoint(node.input)]
+    floats = [node.name for node in graph.node if node.op_type == "Add" and not constants.isdisjoint(node.input)]
+    # A depthwise convolution does not bear its layer's name, but the activation behind it does.
+    layers = {one.name: one.name if "/" in one.name else after.name for one, after in pairwise(graph.node)}
+    in_float = float_layers(list(layers.values()))
+    floats += [name for name, layer in layers.items() if layer in in_float]
     batches = ({"image": batch} for batch in np.array_split(crops, -(-len(crops) // _BATCH)))
     # It advises to merge operators first, which is done, and says so through the root logger.
     level = logging.root.level
@@ -85,7 +90,7 @@ def _quantize(source, target, crops):
             SimpleNamespace(get_next=lambda: next(batches, None)),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=_QUANTIZED,
-            nodes_to_exclude=shifts,
+            nodes_to_exclude=floats,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,

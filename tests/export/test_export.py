@@ -14,6 +14,7 @@ from keras_regpose.datasets import open_dataset
 from keras_regpose.export import calibration_crops
 from keras_regpose.export.formats import FORMATS
 from keras_regpose.export.sidecar import Deviation
+from keras_regpose.presets import BUNDLED_PRESET
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
@@ -80,9 +81,9 @@ def test_exports_give_kerass_outputs_for_any_batch(format, precision, exported, 
 
 
 @pytest.fixture(scope="module")
-def bundled_on_photographs(model, shared_data):
+def bundled_on_photographs(shared_data):
     """The bundled preset with photographs to calibrate on and to compare: drawn people are nothing that it knows."""
-    lspet = shared_data / "lspet"
+    lspet, model = shared_data / "lspet", rp.from_preset(BUNDLED_PRESET)
     return model, *(
         calibration_crops(rp.data.Lsp(lspet, split=split), model.input_size, count)
         for split, count in (("val", 128), ("test", 100))
@@ -109,7 +110,8 @@ def test_lower_precisions_move_keypoints_in_photographs_little(format, precision
     deviation = Deviation.between(
         rp.load_exported(path).predict_on_batch(crops), model.predict_on_batch(crops), model.input_size
     )
-    assert 1e-3 < deviation.median <= MEDIAN[precision] and deviation.sigma_median <= MEDIAN[precision]
+    greatest = MEDIAN[precision] / (2 if (network, precision) == ("bundled", "int8") else 1)
+    assert 1e-3 < deviation.median <= greatest and deviation.sigma_median <= greatest
 
 
 @pytest.mark.parametrize("format", SUFFIXES)
