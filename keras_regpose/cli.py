@@ -7,12 +7,12 @@ import logging
 import re
 import sys
 
-from keras_regpose.commands import convert, demo, evaluate, export, inspect, predict, publish, train
+from keras_regpose.commands import convert, demo, evaluate, export, inspect, predict, publish, suggest, train
 from keras_regpose.commands import list as list_command
 from keras_regpose.commands.shared import import_keras_silently
 from keras_regpose.progress import clear_bars, progress_shown, set_progress
 
-COMMANDS = (demo, list_command, predict, train, evaluate, inspect, convert, export, publish)
+COMMANDS = (demo, list_command, predict, train, evaluate, inspect, suggest, convert, export, publish)
 
 
 def main(arguments: list[str] | None = None) -> int:

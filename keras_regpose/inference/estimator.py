@@ -130,6 +130,14 @@ def estimate(
     return results[0] if one else results
 
 
+def only_pictures(found: Any) -> Iterator[Poses]:
+    """Yields what `estimate` found picture by picture. Refuses frames of videos, which have no file to read again."""
+    for poses in [found] if isinstance(found, Poses) else found:
+        if poses.frame is not None:
+            raise ValueError(f"Pictures are needed. Received the video {poses.source}: save its frames as pictures")
+        yield poses
+
+
 def estimate_frames(
     model,
     frames: Iterable[Frame | ImageError],

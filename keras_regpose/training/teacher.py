@@ -14,6 +14,7 @@ import numpy as np
 from keras_regpose.data.people import People
 from keras_regpose.data.sample import Sample
 from keras_regpose.evaluation.evaluate import predict_samples
+from keras_regpose.inference.estimator import only_pictures
 from keras_regpose.skeleton import matched_keypoints
 
 _SURE = 0.3  # what the teacher is less sure of is left out
@@ -37,7 +38,7 @@ def taught(
         `People`.
 
     Raises:
-        ValueError: If the teacher knows none of the keypoints.
+        ValueError: If the teacher knows none of the keypoints, or a video is among the pictures.
 
     Example:
 
@@ -62,7 +63,7 @@ def taught(
         keypoints = np.where(labelled[:, None], sample.keypoints, point)
         visible = np.where(labelled, sample.visible, weight)
         samples[position] = dataclasses.replace(sample, keypoints=keypoints, visible=visible)
-    for found in [] if pictures is None else teacher.estimate(pictures):
+    for found in only_pictures([] if pictures is None else teacher.estimate(pictures)):
         for box, point, weight in zip(found.boxes, *_in_skeleton(found, skeleton), strict=True):
             number = len(samples)
             samples.append(Sample(found.source, box, point, weight, -number, number))
