@@ -1,4 +1,4 @@
-"""Find and draw the people of a photograph, then fine-tune a preset on drawn people; offline."""
+"""Find and draw the people of a photograph, then fine-tune the bundled preset on drawn people; offline."""
 
 import time
 from pathlib import Path
@@ -12,8 +12,9 @@ def add_options(sub):
     sub.add_argument("--image", help="a photograph of yours instead of ours; nothing is trained then")
     sub.add_argument("--box", type=box, action="append", help="x1,y1,x2,y2 of a person in the photograph; repeatable")
     sub.add_argument("--output", default="demo_output", help="folder for the pictures and the model")
-    sub.add_argument("--people", type=positive, default=1600, help="drawn people to learn from")
-    sub.add_argument("--epochs", type=positive, default=9, help="passes over them")
+    sub.add_argument("--long", action="store_true", help="learn for minutes: from 1,600 drawn people, nine times each")
+    sub.add_argument("--people", type=positive, help="drawn people to learn from (256)")
+    sub.add_argument("--epochs", type=positive, help="passes over them (5)")
 
 
 def run(options):
@@ -35,8 +36,9 @@ def run(options):
         return
     from keras_regpose.demo import run_demo
 
-    figures = run_demo(output, people=options.people, epochs=options.epochs)
-    print(f"Learned from {options.people} drawn people, {options.epochs} times each:")
+    count, epochs = options.people or (1600 if options.long else 256), options.epochs or (9 if options.long else 5)
+    figures = run_demo(output, count, epochs)
+    print(f"Learned from {count} drawn people, {epochs} times each:")
     print(f"{'':24}{'before':>10}{'after':>10}")
     for name, before in figures["before"].items():
         print(f"{name:24}{before:10.3f}{figures['after'][name]:10.3f}")
