@@ -16,9 +16,10 @@ annotation lies there); AUROC of the mean expected OKS, people against backgroun
 boxes are given, by the ways to score. σ: how often the truth lies in intervals and regions of 50, 80 and 95 %, as Keras
 and as an int8 export give them, on the test people, whom neither training nor recalibration saw. The whole path: from
 pictures alone, find, cut, estimate; AP on coco_mini, and PCK on LSPET of the best person. With --mediapipe PYTHON, an
-environment that has mediapipe 0.10.21, its single-person path looks at the same regions, and at the whole pictures. The
-answers of all networks are kept in --work: started again, it goes on. Writes benchmarks/results/people.json, and sheets
-of the best, median and worst people into --work.
+environment that has mediapipe 0.10.21, its single-person path looks at the same regions, and at the whole pictures.
+Multiply-adds are those of the convolutions and matrix products of one crop. MoveNet's answers are kept in --work:
+started again, it goes on. Writes benchmarks/results/people.json, and sheets of the best, median and worst people into
+--work.
 """
 
 import argparse
@@ -97,6 +98,37 @@ def mediapipe(python, samples, whole=False):
     )
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     return np.array([answer or np.full((17, 2), np.nan) for answer in answers])
+
+
+def multiply_adds(path):
+    """Returns the millions of multiply-adds of an ONNX file's convolutions and matrix products, for one crop."""
+    import onnx
+
+    model = onnx.load(path)
+    for value in model.graph.input:
+        for side in value.type.tensor_type.shape.dim:
+            side.dim_value = side.dim_value or 1
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    values = (*graph.value_info, *graph.output, *graph.input)
+    shapes = {one.name: [side.dim_value for side in one.type.tensor_type.shape.dim] for one in values}
+    shapes |= {one.name: list(one.dims) for one in graph.initializer}
+    total = 0
+    for node in graph.node:
+        if node.op_type in ("Conv", "MatMul", "Gemm"):
+            kernel, output = shapes[node.input[1]], shapes[node.output[0]]
+            total += np.prod(output[1:]) * (np.prod(kernel[1:]) if node.op_type == "Conv" else kernel[0])
+    return round(float(total) / 1e6, 1)
+
+
+def blazepose(python, work):
+    """Returns the ONNX file of the network of landmarks in MediaPipe's package, version "full"."""
+    code = "import pathlib, mediapipe; print(pathlib.Path(mediapipe.__file__).parent)"
+    folder = subprocess.run([python, "-c", code], text=True, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1]
+    import tf2onnx
+
+    file = Path(folder) / "modules/pose_landmark/pose_landmark_full.tflite"
+    tf2onnx.convert.from_tflite(str(file), output_path=str(work / "blazepose.onnx"), opset=18)
+    return work / "blazepose.onnx"
 
 
 def as_labelled(sample):
@@ -182,7 +214,7 @@ def main():
     parser.add_argument("--settings", default="", help="the training command, kept beside the figures")
     options = parser.parse_args()
     convert(options.models, options.work)
-    model = rp.from_preset(options.preset)
+    model, fast = rp.from_preset(options.preset), rp.from_preset(options.preset, runtime="onnx")
     generator = np.random.default_rng(0)
     people = len(rp.data.Coco(options.work / "train.json", options.data))
     training = {"command": options.settings, "people": people, "epochs": Recipe.of("mobilenetv2_rle_people").epochs}
@@ -208,7 +240,7 @@ def main():
         found[label] = teacher(options.work, name, rotations, samples)[..., :2]
     finder_path = np.full((len(samples), 17, 2), np.nan)
     for number, sample in enumerate(samples):
-        seen = model.estimate(sample.image)
+        seen = fast.estimate(sample.image)
         if len(seen):
             finder_path[number] = seen.keypoints[int(np.argmax(seen.box_scores * seen.expected_oks().mean(1)))]
     found["ours, from the picture alone"] = finder_path
@@ -234,12 +266,15 @@ def main():
     labelled_samples = [as_labelled(one) for one in samples]
     calibration = calibrate_predictions(poses, positions, labelled_samples)
     crops = calibration_crops(rp.data.Lsp(options.data / "lspet", split="val"), model.input_size)
-    deviation = model.export(options.work / "int8.onnx", precision="int8", calibration=crops, verbose=False)
+    model.export(options.work / "int8.onnx", precision="int8", calibration=crops, verbose=False)
     exported = rp.load_exported(options.work / "int8.onnx")
-    result["calibration, lspet test"] = {"int8 moves keypoints by, px of the crop": round(deviation.median, 3)}
-    people = rp.data.People(unlabelled, rp.COCO17)
+    in_int8 = predict_samples(exported, rp.data.People(unlabelled, rp.COCO17))
+    scale = geometry.fix_aspect_ratio(geometry.box_to_center_scale(poses.boxes)[1], model.input_size)
+    moved = (in_int8[0].keypoints - poses.keypoints) / scale[:, None] * model.input_size[::-1]
+    moved = float(np.median(np.linalg.norm(moved, axis=-1)))
+    result["calibration, lspet test"] = {"int8 moves keypoints by, px of the crop": round(moved, 3)}
     for name, one in (("float32", model), ("int8", exported)):
-        answers = (poses, positions) if one is model else predict_samples(exported, people)
+        answers = (poses, positions) if one is model else in_int8
         figures_of = calibrate_predictions(*answers, labelled_samples)
         result["calibration, lspet test"][name] = {
             "mean |error| / σ": round(figures_of.factor, 4),
@@ -295,7 +330,7 @@ def main():
     people = []
     names = {Path(image["file_name"]).name: image["id"] for image in content["images"]}
     for path in sorted((folder / "val2017").glob("*.jpg")):
-        seen = model.estimate(path)
+        seen = fast.estimate(path)
         people += as_predictions(seen, [names[path.name]] * len(seen)) if path.name in names else []
     rows = ranked(people, coco.truth(), ("bbox_rle", "expected_oks"))
     result["coco_mini val, from the pictures alone"] = {"people found": len(people), **rows}
@@ -311,6 +346,12 @@ def main():
         evaluation = coco_evaluation(results, coco.truth(), "bbox", "oks", sigmas=rp.COCO17.sigmas)
         value = interval(float(evaluation.stats[0]), over_pictures(evaluation).drawn()["AP"])
         result["coco_mini val, from the pictures alone"]["mediapipe"] = {"people found": len(results), "AP": value}
+    model.export(options.work / "float32.onnx", verbose=False)
+    networks = {"ours": "float32.onnx"} | {name.removeprefix("movenet-"): f"{name}.onnx" for name in TEACHERS}
+    adds = {name: multiply_adds(options.work / file) for name, file in networks.items()}
+    if options.mediapipe:
+        adds["mediapipe's network of landmarks"] = multiply_adds(blazepose(options.mediapipe, options.work))
+    result["millions of multiply-adds for a crop"] = adds
     for name in ("coco_mini val, annotated boxes", "coco_mini val, from the pictures alone"):
         print(json.dumps(result[name], indent=1), flush=True)
 

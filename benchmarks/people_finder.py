@@ -160,6 +160,27 @@ for threshold in THRESHOLDS:
     result["thresholds"].append(row)
     print(row, flush=True)
 
+model = rp.from_preset("mobilenetv2_rle_people", runtime="onnx")
+
+
+def estimated(image):
+    """The boxes of the people that `estimate` gives, by the product of the finder's score and the expected OKS."""
+    poses = model.estimate(image)
+    scores = poses.box_scores * poses.expected_oks().mean(1)
+    return np.column_stack([poses.boxes, scores])[np.argsort(-scores)]
+
+
+result["estimate"] = {}
+for split, those in pictures.items():
+    judgements = [judged(estimated(image), truth) for image, truth in those]
+    rows, people = np.concatenate([rows for rows, _ in judgements]), sum(count for _, count in judgements)
+    result["estimate"][split] = {
+        "people": people,
+        "recall": round(float((rows[:, 1] == 1).sum() / people), 3),
+        "false_boxes": round(float((rows[:, 1] < 1).sum() / len(those)), 3),
+    }
+print(result["estimate"], flush=True)
+
 nobody = [image for split in pictures.values() for image, (boxes, _, _) in split if not len(boxes)]
 best = [max([0, *finder(image)[:, 4]]) for image in nobody]
 generator = np.random.default_rng(0)
@@ -169,14 +190,21 @@ blank += [cv2.resize(generator.integers(0, 256, (15, 20, 3), np.uint8), (640, 48
 result["without_people"] = {
     "photographs": len(best),
     "give_somebody": int(sum(score >= THRESHOLD for score in best)),
+    "estimate_gives_somebody": sum(len(estimated(image)) > 0 for image in nobody),
     "best_scores": sorted((round(float(score), 3) for score in best), reverse=True),
     "black_grey_white_noise": round(max(float(max([0, *finder(image)[:, 4]])) for image in blank), 3),
+    "estimate_gives_of_black_grey_white_noise": sum(len(estimated(image)) for image in blank),
 }
 print(result["without_people"])
 
 lspet = rp.data.Lsp(options.data / "lspet", split="test")
 result["lspet_test"] = {"photographs": len(lspet)}
-for name, find in {"original": original, "one look": one_look, "PeopleFinder": PeopleFinder()}.items():
+for name, find in {
+    "original": original,
+    "one look": one_look,
+    "PeopleFinder": PeopleFinder(),
+    "estimate": estimated,
+}.items():
     right, counts = [], []
     for sample in lspet:
         found = find(read_image(sample.image))
@@ -187,7 +215,7 @@ for name, find in {"original": original, "one look": one_look, "PeopleFinder": P
         right.append(len(found) > 0 and bool(overlaps(found[:1], truth)[0, 0] >= 0.5))
         counts.append(len(found))
     figures = {"best_box_right": round(float(np.mean(right)), 4), "interval": interval(right, np.mean)}
-    if name == "PeopleFinder":
+    if name in ("PeopleFinder", "estimate"):
         figures["nobody_found"] = round(float(np.mean(np.array(counts) == 0)), 4)
         figures["several_found"] = round(float(np.mean(np.array(counts) > 1)), 4)
     result["lspet_test"][name] = figures

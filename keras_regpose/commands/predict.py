@@ -9,7 +9,7 @@ from keras_regpose.commands.shared import add_annotation_options, annotated, box
 from keras_regpose.data.coco import Coco
 from keras_regpose.hub.preset_files import is_preset
 from keras_regpose.inference.boxes import box_finder
-from keras_regpose.inference.estimator import estimate_frames
+from keras_regpose.inference.estimator import estimate_frames, thresholds
 from keras_regpose.inference.sources import Files, open_pictures
 from keras_regpose.inference.writers import FORMATS, ResultsWriter
 from keras_regpose.interrupt import noted_signals
@@ -42,7 +42,9 @@ def add_options(sub):
         "image, or keras_hub:NAME of a detector",
     )
     sub.add_argument(
-        "--score-threshold", type=float, help="leave out boxes with a lower score; default of the finder: 0.15"
+        "--score-threshold",
+        type=float,
+        help="leave out boxes with a lower score (default: of boxes that are given none)",
     )
     sub.add_argument("--pose-threshold", type=float, help="leave out people with a lower mean score of keypoints")
     sub.add_argument("--flip-test", action="store_true", help="average with the mirrored image")
@@ -72,7 +74,8 @@ def run(options):
     if options.runtime == "keras" and not options.debug:
         import_keras_silently()
     model = from_preset(options.preset, runtime=None if options.runtime == "keras" else options.runtime)
-    find_boxes = box_finder(boxes, model.skeleton, "stream", score_threshold=options.score_threshold)
+    score_threshold, least = thresholds(model, boxes, options.score_threshold)
+    find_boxes = box_finder(boxes, model.skeleton, "stream", score_threshold=score_threshold)
     failed = []
 
     def skip(error):
@@ -86,7 +89,7 @@ def run(options):
     )
     totals = [source.total for source in sources]
     settings = {name: getattr(options, name) for name in ("flip_test", "batch_size", "pose_threshold")}
-    settings["on_error"] = skip
+    settings |= {"on_error": skip, "least": least}
     results = (poses for source in sources for poses in estimate_frames(model, source, find_boxes, **settings))
     done = without = 0
     with (

@@ -12,10 +12,13 @@ from keras_regpose import codec, geometry
 from keras_regpose.images import ImageError
 from keras_regpose.inference.boxes import BoxFinder, box_finder
 from keras_regpose.inference.poses import Poses
+from keras_regpose.inference.scores import instance_score
 from keras_regpose.inference.sources import Files, Frame, Video, open_source, read_ahead, read_picture
 
 _log = logging.getLogger(__name__)
 
+# The least scores of a box and of a person, where our finder and a σ that is calibrated decide together.
+_BOX, _PERSON = 0.05, 0.03
 _WAITING_BYTES = 1 << 27  # pictures whose people wait for a full batch
 
 
@@ -88,8 +91,8 @@ def estimate(
             name, "keras_hub:dfine_small_coco"; or any other detector: a callable from an RGB array to boxes.
         flip_test: bool. Whether to average with the prediction for the mirrored crop, as published figures do.
         batch_size: int. People per run of the network. Those of several images or frames share a run.
-        score_threshold: float or None. Boxes with a lower score of the detector are left out; None is `PeopleFinder`'s
-            own threshold where it finds the people, and else takes all.
+        score_threshold: float or None. Boxes with a lower score of the detector are left out. None takes all that are
+            given; see `thresholds` for people who are found.
         on_error: callable or None. Called with the error of each file of a folder, or frame of a video, that is
             left out because it or its boxes cannot be read. None logs a warning.
         pose_threshold: float or None. People are left out, too, whose keypoints have a lower mean score.
@@ -114,7 +117,8 @@ def estimate(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
     opened = open_source(source)
-    options = {"flip_test": flip_test, "batch_size": batch_size, "pose_threshold": pose_threshold}
+    score_threshold, least = thresholds(model, boxes, score_threshold)
+    options = {"flip_test": flip_test, "batch_size": batch_size, "pose_threshold": pose_threshold, "least": least}
     if isinstance(opened, (Files, Video)):
         count = opened.total if isinstance(opened, Files) else None
         find = box_finder(boxes, model.skeleton, "stream", count, score_threshold)
@@ -128,6 +132,28 @@ def estimate(
             poses.image = None  # `plot` reads it again
         results.append(poses)
     return results[0] if one else results
+
+
+def thresholds(model, boxes: Any, score_threshold: float | None = None) -> tuple[float | None, float]:
+    """Returns the least score of a box, and that of a person, who has the box's times the mean expected OKS.
+
+    A plate of food may look like a person to the finder, and not to the pose network; a person may be small to the
+    first and clear to the second. So of models whose σ is calibrated (`quantiles`) both decide, of others the finder
+    alone: `benchmarks/people_finder.py` measures what that changes.
+
+    Args:
+        model: `PoseRegressor` or exported model.
+        boxes, score_threshold: See `estimate`.
+
+    Example:
+
+    >>> import keras_regpose as rp
+    >>> thresholds(rp.from_preset("mobilenetv2_rle_people", runtime="onnx"), boxes=None)
+    (0.05, 0.03)
+    """
+    if boxes is None and score_threshold is None and getattr(model, "quantiles", None):
+        return _BOX, _PERSON
+    return score_threshold, 0.0
 
 
 def only_pictures(found: Any) -> Iterator[Poses]:
@@ -147,6 +173,7 @@ def estimate_frames(
     on_error: Callable[[ValueError], None] | None = None,
     keep_pictures: bool = True,
     pose_threshold: float | None = None,
+    least: float = 0.0,
 ) -> Iterator[Poses]:
     """Estimates the poses in frame after frame, with the people of several frames in one batch.
 
@@ -156,6 +183,7 @@ def estimate_frames(
             are read ahead in a thread; those of a source with a true attribute `live` are estimated one by one.
         find_boxes: `BoxFinder`, such as one from `box_finder`.
         flip_test, batch_size, pose_threshold: See `PoseRegressor.estimate`.
+        least: float. The least score of a person; see `thresholds`.
         on_error: callable. Called with the error of each frame that has no picture or whose boxes are wrong. If it
             returns, the next frame follows. None raises it.
         keep_pictures: bool. Whether the results have the pictures. Without, no picture waits for a full batch.
@@ -178,6 +206,8 @@ def estimate_frames(
         while waiting and len(waiting[0]["boxes"]) <= len(outputs):
             fields = waiting.popleft()
             poses = _poses(model, [outputs.popleft() for _ in fields["boxes"]], fields)
+            if least and len(poses):
+                poses = poses[instance_score(poses.box_scores, poses.expected_oks(), "expected_oks") >= least]
             yield poses if pose_threshold is None else poses[poses.scores.mean(1) >= pose_threshold]
 
     for position, frame in enumerate(read_ahead(frames) if hasattr(frames, "live") and not live else frames):
