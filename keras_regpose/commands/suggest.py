@@ -1,10 +1,7 @@
 """Choose the people to label next: those with large expected errors, who stand for many others."""
 
-import csv
-import io
-
 from keras_regpose.commands.shared import positive
-from keras_regpose.files import write_whole
+from keras_regpose.files import csv_text, write_whole
 
 EXAMPLE = "keras-regpose suggest pictures/ --preset runs/mine/best --count 200 --output next.csv"
 
@@ -32,11 +29,9 @@ def run(options):
     if not samples:
         raise ValueError("There is nobody to choose from: nobody is found in the pictures")
     positions, expected = suggest(samples, model, options.count)
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(["picture", "x1", "y1", "x2", "y2", "expected_error"])
-    for position, error in zip(positions.tolist(), expected.tolist(), strict=True):
-        corners = [round(corner, 1) for corner in samples[position].box.tolist()]
-        writer.writerow([samples[position].image, *corners, round(error, 4)])
-    write_whole(options.output, lines.getvalue())
+    rows = [["picture", "x1", "y1", "x2", "y2", "expected_error"]]
+    for place, error in zip(positions.tolist(), expected.tolist(), strict=True):
+        sample = samples[place]
+        rows.append([sample.image, *(round(corner, 1) for corner in sample.box.tolist()), round(error, 4)])
+    write_whole(options.output, csv_text(rows))
     print(f"{len(positions)} of the {len(samples)} people found are in {options.output}")
