@@ -1,6 +1,5 @@
 """Interruptions: the first is noted, the second acts, and all is as before afterwards."""
 
-import os
 import signal
 import threading
 
@@ -15,10 +14,10 @@ def test_the_first_is_noted_and_the_second_acts(number):
     try:
         with noted_signals() as noted:
             assert not noted
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
             assert noted == [number]
             with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
         assert noted == [number] and signal.getsignal(number) is signal.default_int_handler
     finally:
         signal.signal(number, before)

@@ -154,14 +154,14 @@ def test_bombs_do_not_go_off(tmp_path):
 import resource, sys, time
 from keras_regpose.convert.pth import CheckpointError, read_checkpoint
 for path in sys.argv[1:]:
-    memory, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    memory, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     try:
         content = read_checkpoint(path)
         del content
     except CheckpointError as error:
         pass
     megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
-    print(f"{path},{time.monotonic() - start},{megabytes}", flush=True)
+    print(f"{path},{time.process_time() - start},{megabytes}", flush=True)
 """
     paths = [str(tmp_path / f"{name}.pth") for name in BOMBS]
     process = subprocess.run([sys.executable, "-c", script, *paths], stdout=subprocess.PIPE, text=True, timeout=120)
@@ -297,14 +297,14 @@ CONTENT = {
 
 def read_or_refuse(path, content):
     path.write_bytes(content)
-    start = time.monotonic()
+    start = time.process_time()
     try:
         return read_checkpoint(path)
     except CheckpointError as error:
         assert "\n" not in str(error)
         return None
     finally:
-        assert time.monotonic() - start < 2
+        assert time.process_time() - start < 2
 
 
 def test_damaged_archives_give_the_right_numbers_or_none(tmp_path, alarm):

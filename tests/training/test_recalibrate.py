@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from keras_regpose.training.recalibrate import errors_and_sigmas, recalibrate
 
 @pytest.fixture(scope="module")
 def model():
+    keras.utils.set_random_seed(0)  # of the head's rows that the preset does not have
     return rp.from_preset("mobilenetv2_rle_lspet", skeleton=rp.COCO17)
 
 
