@@ -137,11 +137,6 @@ def _thickness(points, shape):
     return max(1, round(0.014 * min(extent, 1.5 * max(shape[:2]))))
 
 
-def _limb_color(first, second):
-    sides = {first, second} - {MIDDLE}
-    return sides.pop() if len(sides) == 1 else MIDDLE
-
-
 def _fixed(values):
     """Returns a number or a point in OpenCV's fixed point."""
     return np.round(np.clip(values, -1e5, 1e5) * (1 << _SHIFT)).astype(int).tolist()
@@ -158,7 +153,8 @@ def _marks(points, certain, sigmas, shape, skeleton, color):
         if finite[i] and finite[j]:
             ends, sure = (_fixed(points[i]), _fixed(points[j])), int(certain[i] and certain[j])
             rims[sure].append((cv2.line, *ends, _RIM, width + 2 * rim))
-            limbs[sure].append((cv2.line, *ends, _limb_color(colors[i], colors[j]), width))
+            sides = {colors[i], colors[j]} - {MIDDLE}
+            limbs[sure].append((cv2.line, *ends, sides.pop() if len(sides) == 1 else MIDDLE, width))
     for n in np.flatnonzero(finite):
         center, spread = _fixed(points[n]), sigmas[n]
         if np.isfinite(spread).all() and (spread > 0).all():

@@ -30,7 +30,7 @@ class MovingAverage(keras.callbacks.Callback):
             for variable in self.averaged
         ]
         self.saved_variables = [self.steps, *averages]  # by checkpoints
-        self.update = _compiled(_updated)
+        self.update = _compiled_update()
 
     def on_train_batch_end(self, batch, logs=None):
         if hasattr(self.model, "jax_state_sync"):
@@ -61,15 +61,16 @@ class MovingAverage(keras.callbacks.Callback):
             average.assign(value)
 
 
-def _updated(averages, values, rate):
-    return [average + (value - average) * rate for average, value in zip(averages, values, strict=True)]
+def _compiled_update():
+    """Returns the function from averages, values and the rate to the next averages."""
 
+    def update(averages, values, rate):
+        return [average + (value - average) * rate for average, value in zip(averages, values, strict=True)]
 
-def _compiled(function):
     if keras.backend.backend() == "jax":
         import jax  # pyright: ignore[reportMissingImports]
 
-        return jax.jit(function)
+        return jax.jit(update)
     import tensorflow as tf
 
-    return tf.function(function)
+    return tf.function(update)
