@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_regpose.convert.imagenet import load_imagenet_backbone
+from keras_regpose.convert.backbones import load_imagenet_backbone, load_torchvision_backbone
 from keras_regpose.convert.movenet import load_movenet
-from keras_regpose.convert.torchvision import load_torchvision_backbone
 from keras_regpose.data.crops import CropLoader
 from keras_regpose.data.sample import Sample
 from keras_regpose.loading import load_preset
