@@ -69,14 +69,14 @@ class PhotographCache:
             return read_image(path)  # which says what is wrong
         version = (path, status.st_size, status.st_mtime_ns)
         with self._lock:
-            image = self._first.get(version)
-            if image is None:
-                image = self._latest.get(version)
-        if image is None:
-            image = read_image(path) if self._folder is None else self._folder.read(version)
-            with self._lock:
-                if not self._first.put(version, image):
-                    self._latest.put(version, image, make_room=True)
+            for memory in (self._first, self._latest):
+                if version in memory.entries:
+                    memory.entries.move_to_end(version)
+                    return memory.entries[version]
+        image = read_image(path) if self._folder is None else self._folder.read(version)
+        with self._lock:
+            if not self._first.put(version, image):
+                self._latest.put(version, image, make_room=True)
         return image
 
 
@@ -86,11 +86,6 @@ class _Memory:
     def __init__(self, limit):
         self.bytes_left = limit
         self.entries = OrderedDict()
-
-    def get(self, version):
-        if version in self.entries:
-            self.entries.move_to_end(version)
-        return self.entries.get(version)
 
     def put(self, version, image, make_room=False):
         if version in self.entries:  # another thread was faster

@@ -61,8 +61,7 @@ def starting_model(
                 f"The recipe's backbone has {len(wanted)} weights, that of {start} {len(taken)}, or of other shapes. "
                 "Pass --start with weights of the same backbone"
             )
-        for from_weight, to_weight in zip(taken, wanted, strict=True):
-            to_weight.assign(from_weight)
+        model.backbone.set_weights(taken)
     elif str(start) == "imagenet" or str(start).endswith(".h5"):
         load_imagenet_backbone(model, start)
     elif str(start).endswith(".json"):
