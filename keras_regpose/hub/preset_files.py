@@ -38,11 +38,7 @@ class NewerFormatError(PresetError):
 
 
 def save_preset(
-    model,
-    directory: str | Path,
-    onnx: bool = False,
-    advice: str = "choose a folder of another disk",
-    **facts,
+    model, directory: str | Path, onnx: bool = False, advice: str = "choose a folder of another disk", **facts
 ) -> None:
     """Writes a model as a preset directory, beside its target first and then renamed into place.
 
