@@ -13,7 +13,6 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from fnmatch import fnmatch
 
 import numpy as np
 
@@ -115,7 +114,7 @@ class _Folder:
         for entry in os.scandir(self.folder):
             with contextlib.suppress(FileNotFoundError):  # another run clears away as well
                 status = entry.stat()
-                if fnmatch(entry.name, ".*.npy-*") and time.time() - status.st_mtime > _ABANDONED_AFTER:
+                if entry.name[0] == "." and ".npy-" in entry.name and time.time() - status.st_mtime > _ABANDONED_AFTER:
                     shutil.rmtree(entry.path, ignore_errors=True)
                 else:
                     total += status.st_size

@@ -30,7 +30,6 @@ def draw_poses(
     ellipses: bool = True,
     labels: bool = False,
     scale: float = 1.0,
-    ellipse_scale: float = 1.0,
     color: tuple[int, int, int] | None = None,
 ) -> np.ndarray:
     """Draws people's skeletons: left side blue, right side orange, middle white.
@@ -50,7 +49,6 @@ def draw_poses(
             that are larger than a limb, only the outline is drawn.
         labels: bool. Whether to write each person's number and mean keypoint score; the number alone in tiny images.
         scale: float. The picture is enlarged by this first; 3 or so makes tiny images readable.
-        ellipse_scale: float. σ is multiplied by this first, such as by the factor that a calibration has found.
         color: (R, G, B) of all joints and limbs, or None for the colours of the sides.
 
     Returns:
@@ -80,7 +78,7 @@ def draw_poses(
     corners = keypoints if boxes is None else given["boxes"].reshape(-1, 2, 2)
     # The centre of the first pixel is (0, 0), and stays in the middle of what that pixel becomes.
     keypoints, corners = (keypoints + 0.5) * scale - 0.5, (corners + 0.5) * scale - 0.5
-    sigmas = sigmas * scale * ellipse_scale if ellipses else np.full_like(sigmas, np.nan)
+    sigmas = sigmas * scale if ellipses else np.full_like(sigmas, np.nan)
 
     picture = _draw_skeletons(picture, keypoints, scores >= score_threshold, sigmas, skeleton, color)
     plates = []

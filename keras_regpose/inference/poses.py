@@ -223,7 +223,7 @@ class Poses:
             image: (H, W, 3) RGB array with values 0–255, a PIL image, a path, or None for the image of the estimate.
                 If that is not known, the poses are drawn on grey.
             boxes: bool. Whether to draw the boxes as well.
-            **options: score_threshold, ellipses, ellipse_scale, labels, scale: see `draw_poses`.
+            **options: score_threshold, ellipses, labels, scale: see `draw_poses`.
 
         Returns:
             `PIL.Image.Image`.
