@@ -122,9 +122,7 @@ def calibrate_predictions(poses: Poses, positions: np.ndarray, samples: Sequence
     """Compares σ and errors of the labelled keypoints of predictions.
 
     Args:
-        poses: `Poses`, from `predict_samples`.
-        positions: (N,) int array, from `predict_samples`.
-        samples: the samples they were made for.
+        poses, positions, samples: What `evaluation.evaluate.predict_samples` returned, and what it was given.
         bins: int.
 
     Raises:
@@ -143,9 +141,8 @@ def coverages(
     """Returns in how many cases the truth lies in what a model says holds it in a given share of all cases.
 
     Args:
-        poses: `Poses`, from `predict_samples`, of a model that was recalibrated, on other people than these.
-        positions: (N,) int array, from `predict_samples`.
-        samples: the samples they were made for.
+        poses, positions, samples: What `predict_samples` returned, and what it was given. The model was recalibrated,
+            on other people than these.
         flow: `RealNVP` or None. The model's, whose regions of highest density are measured as well.
         shares: sequence of floats.
 
