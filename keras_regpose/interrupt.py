@@ -20,16 +20,13 @@ def noted_signals() -> Iterator[list[int]]:
     in_main_thread = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT) if in_main_thread}
 
-    def restore():
+    def restore(*signal_and_frame):
+        noted.extend(signal_and_frame[:1])
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def note(number, frame):
-        noted.append(number)
-        restore()
-
     for number in before:
-        signal.signal(number, note)
+        signal.signal(number, restore)
     try:
         yield noted
     finally:

@@ -293,12 +293,8 @@ class PoseRegressor(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        model = cls(
-            graph=keras.Model.from_config(config["graph"], custom_objects=custom_objects),
-            skeleton=Skeleton.from_dict(config["skeleton"]),
-            input_size=tuple(config["input_size"]),
-            method=config["method"],
-        )
+        graph = keras.Model.from_config(config["graph"], custom_objects=custom_objects)
+        model = cls.from_keras(graph, Skeleton.from_dict(config["skeleton"]), config["method"])
         model.quantiles = config.get("quantiles")
         return model
 

@@ -20,11 +20,11 @@ import onnx
 import onnxruntime
 import tensorflow as tf
 import tf2onnx
+from bundle import store_half_precision
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from keras_regpose.convert.tfjs import read_tfjs
 from keras_regpose.files import draft
-from keras_regpose.hub.preset_files import store_half_precision
 from keras_regpose.inference.people_finder import FOLDER, MAPS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -85,18 +85,19 @@ def verify_checksum(path: str | os.PathLike) -> None:
 
 def _read_zip(file, content):
     try:
-        archive = zipfile.ZipFile(file)
+        with zipfile.ZipFile(file) as archive:
+            members = _checked_members(archive, len(content))
+            descriptions = [name for name in members if re.fullmatch(r"[^/]+/data\.pkl", name)]
+            if len(descriptions) != 1:
+                raise CheckpointError(f"its archive holds {len(descriptions)} files NAME/data.pkl instead of one")
+            root = descriptions[0].removesuffix("data.pkl")
+            if f"{root}byteorder" in members and archive.read(f"{root}byteorder") != b"little":
+                raise CheckpointError("it was written on a big-endian machine")
+            pickled = archive.read(descriptions[0])
+    except CheckpointError:
+        raise
     except Exception as error:  # zipfile does not say what it raises for damaged archives
         raise CheckpointError(f"its archive is damaged or cut short ({error})") from None
-    with archive:
-        members = _checked_members(archive, len(content))
-        descriptions = [name for name in members if re.fullmatch(r"[^/]+/data\.pkl", name)]
-        if len(descriptions) != 1:
-            raise CheckpointError(f"its archive holds {len(descriptions)} files NAME/data.pkl instead of one")
-        root = descriptions[0].removesuffix("data.pkl")
-        if f"{root}byteorder" in members and archive.read(f"{root}byteorder") != b"little":
-            raise CheckpointError("it was written on a big-endian machine")
-        pickled = archive.read(descriptions[0])
 
     def storages_of(declared):
         for key, (kind, count) in declared.items():
@@ -123,11 +124,7 @@ def _checked_members(archive, file_size):
         members[name] = member
     if sum(member.file_size for member in members.values()) > file_size:
         raise CheckpointError("its archive claims to hold more than the size of the file")
-    try:
-        damaged = archive.testzip()
-    except Exception as error:  # zipfile does not say what it raises for damaged archives
-        raise CheckpointError(f"its archive is damaged or cut short ({error})") from None
-    if damaged is not None:
+    if (damaged := archive.testzip()) is not None:
         raise CheckpointError(f"its file {shorten(damaged)} is damaged: its checksum does not match")
     return members
 

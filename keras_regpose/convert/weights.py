@@ -54,9 +54,7 @@ def backbone_targets(model: PoseRegressor, library: str) -> dict[str, Target]:
 
 
 def read_state_dict(
-    path_or_state_dict: str | os.PathLike | dict,
-    unused: tuple[str, ...],
-    rename: Callable[[str], str] = lambda name: name,
+    path_or_state_dict: str | os.PathLike | dict, unused: tuple[str, ...], rename: Callable[[str], str]
 ) -> tuple[str, dict]:
     """Returns a name for errors, and the tensors by name, of a path, a checkpoint or a state_dict.
 

@@ -8,7 +8,6 @@ import atexit
 import concurrent.futures
 import math
 import os
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,7 +114,6 @@ def make_dataset(
     cache_bytes: int = 1 << 30,
     max_unreadable_share: float = 0.1,
     cache_folder: str | os.PathLike | None = None,
-    cache_folder_bytes: int = 64 << 30,
     first_batch: int = 0,
     host: tuple[int, int] = (0, 1),
 ):
@@ -134,8 +132,7 @@ def make_dataset(
         cache_bytes: int. Decoded photographs are kept in memory up to this size.
         max_unreadable_share: float. Unreadable images are named and skipped up to this share of the samples.
         cache_folder: str, path or None. Folder in which decoded photographs are kept as well, for the next epochs and
-            runs; runs may share it. COCO's 57,000 photographs with labelled people take 50 GB.
-        cache_folder_bytes: int. Photographs are kept in the folder up to this size.
+            runs; runs may share it. COCO's 57,000 photographs with labelled people take 50 GB, of at most 64 GiB.
         first_batch: int. Batches of the first epoch to leave out: a run resumed in the middle of it goes on there.
         host: (index, count) of this host among those that train together. It gets its share of each batch.
 
@@ -156,7 +153,7 @@ def make_dataset(
     ((4, 64, 48, 3), (4, 17, 3))
     """
     changes = (augmentation or Augmentation.coco()) if training else None
-    cache = PhotographCache(cache_bytes, cache_folder, cache_folder_bytes)
+    cache = PhotographCache(cache_bytes, cache_folder)
     loader = CropLoader(samples, model.skeleton, model.input_size, changes, seed, cache, max_unreadable_share)
     batches = PoseBatches(loader, batch_size, training, training, epoch, first_batch, host)
     if batches.batches_per_epoch == 0:
@@ -185,7 +182,7 @@ def _as_tensorflow_dataset(batches, repeat):
 
     def load(epoch, number):
         # A whole batch per call: a call for each sample would cost more than its crop.
-        crops, targets = tf.numpy_function(_threads.counted(batches.load), [epoch, number], (tf.uint8, tf.float32))
+        crops, targets = tf.numpy_function(_noted(batches.load), [epoch, number], (tf.uint8, tf.float32))
         return tf.ensure_shape(crops, (count, *crop_shape)), tf.ensure_shape(targets, (count, *target_shape))
 
     dataset = tf.data.Dataset.from_tensors(0).map(lambda _: tf.numpy_function(begin, [], (tf.int64, tf.int64)))
@@ -204,38 +201,31 @@ def _as_tensorflow_dataset(batches, repeat):
     return dataset
 
 
-class _Threads:
+# Calls of TensorFlow's threads into Python that are under way, and when the last one ended.
+_under_way, _ended = [], [-math.inf]
+
+
+def _noted(function):
+    """Returns the function, noting its calls."""
+
+    def call(*args):
+        _under_way.append(args)
+        try:
+            return function(*args)
+        finally:
+            _ended[0] = time.monotonic()
+            _under_way.pop()
+
+    return call
+
+
+@atexit.register
+def _wait():
     """Lets TensorFlow's threads leave Python before the interpreter ends.
 
     One that is inside then would never return, and destroying its iterator would wait for it for ever, or abort.
     """
-
-    def __init__(self):
-        self.inside = 0
-        self.last_left = -math.inf
-        self.lock = threading.Lock()
-        atexit.register(self.wait)
-
-    def counted(self, function):
-        """Returns the function, counting the calls that are under way."""
-
-        def call(*args):
-            with self.lock:
-                self.inside += 1
-            try:
-                return function(*args)
-            finally:
-                with self.lock:
-                    self.inside -= 1
-                    self.last_left = time.monotonic()
-
-        return call
-
-    def wait(self):
-        # Nobody takes batches any more, so the buffers are soon full and no call follows.
-        end = time.monotonic() + 20
-        while (self.inside or time.monotonic() - self.last_left < 0.2) and time.monotonic() < end:
-            time.sleep(0.01)
-
-
-_threads = _Threads()
+    # Nobody takes batches any more, so the buffers are soon full and no call follows.
+    end = time.monotonic() + 20
+    while (_under_way or time.monotonic() - _ended[0] < 0.2) and time.monotonic() < end:
+        time.sleep(0.01)

@@ -13,7 +13,6 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from fnmatch import fnmatch
 
 import numpy as np
 
@@ -69,14 +68,14 @@ class PhotographCache:
             return read_image(path)  # which says what is wrong
         version = (path, status.st_size, status.st_mtime_ns)
         with self._lock:
-            image = self._first.get(version)
-            if image is None:
-                image = self._latest.get(version)
-        if image is None:
-            image = read_image(path) if self._folder is None else self._folder.read(version)
-            with self._lock:
-                if not self._first.put(version, image):
-                    self._latest.put(version, image, make_room=True)
+            for memory in (self._first, self._latest):
+                if version in memory.entries:
+                    memory.entries.move_to_end(version)
+                    return memory.entries[version]
+        image = read_image(path) if self._folder is None else self._folder.read(version)
+        with self._lock:
+            if not self._first.put(version, image):
+                self._latest.put(version, image, make_room=True)
         return image
 
 
@@ -86,11 +85,6 @@ class _Memory:
     def __init__(self, limit):
         self.bytes_left = limit
         self.entries = OrderedDict()
-
-    def get(self, version):
-        if version in self.entries:
-            self.entries.move_to_end(version)
-        return self.entries.get(version)
 
     def put(self, version, image, make_room=False):
         if version in self.entries:  # another thread was faster
@@ -120,7 +114,7 @@ class _Folder:
         for entry in os.scandir(self.folder):
             with contextlib.suppress(FileNotFoundError):  # another run clears away as well
                 status = entry.stat()
-                if fnmatch(entry.name, ".*.npy-*") and time.time() - status.st_mtime > _ABANDONED_AFTER:
+                if entry.name[0] == "." and ".npy-" in entry.name and time.time() - status.st_mtime > _ABANDONED_AFTER:
                     shutil.rmtree(entry.path, ignore_errors=True)
                 else:
                     total += status.st_size

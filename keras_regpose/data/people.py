@@ -1,7 +1,6 @@
 """The people of a data set: a sequence of samples that says what is known of them."""
 
 import os
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
@@ -235,8 +234,6 @@ def _column(values):
     if kinds == {str}:
         known: dict[str, str] = {}
         return [known.setdefault(value, value) for value in values]
-    if kinds == {float} or (kinds == {int} and max(map(abs, values)) < 1 << 63):
-        return array("d" if kinds == {float} else "q", values)  # which gives Python numbers back
     return values
 
 

@@ -85,12 +85,9 @@ class Synthetic(People):
 
     @cached_property
     def _undrawn(self):
-        return People([self._person(index, drawn=False) for index in range(len(self))], self.skeleton)
+        return People([self._sample(index, drawn=False) for index in range(len(self))], self.skeleton)
 
-    def _sample(self, position):
-        return self._person(position, drawn=True)
-
-    def _person(self, index, drawn):
+    def _sample(self, index, drawn=True):
         """Returns a sample, without its picture unless it is to be drawn."""
         number, place = self._locate(index)
         figure, image = self._figures(number)[place], self._draw(number).copy() if drawn else ""
@@ -217,24 +214,20 @@ def _place_person(generator, image_size, skeleton, slot, count):
 
 def _draw_order(parts, camera, centers, radii, depths, joints):
     """Returns the outlines of the parts that face the camera, the farthest first."""
-    circles = _fixed(centers[:, None] + radii[:, None, None] * _CIRCLE)
     ends = np.cumsum([len(part.radii) for part in parts])
-    spheres = [slice(end - len(part.radii), end) for part, end in zip(parts, ends, strict=True)]
-    part_depths = [depths[own].mean() for own in spheres]
+    circles = np.split(_fixed(centers[:, None] + radii[:, None, None] * _CIRCLE), ends[:-1])
+    part_depths = [spheres.mean() for spheres in np.split(depths, ends)[:-1]]
     joint_depths = dict(zip(joints, depths[ends[-1] :].tolist(), strict=True))
-
-    def depth_of_base(i):
-        return part_depths[i if parts[i].base is None else parts[i].base], i
-
     drawn = []
     facing = [i for i, part in enumerate(parts) if part.normal is None or camera[2] @ part.normal > 0.08]
-    for i in sorted(facing, key=depth_of_base):
+    # What lies on a part has that part's place in the order, behind it.
+    for _, i in sorted((part_depths[i if parts[i].base is None else parts[i].base], i) for i in facing):
         part, depth = parts[i], part_depths[i]
         own = part.joints if part.base is None else part.joints + parts[part.base].joints
         # A joint at the far side of a part is hidden by that part, as the far shoulder is in profile.
         names = tuple(name for name in own if joint_depths[name] > depth - 0.06)
         color = part.color * min(max(0.95 + 0.6 * depth, 0.7), 1.1)  # the far side lies in shadow
-        drawn.append(_Shape(cv2.convexHull(circles[spheres[i]].reshape(-1, 2)), tuple(color.tolist()), names))
+        drawn.append(_Shape(cv2.convexHull(circles[i].reshape(-1, 2)), tuple(color.tolist()), names))
     return drawn
 
 

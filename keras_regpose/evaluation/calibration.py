@@ -90,6 +90,8 @@ def calibrate(errors: np.ndarray, sigmas: np.ndarray, bins: int = 10) -> Calibra
     >>> round(result.factor, 2), round(result.binned_error, 2), round(result.binned_error_scaled, 2)
     (0.5, 0.5, 0.0)
     """
+    from scipy.stats import spearmanr
+
     errors, sigmas = np.abs(np.ravel(errors)).astype(np.float64), np.ravel(sigmas).astype(np.float64)
     if len(errors) != len(sigmas) or len(errors) < bins:
         raise ValueError(
@@ -109,8 +111,10 @@ def calibrate(errors: np.ndarray, sigmas: np.ndarray, bins: int = 10) -> Calibra
     def coverage(scale):
         return np.array([(ratio <= -scale * np.log1p(-level)).mean() for level in _LEVELS])
 
+    equal = np.ptp(errors) == 0 or np.ptp(sigmas) == 0
+    correlation = float("nan") if equal else float(spearmanr(errors, sigmas).statistic)
     missed, missed_scaled = (float(np.abs(coverage(scale) - _LEVELS).mean()) for scale in (1.0, factor))
-    figures = binned_error(1.0), binned_error(factor), missed, missed_scaled, _rank_correlation(errors, sigmas)
+    figures = binned_error(1.0), binned_error(factor), missed, missed_scaled, correlation
     return Calibration(len(errors), sigma, error, coverage(1.0), _LEVELS, factor, *figures)
 
 
@@ -118,9 +122,7 @@ def calibrate_predictions(poses: Poses, positions: np.ndarray, samples: Sequence
     """Compares σ and errors of the labelled keypoints of predictions.
 
     Args:
-        poses: `Poses`, from `predict_samples`.
-        positions: (N,) int array, from `predict_samples`.
-        samples: the samples they were made for.
+        poses, positions, samples: What `evaluation.evaluate.predict_samples` returned, and what it was given.
         bins: int.
 
     Raises:
@@ -139,9 +141,8 @@ def coverages(
     """Returns in how many cases the truth lies in what a model says holds it in a given share of all cases.
 
     Args:
-        poses: `Poses`, from `predict_samples`, of a model that was recalibrated, on other people than these.
-        positions: (N,) int array, from `predict_samples`.
-        samples: the samples they were made for.
+        poses, positions, samples: What `predict_samples` returned, and what it was given. The model was recalibrated,
+            on other people than these.
         flow: `RealNVP` or None. The model's, whose regions of highest density are measured as well.
         shares: sequence of floats.
 
@@ -226,9 +227,3 @@ def plot_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
 def import_matplotlib() -> ModuleType:
     """Returns `matplotlib.figure`, or raises ImportError that says how to install it."""
     return import_optional("matplotlib.figure", "A plot of the calibration", "keras-regpose[plot]")
-
-
-def _rank_correlation(first, second):
-    from scipy.stats import spearmanr
-
-    return float("nan") if np.ptp(first) == 0 or np.ptp(second) == 0 else float(spearmanr(first, second).statistic)

@@ -17,7 +17,7 @@ from keras_regpose.arrays import check_arrays
 from keras_regpose.data.coco_file import CocoFile
 from keras_regpose.evaluation.oks import check_sigmas, oks_nms, soft_oks_nms
 from keras_regpose.files import read_json
-from keras_regpose.inference.scores import expected_oks, instance_score
+from keras_regpose.inference.scores import coco_result, expected_oks, instance_score
 from keras_regpose.skeleton import SKELETONS, Skeleton, keypoint_categories
 
 NMS_MODES = ("oks", "soft_oks", None)
@@ -216,16 +216,9 @@ def _score_and_suppress(columns, score_mode, nms, nms_threshold, keypoint_thresh
             suppress = oks_nms if nms == "oks" else soft_oks_nms
             rows = rows[suppress(points[rows], scores[rows], columns["area"][rows], nms_threshold, sigmas)]
         for row in rows.tolist():
-            result = {
-                "image_id": columns["image_id"][row],
-                "category_id": columns["category_id"][row],
-                "keypoints": np.column_stack([points[row], point_scores[row]]).ravel().tolist(),
-                "score": float(scores[row]),
-            }
-            if "box" in columns:
-                left, top, right, bottom = columns["box"][row].tolist()
-                result["bbox"] = [left, top, right - left, bottom - top]
-            results.append(result)
+            identity = columns["image_id"][row], columns["category_id"][row]
+            box = columns["box"][row] if "box" in columns else None
+            results.append(coco_result(*identity, points[row], point_scores[row], scores[row], box))
     return results
 
 

@@ -28,9 +28,7 @@ def error_kinds(poses: Poses, positions: np.ndarray, samples: Sequence[Sample]) 
     keypoint is far off.
 
     Args:
-        poses: `Poses`, from `predict_samples`.
-        positions: (N,) int array, from `predict_samples`.
-        samples: the samples they were made for.
+        poses, positions, samples: What `evaluation.evaluate.predict_samples` returned, and what it was given.
 
     Returns:
         (N, K) int array of places in `KINDS`; −1 for keypoints that are not labelled.

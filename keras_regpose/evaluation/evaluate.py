@@ -245,9 +245,8 @@ def evaluate(
     >>> low <= value <= high
     True
     """
-    people = People.of(samples, model.skeleton)
-    poses, positions = predict_samples(model, people, **options)
-    return score_predictions(poses, positions, people, model.input_size, score_mode, nms)
+    poses, positions = predict_samples(model, samples, **options)
+    return score_predictions(poses, positions, samples, model.input_size, score_mode, nms)
 
 
 def compare(model, other, samples: Sequence[Sample], **options) -> dict[str, Interval]:

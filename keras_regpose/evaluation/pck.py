@@ -84,9 +84,7 @@ def pck(
     A keypoint is correct if its distance ≤ threshold × normaliser.
 
     Args:
-        pred: (N, K, 2) array of predicted keypoints.
-        truth: (N, K, 2) array of true keypoints, in the coordinates of `pred`.
-        visible: (N, K) array, 0 or False for unlabelled keypoints.
+        pred, truth, visible: (N, K, 2), (N, K, 2) and (N, K) arrays. See `normalized_distances`.
         normalizer: (N,) array, the size of each person in the unit of the keypoints, such as `torso_size`,
             `box_diagonal` or `pair_distance`. A person with 0 or NaN is left out.
         skeleton: Skeleton of the keypoints.
@@ -245,9 +243,7 @@ def auc(
     weight. Source: `keypoint_auc` of MMPose 1.3.2.
 
     Args:
-        pred: (N, K, 2) array of predicted keypoints.
-        truth: (N, K, 2) array of true keypoints, in the coordinates of `pred`.
-        visible: (N, K) array, 0 or False for unlabelled keypoints.
+        pred, truth, visible: (N, K, 2), (N, K, 2) and (N, K) arrays. See `normalized_distances`.
         normalizer: float or (N,) array. The length that counts as 1.
         thresholds: int n for the thresholds 0, 1/n, … (n−1)/n, or the thresholds themselves.
 
@@ -273,9 +269,7 @@ def epe(pred: Points, truth: Points, visible: PerKeypoint) -> float:
     """End-point error: mean distance over all labelled keypoints, in the unit of the keypoints.
 
     Args:
-        pred: (N, K, 2) array of predicted keypoints.
-        truth: (N, K, 2) array of true keypoints, in the coordinates of `pred`.
-        visible: (N, K) array, 0 or False for unlabelled keypoints.
+        pred, truth, visible: (N, K, 2), (N, K, 2) and (N, K) arrays. See `normalized_distances`.
 
     Returns:
         float.
@@ -296,9 +290,7 @@ def mean_error(pred: Points, truth: Points, visible: PerKeypoint, skeleton: Skel
     """Mean distance between predicted and labelled place, for each keypoint by itself and over all.
 
     Args:
-        pred: (N, K, 2) array of predicted keypoints.
-        truth: (N, K, 2) array of true keypoints, in the coordinates of `pred`.
-        visible: (N, K) array, 0 or False for unlabelled keypoints.
+        pred, truth, visible: (N, K, 2), (N, K, 2) and (N, K) arrays. See `normalized_distances`.
         skeleton: Skeleton of the keypoints.
 
     Returns:

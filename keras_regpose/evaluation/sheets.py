@@ -70,9 +70,7 @@ def prediction_sheet(
     """Shows the first predictions, each cut out around its person.
 
     Args:
-        poses: `Poses`, from `evaluation.evaluate.predict_samples`.
-        positions: (N,) int array, from `predict_samples`.
-        samples: the samples that they were made for.
+        poses, positions, samples: What `evaluation.evaluate.predict_samples` returned, and what it was given.
         count: int. Number of people to show.
         tile: int. Side of each picture in pixels.
 
@@ -97,9 +95,7 @@ def error_sheet(
     People are ordered by the mean distance of their labelled keypoints, as a share of the diagonal of the box.
 
     Args:
-        poses: `Poses`, from `evaluation.evaluate.predict_samples`.
-        positions: (N,) int array, from `predict_samples`.
-        samples: the samples that they were made for.
+        poses, positions, samples: What `evaluation.evaluate.predict_samples` returned, and what it was given.
         count: int. Number of people to show of each kind, where there are as many.
         tile: int. Side of each picture in pixels.
 

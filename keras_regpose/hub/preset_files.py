@@ -18,8 +18,6 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from keras_regpose.codec import METHODS
 from keras_regpose.files import draft, sha256
 from keras_regpose.skeleton import Skeleton
@@ -40,19 +38,13 @@ class NewerFormatError(PresetError):
 
 
 def save_preset(
-    model,
-    directory: str | Path,
-    half_precision: bool = False,
-    onnx: bool = False,
-    advice: str = "choose a folder of another disk",
-    **facts,
+    model, directory: str | Path, onnx: bool = False, advice: str = "choose a folder of another disk", **facts
 ) -> None:
     """Writes a model as a preset directory, beside its target first and then renamed into place.
 
     Args:
         model: `PoseRegressor`.
         directory: str or path. A preset that is already there is replaced.
-        half_precision: bool. Whether weights are stored as float16, which halves the file; they are read as float32.
         onnx: bool. Whether an ONNX export goes with it, with weights in float16.
         advice: str. What a person can do, besides freeing space, when the disk is full.
         **facts: JSON-ready values that go into `preset.json` (metrics, licence, data).
@@ -71,9 +63,6 @@ def save_preset(
         keras.saving.save_model(model.to_keras(), written, zipped=False)
         if model.flow is not None:
             flow_model(model.flow).save_weights(written / FLOW_FILE)
-        if half_precision:
-            for file in written.glob("*.weights.h5"):
-                store_half_precision(file)
         if onnx:
             model.export(written / f"{EXPORT}.onnx", precision="float16", verbose=False)
         description = {
@@ -191,19 +180,3 @@ def flow_model(flow):
     import keras
 
     return keras.Sequential([keras.Input((2,)), flow])
-
-
-def store_half_precision(file):
-    import h5py
-
-    def copy(name, item):
-        if isinstance(item, h5py.Group):
-            half.create_group(name).attrs.update(item.attrs)
-        else:
-            half[name] = item[()].astype(np.float16 if item.dtype == np.float32 else item.dtype)
-
-    shorter = file.with_suffix(".half")
-    with h5py.File(file, "r") as full, h5py.File(shorter, "w") as half:
-        half.attrs.update(full.attrs)
-        full.visititems(copy)
-    os.replace(shorter, file)

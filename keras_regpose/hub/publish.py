@@ -88,10 +88,8 @@ def push_model(
     >>> model.push_to_hub("me/my_pose_model", dry_run=True).address
     'hf://me/my_pose_model'
     """
-    _check_arguments(repo_id, tag)
     with tempfile.TemporaryDirectory() as folder:
-        # The card is named after the folder.
-        directory = Path(folder) / repo_id.split("/")[1]
+        directory = Path(folder) / "preset"
         save_preset(model, directory, **facts)
         return publish_preset(directory, repo_id, private, tag, replace, dry_run)
 
@@ -128,7 +126,10 @@ def publish_preset(
         OSError: If the Hub cannot be reached, or refuses. Nothing is published then, unless the tag alone failed,
             which the message says.
     """
-    _check_arguments(repo_id, tag)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+        raise ValueError(f"A repository of the Hub is named org/name. Received: {repo_id!r}")
+    if tag is not None and not re.fullmatch(r"[\w][\w.-]*", tag):
+        raise ValueError(f"A tag consists of letters, digits, dots and hyphens, such as v1. Received: {tag!r}")
     folder = PresetFolder.open(directory)
     folder.verify()
     files = _files(folder, repo_id, license_name)
@@ -137,13 +138,6 @@ def publish_preset(
     sizes = {name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in files.items()}
     plan = Publication(repo_id, private, tag, sizes, card)
     return plan if dry_run else _publish(plan, files, folder.description, replace)
-
-
-def _check_arguments(repo_id, tag):
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
-        raise ValueError(f"A repository of the Hub is named org/name. Received: {repo_id!r}")
-    if tag is not None and not re.fullmatch(r"[\w][\w.-]*", tag):
-        raise ValueError(f"A tag consists of letters, digits, dots and hyphens, such as v1. Received: {tag!r}")
 
 
 def _files(folder, repo_id, license_name):
@@ -192,7 +186,9 @@ def _publish(plan, files, description, replace):
             parent_commit=remote.sha,
         )
     # A commit that changes nothing is not made, and keeps its name.
-    tag = plan.tag or next((name for name, target in tags.items() if target == commit.oid), _next_tag(tags))
+    numbers = [int(name[1:]) for name in tags if re.fullmatch(r"v\d+", name)]
+    unchanged = (name for name, target in tags.items() if target == commit.oid)
+    tag = plan.tag or next(unchanged, f"v{max(numbers, default=0) + 1}")
     if tag not in tags:
         _make_tag(api, plan.repo_id, tag, commit.oid)
     return Publication(plan.repo_id, bool(remote.private), tag, plan.sizes, plan.card, commit.oid)
@@ -237,8 +233,3 @@ def _remote_skeleton(repo_id, revision):
         return dict(json.loads(Path(path).read_text(encoding="utf-8"))["skeleton"])
     except (ValueError, KeyError, TypeError):
         return {}
-
-
-def _next_tag(tags):
-    numbers = [int(tag[1:]) for tag in tags if re.fullmatch(r"v\d+", tag)]
-    return f"v{max(numbers, default=0) + 1}"

@@ -30,7 +30,6 @@ def draw_poses(
     ellipses: bool = True,
     labels: bool = False,
     scale: float = 1.0,
-    ellipse_scale: float = 1.0,
     color: tuple[int, int, int] | None = None,
 ) -> np.ndarray:
     """Draws people's skeletons: left side blue, right side orange, middle white.
@@ -50,7 +49,6 @@ def draw_poses(
             that are larger than a limb, only the outline is drawn.
         labels: bool. Whether to write each person's number and mean keypoint score; the number alone in tiny images.
         scale: float. The picture is enlarged by this first; 3 or so makes tiny images readable.
-        ellipse_scale: float. σ is multiplied by this first, such as by the factor that a calibration has found.
         color: (R, G, B) of all joints and limbs, or None for the colours of the sides.
 
     Returns:
@@ -80,7 +78,7 @@ def draw_poses(
     corners = keypoints if boxes is None else given["boxes"].reshape(-1, 2, 2)
     # The centre of the first pixel is (0, 0), and stays in the middle of what that pixel becomes.
     keypoints, corners = (keypoints + 0.5) * scale - 0.5, (corners + 0.5) * scale - 0.5
-    sigmas = sigmas * scale * ellipse_scale if ellipses else np.full_like(sigmas, np.nan)
+    sigmas = sigmas * scale if ellipses else np.full_like(sigmas, np.nan)
 
     picture = _draw_skeletons(picture, keypoints, scores >= score_threshold, sigmas, skeleton, color)
     plates = []
@@ -137,11 +135,6 @@ def _thickness(points, shape):
     return max(1, round(0.014 * min(extent, 1.5 * max(shape[:2]))))
 
 
-def _limb_color(first, second):
-    sides = {first, second} - {MIDDLE}
-    return sides.pop() if len(sides) == 1 else MIDDLE
-
-
 def _fixed(values):
     """Returns a number or a point in OpenCV's fixed point."""
     return np.round(np.clip(values, -1e5, 1e5) * (1 << _SHIFT)).astype(int).tolist()
@@ -158,7 +151,8 @@ def _marks(points, certain, sigmas, shape, skeleton, color):
         if finite[i] and finite[j]:
             ends, sure = (_fixed(points[i]), _fixed(points[j])), int(certain[i] and certain[j])
             rims[sure].append((cv2.line, *ends, _RIM, width + 2 * rim))
-            limbs[sure].append((cv2.line, *ends, _limb_color(colors[i], colors[j]), width))
+            sides = {colors[i], colors[j]} - {MIDDLE}
+            limbs[sure].append((cv2.line, *ends, sides.pop() if len(sides) == 1 else MIDDLE, width))
     for n in np.flatnonzero(finite):
         center, spread = _fixed(points[n]), sigmas[n]
         if np.isfinite(spread).all() and (spread > 0).all():

@@ -15,7 +15,7 @@ from keras_regpose.files import csv_text, write_whole
 from keras_regpose.images import PICTURE_SUFFIXES, read_image, save_picture
 from keras_regpose.inference.draw import draw_poses
 from keras_regpose.inference.regions import reach
-from keras_regpose.inference.scores import expected_oks, instance_score
+from keras_regpose.inference.scores import coco_result, expected_oks, instance_score
 from keras_regpose.optional import import_optional
 from keras_regpose.skeleton import Skeleton
 
@@ -223,7 +223,7 @@ class Poses:
             image: (H, W, 3) RGB array with values 0–255, a PIL image, a path, or None for the image of the estimate.
                 If that is not known, the poses are drawn on grey.
             boxes: bool. Whether to draw the boxes as well.
-            **options: score_threshold, ellipses, ellipse_scale, labels, scale: see `draw_poses`.
+            **options: score_threshold, ellipses, labels, scale: see `draw_poses`.
 
         Returns:
             `PIL.Image.Image`.
@@ -321,14 +321,9 @@ class Poses:
         if score_mode is None:
             score_mode = "bbox_keypoint" if self.sigmas is None else "bbox_rle"
         ranked = self.expected_oks() if score_mode == "expected_oks" else self.scores
-        scores = instance_score(self.box_scores, ranked, score_mode).tolist()
-        points = np.concatenate([self.keypoints, self.scores[..., None]], axis=-1)
-        points = points.reshape(len(self), 3 * len(self.skeleton)).tolist()
-        boxes = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1).tolist()
-        return [
-            {"image_id": image_id, "category_id": 1, "keypoints": points[n], "score": scores[n], "bbox": boxes[n]}
-            for n in range(len(self))
-        ]
+        scores = instance_score(self.box_scores, ranked, score_mode)
+        people = zip(self.keypoints, self.scores, scores, self.boxes, strict=True)
+        return [coco_result(image_id, 1, *person) for person in people]
 
     def to_dataframe(self) -> "pandas.DataFrame":
         """Returns one row per joint: person, keypoint (its name), x, y, score, and sigma_x, sigma_y where known.

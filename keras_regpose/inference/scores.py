@@ -91,3 +91,21 @@ def instance_score(
     if mode == "expected_oks":
         return np.asarray(box_scores * keypoint_scores.mean(-1))
     raise ValueError(f"The score mode must be one of {', '.join(SCORE_MODES)}. Received: {mode!r}")
+
+
+def coco_result(image_id: int | str, category_id: int, points, point_scores, score, box=None) -> dict:
+    """Returns a person in COCO's result format.
+
+    Args:
+        image_id, category_id: The numbers of the image and of what it is, 1 for a person.
+        points: (K, 2) array. Keypoints x, y in image pixels.
+        point_scores: (K,) array.
+        score: The person's.
+        box: (4,) array or None. The person's box, xyxy in image pixels.
+    """
+    keypoints = np.column_stack([points, point_scores]).ravel().tolist()
+    result = {"image_id": image_id, "category_id": category_id, "keypoints": keypoints, "score": float(score)}
+    if box is not None:
+        left, top, right, bottom = box.tolist()
+        result["bbox"] = [left, top, right - left, bottom - top]
+    return result

@@ -8,6 +8,9 @@ Density estimation using Real NVP (Dinh et al., 2017), §3.
 import keras
 import numpy as np
 
+_COUPLINGS = 6
+_SIZES = (1, 64, 64, 1)  # of the layers of a coupling's networks
+
 
 @keras.saving.register_keras_serializable("keras_regpose")
 class RealNVP(keras.layers.Layer):
@@ -17,10 +20,6 @@ class RealNVP(keras.layers.Layer):
     (1 → 64 → 64 → 1, leaky ReLU with slope 0.01; the log-scale passes through tanh). The couplings change the first
     and the second coordinate in turn. Weights start as in the reference: normal with standard deviation 0.01, biases 0.
 
-    Args:
-        couplings: int. Number of coupling layers.
-        hidden_units: int. Width of the two hidden layers of each network.
-
     Example:
 
     >>> import numpy as np
@@ -29,19 +28,16 @@ class RealNVP(keras.layers.Layer):
     True
     """
 
-    def __init__(self, couplings: int = 6, hidden_units: int = 64, **kwargs):
+    def __init__(self, **kwargs):
         # float32 whatever the policy: differences of log-densities drown in a half precision mantissa.
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        self.couplings = couplings
-        self.hidden_units = hidden_units
-        sizes = (1, hidden_units, hidden_units, 1)
         normal = keras.initializers.RandomNormal(stddev=0.01)
         for net in ("scale", "translation"):
             networks = []
-            for coupling in range(couplings):
+            for coupling in range(_COUPLINGS):
                 network = []
-                for layer, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+                for layer, (fan_in, fan_out) in enumerate(zip(_SIZES, _SIZES[1:], strict=False)):
                     name = f"{net}_{coupling}_{layer}"
                     kernel = self.add_weight(shape=(fan_in, fan_out), initializer=normal, name=f"{name}_kernel")
                     bias = self.add_weight(shape=(fan_out,), initializer="zeros", name=f"{name}_bias")
@@ -90,7 +86,7 @@ class RealNVP(keras.layers.Layer):
             probability.bijectors.RealNVP(
                 num_masked=-1 if coupling % 2 == 0 else 1, shift_and_log_scale_fn=self._shift_and_log_scale(coupling)
             )
-            for coupling in reversed(range(self.couplings))
+            for coupling in reversed(range(_COUPLINGS))
         ]
         normal = probability.distributions.MultivariateNormalDiag(loc=keras.ops.zeros(2), scale_diag=keras.ops.ones(2))
         return probability.distributions.TransformedDistribution(normal, probability.bijectors.Chain(couplings))
@@ -102,9 +98,6 @@ class RealNVP(keras.layers.Layer):
             return shift * self.strength, log_scale * self.strength
 
         return evaluate
-
-    def get_config(self):
-        return {**super().get_config(), "couplings": self.couplings, "hidden_units": self.hidden_units}
 
 
 def _apply(network, x):

@@ -86,16 +86,9 @@ class RLE(keras.losses.Loss):
     """
 
     def __init__(
-        self,
-        flow,
-        distribution="laplace",
-        residual=True,
-        keypoint_weights=None,
-        trackers=None,
-        unit_errors=False,
-        name="rle",
+        self, flow, distribution="laplace", residual=True, keypoint_weights=None, trackers=None, unit_errors=False
     ):
-        super().__init__(name=name)
+        super().__init__(name="rle")
         self.flow = flow
         self.distribution = distribution
         self.residual = residual

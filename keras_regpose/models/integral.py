@@ -87,15 +87,10 @@ def _levels(image, features):
     backbone = backbone_with(model.layers)
     if backbone is None:
         raise ValueError("The integral head needs a backbone by name, whose stages are known. Received another model")
-    last = {}
-    for layer in model.layers:
-        stage = backbone.stage_of(layer.name)
-        if stage is not None:
-            last[stage] = layer.output
-    found = {}
-    for stage in sorted(last):
-        found.setdefault(image.shape[1] // last[stage].shape[1], last[stage])
-    return found
+    staged = ((backbone.stage_of(layer.name), layer.output) for layer in model.layers)
+    last = {stage: output for stage, output in staged if stage is not None}
+    # Of two stages of a stride the first one comes last, and stays.
+    return {image.shape[1] // last[stage].shape[1]: last[stage] for stage in sorted(last, reverse=True)}
 
 
 def _separable(x, channels, name):

@@ -38,16 +38,14 @@ def mobilenet_v2(image, width: float = 1.0) -> dict:
         raise ValueError(f"MobileNetV2 width must be positive. Received: {width}")
     x = _conv(image, make_divisible(32 * width), 3, 2, name="conv1")
     features = {}
-    level = 1
     for stage, (expansion, channels, blocks, stride) in enumerate(STAGES, start=1):
         for block in range(blocks):
             first_stride = stride if block == 0 else 1
             if first_stride == 2:
-                features[f"P{level}"] = x
-                level += 1
+                features[f"P{len(features) + 1}"] = x
             x = _block(x, expansion, make_divisible(channels * width), first_stride, f"layer{stage}_{block}")
     x = _conv(x, 1280 if width <= 1 else int(1280 * width), 1, 1, name="conv2")
-    features[f"P{level}"] = x
+    features["P5"] = x
     return features
 
 

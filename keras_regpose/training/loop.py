@@ -15,8 +15,7 @@ from keras_regpose.data.sample import Sample
 from keras_regpose.images import ImageError
 from keras_regpose.interrupt import noted_signals
 from keras_regpose.recipe import Recipe
-from keras_regpose.training.average import MovingAverage
-from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, SaveBestPreset
+from keras_regpose.training.callbacks import DelayFlow, KeypointMetrics, MovingAverage, SaveBestPreset
 from keras_regpose.training.checkpoint import Checkpoints
 from keras_regpose.training.devices import check_strategy, from_all_hosts, this_host
 from keras_regpose.training.optimizer import frozen_stages, make_optimizer

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_regpose.convert.imagenet import load_imagenet_backbone
+from keras_regpose.convert.backbones import load_imagenet_backbone, load_torchvision_backbone
 from keras_regpose.convert.movenet import load_movenet
-from keras_regpose.convert.torchvision import load_torchvision_backbone
 from keras_regpose.data.crops import CropLoader
 from keras_regpose.data.sample import Sample
 from keras_regpose.loading import load_preset
@@ -62,8 +61,7 @@ def starting_model(
                 f"The recipe's backbone has {len(wanted)} weights, that of {start} {len(taken)}, or of other shapes. "
                 "Pass --start with weights of the same backbone"
             )
-        for from_weight, to_weight in zip(taken, wanted, strict=True):
-            to_weight.assign(from_weight)
+        model.backbone.set_weights(taken)
     elif str(start) == "imagenet" or str(start).endswith(".h5"):
         load_imagenet_backbone(model, start)
     elif str(start).endswith(".json"):

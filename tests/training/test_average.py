@@ -7,8 +7,7 @@ from tiny_model import tiny_model
 from keras_regpose import from_preset
 from keras_regpose.data import Synthetic
 from keras_regpose.training import train
-from keras_regpose.training.average import MovingAverage
-from keras_regpose.training.callbacks import best_epoch
+from keras_regpose.training.callbacks import MovingAverage, best_epoch
 
 
 class Record(keras.callbacks.Callback):
