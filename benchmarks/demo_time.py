@@ -1,6 +1,7 @@
 """How long does `keras-regpose demo` take, and what does it learn?
 
-Runs the demo as the README says, in a fresh process for each turn; seconds are of the whole process.
+Runs the command as the README says, in a fresh process for each turn; seconds are of the whole process. With --long
+also once as `keras-regpose demo --long`.
 
     python benchmarks/demo_time.py
 """
@@ -8,6 +9,7 @@ Runs the demo as the README says, in a fresh process for each turn; seconds are 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,28 +18,26 @@ from pathlib import Path
 
 from environment import environment
 
-DEMO = """
-import json, sys
-from pathlib import Path
-from keras_regpose.demo import run_demo
-print(json.dumps(run_demo(Path(sys.argv[1]))))
-"""
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--long", action="store_true")
     parser.add_argument("--output", default=Path(__file__).parent / "results" / "demo_time.json", type=Path)
     options = parser.parse_args()
     turns = []
-    for _ in range(options.turns):
+    for extra in [[]] * options.turns + [["--long"]] * options.long:
         with tempfile.TemporaryDirectory() as folder:
-            start = time.monotonic()
+            start, command = time.monotonic(), [sys.executable, "-m", "keras_regpose.cli", "demo", *extra]
             process = subprocess.run(
-                [sys.executable, "-c", DEMO, folder], stdout=subprocess.PIPE, text=True, check=True
+                [*command, "--output", folder], stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT
             )
-            seconds = round(time.monotonic() - start)
-        turns.append({"seconds": seconds} | json.loads(process.stdout.splitlines()[-1]))
+            seconds = round(time.monotonic() - start, 1)
+        rows = re.findall(r"^(AP|PCK.*?) +([\d.]+) +([\d.]+)$", process.stdout, re.MULTILINE)
+        figures = {name: {"before": float(before), "after": float(after)} for name, before, after in rows}
+        turns.append({"command": " ".join(["demo", *extra]), "seconds": seconds} | figures)
         print(turns[-1], flush=True)
     temporary = options.output.with_name(f".{options.output.name}.writing")
     temporary.write_text(json.dumps({"environment": environment(), "turns": turns}, indent=1) + "\n")

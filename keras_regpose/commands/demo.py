@@ -12,9 +12,9 @@ def add_options(sub):
     sub.add_argument("--image", help="a photograph of yours instead of ours; nothing is trained then")
     sub.add_argument("--box", type=box, action="append", help="x1,y1,x2,y2 of a person in the photograph; repeatable")
     sub.add_argument("--output", default="demo_output", help="folder for the pictures and the model")
-    sub.add_argument("--long", action="store_true", help="learn for minutes: from 1,600 drawn people, nine times each")
-    sub.add_argument("--people", type=positive, help="drawn people to learn from (256)")
-    sub.add_argument("--epochs", type=positive, help="passes over them (5)")
+    sub.add_argument("--long", action="store_true", help="learn for minutes: from 1,000 drawn people, six times each")
+    sub.add_argument("--people", type=positive, help="drawn people to learn from (192)")
+    sub.add_argument("--epochs", type=positive, help="passes over them (4)")
 
 
 def run(options):
@@ -36,7 +36,7 @@ def run(options):
         return
     from keras_regpose.demo import run_demo
 
-    count, epochs = options.people or (1600 if options.long else 256), options.epochs or (9 if options.long else 5)
+    count, epochs = options.people or (1000 if options.long else 192), options.epochs or (6 if options.long else 4)
     figures = run_demo(output, count, epochs)
     print(f"Learned from {count} drawn people, {epochs} times each:")
     print(f"{'':24}{'before':>10}{'after':>10}")

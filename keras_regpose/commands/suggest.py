@@ -22,10 +22,10 @@ def run(options):
 
     model = from_preset(options.preset)
     samples = []
-    found = (poses for name in options.sources for poses in only_pictures(model.estimate(name, options.boxes)))
-    for number, poses in enumerate(found):
+    found = (one for name in options.sources for one in only_pictures(model.estimate(name, options.boxes)))
+    for number, (picture, poses) in enumerate(found):
         for box, points, scores in zip(poses.boxes, poses.keypoints, poses.scores, strict=True):
-            samples.append(Sample(poses.source, box, points, scores, number, len(samples)))
+            samples.append(Sample(picture, box, points, scores, number, len(samples)))
     if not samples:
         raise ValueError("There is nobody to choose from: nobody is found in the pictures")
     positions, expected = suggest(samples, model, options.count)

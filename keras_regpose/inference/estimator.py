@@ -156,12 +156,14 @@ def thresholds(model, boxes: Any, score_threshold: float | None = None) -> tuple
     return score_threshold, 0.0
 
 
-def only_pictures(found: Any) -> Iterator[Poses]:
-    """Yields what `estimate` found picture by picture. Refuses frames of videos, which have no file to read again."""
+def only_pictures(found: Any) -> Iterator[tuple[str, Poses]]:
+    """Yields files and what `estimate` found in them. Refuses frames of videos, which have no file to read again."""
     for poses in [found] if isinstance(found, Poses) else found:
-        if poses.frame is not None:
-            raise ValueError(f"Pictures are needed. Received the video {poses.source}: save its frames as pictures")
-        yield poses
+        if poses.source is None or poses.frame is not None:
+            raise ValueError(
+                f"Files of pictures are needed. Received {poses.source or 'arrays'}: save them as pictures"
+            )
+        yield poses.source, poses
 
 
 def estimate_frames(

@@ -1,14 +1,15 @@
-"""Which people to label next: those of whom the model expects large errors, and who stand for many others."""
+"""Which people to label next: those who stand for many others, the more so the larger the errors that are expected."""
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from keras_regpose.data.sample import Sample
 from keras_regpose.inspection.features import crop_features
 from keras_regpose.progress import progress_bar
 
+_SOME = 2000  # people who stand for all
+_WIDTH = 0.25  # of the kernel, as a share of the median of squared distances
 WAYS = ("error and diversity", "diversity", "error")
 
 
@@ -22,10 +23,10 @@ def suggest(
         model: `PoseRegressor` with σ.
         count: int. Number of people to choose.
         labelled: sequence of `Sample`. People who are labelled already.
-        by: str. "diversity" groups people by what the backbone sees in them, and takes the most typical of each group
-            that holds nobody labelled, the largest group first (Hacohen et al., "Active Learning on a Budget", ICML
-            2022, section 3). "error" takes those with the largest mean σ, in units of the crop. "error and diversity"
-            groups the half of the people with the larger σ.
+        by: str. "diversity" takes one after the other, so that what the backbone sees in the labelled and the chosen
+            is as often there as it is in all (Chen, Welling and Smola, "Super-Samples from Kernel Herding", UAI 2010,
+            section 3). "error and diversity" counts each person by the mean σ, in units of the crop, so that more are
+            taken of those who are harder. "error" takes those with the largest σ alone.
 
     Returns:
         (count,) int positions of the people chosen, the most wanted first, and their (count,) mean σ in units of the
@@ -74,20 +75,24 @@ def choose(expected: np.ndarray, features: np.ndarray, count: int, known: np.nda
     >>> choose(np.array([0.1, 0.3, 0.2]), np.eye(3), 2, np.empty((0, 3)), "error").tolist()
     [1, 2]
     """
-    largest = np.argsort(-expected, kind="stable")
-    if by == "error" or count >= len(largest):
-        return largest[:count]
-    candidates = largest[: max(len(largest) // 2, count)] if by == WAYS[0] else largest
-    every = np.concatenate([features[candidates], known]).astype(np.float32)
-    cv2.setRNGSeed(0)
-    criteria = (cv2.TERM_CRITERIA_MAX_ITER, 20, 0)
-    groups = min(count + len(known), len(every))
-    _, group, centres = cv2.kmeans(every, groups, None, criteria, 1, cv2.KMEANS_PP_CENTERS)  # pyright: ignore
-    group = group.ravel()
-    distance = np.linalg.norm(every - centres[group], axis=1)
-    new = group[: len(candidates)]
-    free = np.setdiff1d(new, group[len(candidates) :])
-    sizes = np.bincount(new, minlength=groups)
-    order = free[np.argsort(-sizes[free], kind="stable")][:count]
-    typical = [int(np.where(new == one, distance[: len(new)], np.inf).argmin()) for one in order]
-    return candidates[typical]
+    count = min(count, len(expected))
+    if by == "error":
+        return np.argsort(-expected, kind="stable")[:count]
+    deviation = features.std(0) + 1e-6
+    features, known = (features / deviation).astype(np.float32), (known / deviation).astype(np.float32)
+    lengths = np.square(features).sum(1)
+    some = np.random.default_rng(0).permutation(len(features))[:_SOME]
+    weights = expected[some] / expected[some].sum() if by == WAYS[0] else np.full(len(some), 1 / len(some))
+    width = np.mean([np.median(np.square(features[some] - row).sum(1)) for row in features[some[:100]]]) * _WIDTH
+
+    def alike(row):
+        return np.exp((2 * features @ row - lengths - row @ row) / width)
+
+    wanted = sum(weight * alike(row) for weight, row in zip(weights, features[some], strict=True))
+    there, chosen = sum((alike(row) for row in known), np.zeros(len(features))), []
+    while len(chosen) < count:
+        gain = wanted - there / (len(known) + len(chosen) + 1)
+        gain[chosen] = -np.inf
+        chosen.append(int(gain.argmax()))
+        there += alike(features[chosen[-1]])
+    return np.array(chosen)

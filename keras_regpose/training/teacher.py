@@ -63,10 +63,10 @@ def taught(
         keypoints = np.where(labelled[:, None], sample.keypoints, point)
         visible = np.where(labelled, sample.visible, weight)
         samples[position] = dataclasses.replace(sample, keypoints=keypoints, visible=visible)
-    for found in only_pictures([] if pictures is None else teacher.estimate(pictures)):
+    for picture, found in only_pictures([] if pictures is None else teacher.estimate(pictures)):
         for box, point, weight in zip(found.boxes, *_in_skeleton(found, skeleton), strict=True):
             number = len(samples)
-            samples.append(Sample(found.source, box, point, weight, -number, number))
+            samples.append(Sample(picture, box, point, weight, -number, number))
     return People([sample for sample in samples if (sample.visible > 0).any()], skeleton)
 
 
