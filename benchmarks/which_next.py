@@ -1,11 +1,12 @@
-r"""Which people to label next? 200 labelled and 200 more, chosen by what `suggest` can choose by, or at random.
+r"""Which people to label next? 200 labelled and 200 more, chosen by `suggest`, by parts of it, or at random.
 
 usage: python benchmarks/which_next.py --data ../shared/data/lspet --models ../shared/models
 LSPET's training people are the ones to choose from. The frozen backbone is that of MoveNet Lightning, which has not
 learned them, and its features are computed once. In each seed three heads learn from 200 people; each way chooses 200
 more by what the mean of their densities expects of the others; three heads learn from the 400, and PCK@0.2 is that of
-their mean density on the test people. Beside the ways of `suggest`: the farthest from all others ("k-centre", Sener and
-Savarese, ICLR 2018), and chance. Finished seeds are kept in --cache: started again, it goes on. Writes
+their mean density on the test people. Beside `suggest`, diversity weighed by expected errors: that without the
+weights, the largest expected errors alone, the farthest from all others ("k-centre", Sener and Savarese, ICLR 2018), and
+chance. Finished seeds are kept in --cache: started again, it goes on. Writes
 benchmarks/results/which_next.json.
 """
 
@@ -25,7 +26,7 @@ from keras_regpose import geometry
 from keras_regpose.evaluation.pck import pck, torso_size
 from keras_regpose.images import read_image
 from keras_regpose.inspection.judge import cells_of, head_network, places_of
-from keras_regpose.inspection.suggestion import WAYS, choose
+from keras_regpose.inspection.suggestion import choose
 from keras_regpose.progress import progress_bar
 
 SIDE = 192
@@ -161,7 +162,11 @@ def main():
             first, others = order[:200], np.sort(order[200:])
             expected = learned(every, points, visible, first, seed, others)[1].mean(1)
             row = {"200 labelled": score(first, seed)}
-            ways = {way: choose(expected, pooled[others], 200, pooled[first], way) for way in WAYS}
+            ways = {
+                "suggest": choose(expected, pooled[others], 200, pooled[first]),
+                "diversity": choose(np.ones_like(expected), pooled[others], 200, pooled[first]),
+                "mean σ": np.argsort(-expected)[:200],
+            }
             ways["k-centre"] = k_centre(pooled[others], 200, pooled[first])
             ways["random"] = np.random.default_rng(seed + 100).permutation(len(others))[:200]
             for name, chosen in ways.items():

@@ -16,7 +16,7 @@ from keras_regpose.training import device_scope, train
 _log = logging.getLogger(__name__)
 
 
-def run_demo(output: Path, people: int = 192, epochs: int = 4) -> dict:
+def run_demo(output: Path, people: int, epochs: int) -> dict:
     """Fine-tunes the bundled preset on drawn people, offline.
 
     Args:

@@ -46,13 +46,13 @@ def test_bad_input(arguments, sentence, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_on_drawn_people(tmp_path, capsys):
-    assert main(["demo", "--people", "64", "--epochs", "2", "--output", str(tmp_path / "out")]) == 0
+    assert main(["demo", "--output", str(tmp_path / "out")]) == 0
     found, learned, heading, *rows = capsys.readouterr().out.splitlines()[:5]
-    assert found.startswith("4 people found") and learned == "Learned from 64 drawn people, 2 times each:"
+    assert found.startswith("4 people found") and learned == "Learned from 192 drawn people, 4 times each:"
     assert heading.split() == ["before", "after"]
     figures = {row[:24].strip(): [float(value) for value in row[24:].split()] for row in rows}
     before, after = figures["PCK@0.2 of the torso"]
-    assert after > before and set(figures) == {"AP", "PCK@0.2 of the torso"}
+    assert after > before + 0.02 and set(figures) == {"AP", "PCK@0.2 of the torso"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("predictions.png", "preset", "photograph.png", "photograph.json")
     }

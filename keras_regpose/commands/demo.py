@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from keras_regpose.commands.shared import box, positive
+from keras_regpose.commands.shared import box
 
 EXAMPLE = "keras-regpose demo --image photo.jpg"
 
@@ -13,8 +13,6 @@ def add_options(sub):
     sub.add_argument("--box", type=box, action="append", help="x1,y1,x2,y2 of a person in the photograph; repeatable")
     sub.add_argument("--output", default="demo_output", help="folder for the pictures and the model")
     sub.add_argument("--long", action="store_true", help="learn for minutes: from 1,000 drawn people, six times each")
-    sub.add_argument("--people", type=positive, help="drawn people to learn from (192)")
-    sub.add_argument("--epochs", type=positive, help="passes over them (4)")
 
 
 def run(options):
@@ -36,7 +34,7 @@ def run(options):
         return
     from keras_regpose.demo import run_demo
 
-    count, epochs = options.people or (1000 if options.long else 192), options.epochs or (6 if options.long else 4)
+    count, epochs = (1000, 6) if options.long else (192, 4)
     figures = run_demo(output, count, epochs)
     print(f"Learned from {count} drawn people, {epochs} times each:")
     print(f"{'':24}{'before':>10}{'after':>10}")

@@ -187,10 +187,8 @@ def _compensate(graph, crops, precision):
     """Changes biases by what rounding the weights moves each channel of the output on average, in place."""
     _, _, repeated = rewrite.wiring(graph)
     layers = [layer for layer in graph.layers if type(layer) in rewrite.CONVOLUTIONS and layer.use_bias]
-    layers = [layer for layer in layers if layer.name not in repeated]
-    if precision == "int8":
-        in_float = float_layers([layer.name for layer in graph.layers])
-        layers = [layer for layer in layers if layer.name not in in_float]
+    in_float = float_layers([layer.name for layer in graph.layers]) if precision == "int8" else set()
+    layers = [layer for layer in layers if layer.name not in repeated | in_float]
     means = _measure(graph, {layer.name: layer.input for layer in layers}, crops, _inner_mean, np.mean)
     for layer in layers:
         (kernel, bias), mean = layer.get_weights(), means[layer.name]

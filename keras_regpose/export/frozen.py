@@ -49,7 +49,5 @@ def float_layers(names: Sequence[str]) -> set[str]:
     >>> float_layers(["model/lateral4_1/Conv", "model/layer2_0_expand_1/Conv"])
     {'model/lateral4_1/Conv'}
     """
-    parts = "lateral|pyramid|maps"
-    if any("layer1_0_project" in name for name in names):
-        parts += "|conv1|layer1_"
-    return {name for name in names if re.search(f"(^|/)({parts})", name)}
+    block = "|conv1|layer1_" if any("layer1_0_project" in name for name in names) else ""
+    return {name for name in names if re.search(f"(^|/)(lateral|pyramid|maps{block})", name)}

@@ -10,30 +10,29 @@ from keras_regpose.progress import progress_bar
 
 _SOME = 2000  # people who stand for all
 _WIDTH = 0.25  # of the kernel, as a share of the median of squared distances
-WAYS = ("error and diversity", "diversity", "error")
 
 
 def suggest(
-    samples: Sequence[Sample], model, count: int, labelled: Sequence[Sample] = (), by: str = WAYS[0]
+    samples: Sequence[Sample], model, count: int, labelled: Sequence[Sample] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
     """Chooses people to label next. Their own keypoints are not looked at.
+
+    One after the other, so that what the backbone sees in the labelled and the chosen is as often there as it is in
+    all, where each person counts by the mean σ: more are taken of what is harder (Chen, Welling and Smola,
+    "Super-Samples from Kernel Herding", UAI 2010, section 3).
 
     Args:
         samples: `People`, or a list of `Sample` with the keypoints of the model.
         model: `PoseRegressor` with σ.
         count: int. Number of people to choose.
         labelled: sequence of `Sample`. People who are labelled already.
-        by: str. "diversity" takes one after the other, so that what the backbone sees in the labelled and the chosen
-            is as often there as it is in all (Chen, Welling and Smola, "Super-Samples from Kernel Herding", UAI 2010,
-            section 3). "error and diversity" counts each person by the mean σ, in units of the crop, so that more are
-            taken of those who are harder. "error" takes those with the largest σ alone.
 
     Returns:
         (count,) int positions of the people chosen, the most wanted first, and their (count,) mean σ in units of the
         crop. Nobody is chosen whose picture cannot be read.
 
     Raises:
-        ValueError: If the model has no σ, or there is no such way to choose.
+        ValueError: If the model has no σ.
 
     Example:
 
@@ -45,19 +44,17 @@ def suggest(
     """
     if model.method != "rle":
         raise ValueError("Only a model trained by RLE expects errors. Received one without σ")
-    if by not in WAYS:
-        raise ValueError(f"by must be one of {', '.join(WAYS)}. Received: {by!r}")
     people, known = list(samples), list(labelled)
     with progress_bar(total=len(known) + len(people), unit=" people", delay=2) as bar:
         features = crop_features(model, known + people, bar.update)
     is_new = features.positions >= len(known)
     seen = features.maps[-1][:, 0].astype(np.float32).mean((1, 2))
     expected = features.outputs[is_new, 0, :, 2:].mean((1, 2))
-    chosen = choose(expected, seen[is_new], count, seen[~is_new], by)
+    chosen = choose(expected, seen[is_new], count, seen[~is_new])
     return features.positions[is_new][chosen] - len(known), expected[chosen]
 
 
-def choose(expected: np.ndarray, features: np.ndarray, count: int, known: np.ndarray, by: str) -> np.ndarray:
+def choose(expected: np.ndarray, features: np.ndarray, count: int, known: np.ndarray) -> np.ndarray:
     """Chooses among N people by what is expected of them; see `suggest`.
 
     Args:
@@ -65,34 +62,32 @@ def choose(expected: np.ndarray, features: np.ndarray, count: int, known: np.nda
         features: (N, F) array.
         count: int. Number of people to choose; all where there are fewer.
         known: (M, F) array. Features of the people who are labelled already.
-        by: str. One of `WAYS`.
 
     Returns:
         (count,) int array of positions, the most wanted first.
 
     Example:
 
-    >>> choose(np.array([0.1, 0.3, 0.2]), np.eye(3), 2, np.empty((0, 3)), "error").tolist()
-    [1, 2]
+    >>> choose(np.array([0.1, 0.3, 0.1]), np.eye(3), 1, np.empty((0, 3))).tolist()
+    [1]
     """
     count = min(count, len(expected))
-    if by == "error":
-        return np.argsort(-expected, kind="stable")[:count]
     deviation = features.std(0) + 1e-6
     features, known = (features / deviation).astype(np.float32), (known / deviation).astype(np.float32)
     lengths = np.square(features).sum(1)
     some = np.random.default_rng(0).permutation(len(features))[:_SOME]
-    weights = expected[some] / expected[some].sum() if by == WAYS[0] else np.full(len(some), 1 / len(some))
+    weights = expected[some] / expected[some].sum()
     width = np.mean([np.median(np.square(features[some] - row).sum(1)) for row in features[some[:100]]]) * _WIDTH
 
-    def alike(row):
-        return np.exp((2 * features @ row - lengths - row @ row) / width)
+    def alike(rows):
+        return np.exp((2 * features @ rows.T - lengths[:, None] - np.square(rows).sum(1)) / width)
 
-    wanted = sum(weight * alike(row) for weight, row in zip(weights, features[some], strict=True))
-    there, chosen = sum((alike(row) for row in known), np.zeros(len(features))), []
+    parts = np.array_split(np.arange(len(some)), 50)
+    wanted = np.sum([alike(features[some[part]]) @ weights[part] for part in parts], axis=0)
+    there, chosen = np.sum([alike(part).sum(1) for part in np.array_split(known, 50)], axis=0), []
     while len(chosen) < count:
         gain = wanted - there / (len(known) + len(chosen) + 1)
         gain[chosen] = -np.inf
         chosen.append(int(gain.argmax()))
-        there += alike(features[chosen[-1]])
+        there = there + alike(features[chosen[-1:]])[:, 0]
     return np.array(chosen)

@@ -9,54 +9,45 @@ from tiny_model import tiny_model
 import keras_regpose as rp
 from keras_regpose.cli import main
 from keras_regpose.images import save_picture
-from keras_regpose.inspection.suggestion import WAYS, choose
+from keras_regpose.inspection.suggestion import choose
 
 
 def heaps(count=5, each=20):
     return np.random.default_rng(0).normal(0, 0.1, (count, each, 3)) + 10 * np.arange(count)[:, None, None]
 
 
-def test_diversity_takes_the_most_typical_of_each_heap():
-    features, nobody = heaps(), np.empty((0, 3))
-    chosen = choose(np.ones(100), features.reshape(100, 3), 5, nobody, "diversity")
-    assert sorted((chosen // 20).tolist()) == [0, 1, 2, 3, 4]
-    for one in chosen:
-        middle = features[one // 20].mean(0)
-        assert np.linalg.norm(features[one // 20] - middle, axis=1).argmin() == one % 20
-    again = choose(np.ones(100), features.reshape(100, 3), 5, nobody, "diversity")
-    assert again.tolist() == chosen.tolist()
-    labelled = features[[0, 1, 2], 0]
-    chosen = choose(np.ones(100), features.reshape(100, 3), 2, labelled, "diversity")
-    assert sorted((chosen // 20).tolist()) == [3, 4]
-
-
-def test_error_takes_the_largest_and_both_takes_heaps_among_them():
-    features, expected = heaps().reshape(100, 3), np.tile([0.1, 0.2], 50)
-    expected[7] = 0.9
-    assert choose(expected, features, 1, np.empty((0, 3)), "error").tolist() == [7]
-    chosen = choose(expected, features, 5, np.empty((0, 3)), "error and diversity")
-    assert sorted((chosen // 20).tolist()) == [0, 1, 2, 3, 4] and (expected[chosen] >= 0.2).all()
-    assert sorted(choose(expected, features, 200, np.empty((0, 3)), "diversity").tolist()) == list(range(100))
+def test_what_is_chosen_is_as_often_there_as_it_is_in_all():
+    sizes = [60, 30, 10]
+    features = np.concatenate([heaps(1, size)[0] + 10 * place for place, size in enumerate(sizes)])
+    heap_of, nobody = np.repeat(range(3), sizes), np.empty((0, 3))
+    chosen = choose(np.ones(100), features, 20, nobody)
+    assert len(set(chosen.tolist())) == 20
+    np.testing.assert_allclose(np.bincount(heap_of[chosen]), [12, 6, 2], atol=1)
+    assert choose(np.ones(100), features, 20, nobody).tolist() == chosen.tolist()
+    # Of whom there are enough labelled, fewer are chosen.
+    chosen = choose(np.ones(100), features, 20, features[:20])
+    np.testing.assert_allclose(np.bincount(heap_of[chosen]), [4, 12, 4], atol=1)
+    # Who is three times as hard counts three times.
+    expected = np.where(heap_of == 2, 3.0, 1.0)
+    chosen = choose(expected, features, 24, nobody)
+    np.testing.assert_allclose(np.bincount(heap_of[chosen]), [12, 6, 6], atol=1)
 
 
 def test_suggested_people_and_what_is_expected_of_them():
     model, people = tiny_model(), rp.data.Synthetic(12, seed=0)
-    positions, expected = rp.inspection.suggest(people, model, 12, by="error")
-    assert sorted(positions.tolist()) == list(range(12)) and (np.diff(expected) <= 0).all()
+    positions, expected = rp.inspection.suggest(people, model, 20)
+    assert sorted(positions.tolist()) == list(range(12))
     # A score is 1 − mean σ in units of the crop.
-    scores = [model.estimate(person.image, boxes=[person.box]).scores.mean() for person in people]
-    np.testing.assert_allclose(expected, 1 - np.sort(scores), rtol=1e-3)
+    scores = np.array([model.estimate(person.image, boxes=[person.box]).scores.mean() for person in people])
+    np.testing.assert_allclose(expected, 1 - scores[positions], rtol=1e-3)
     known = list(people)[:6]
     positions, _ = rp.inspection.suggest(list(people)[6:], model, 3, labelled=known)
     assert len(set(positions.tolist())) == 3 and set(positions.tolist()) <= set(range(6))
-    assert set(WAYS) == {"error and diversity", "diversity", "error"}
 
 
-def test_models_without_sigma_and_other_ways_are_refused():
+def test_models_without_sigma_are_refused():
     with pytest.raises(ValueError, match="without σ"):
         rp.inspection.suggest(rp.data.Synthetic(4, seed=0), tiny_model("deeppose"), 2)
-    with pytest.raises(ValueError, match="one of error and diversity, diversity, error. Received: 'chance'"):
-        rp.inspection.suggest(rp.data.Synthetic(4, seed=0), tiny_model(), 2, by="chance")
 
 
 def test_the_shell_writes_whom_to_label_next(tmp_path, capsys):
