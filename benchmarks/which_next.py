@@ -5,9 +5,8 @@ LSPET's training people are the ones to choose from. The frozen backbone is that
 learned them, and its features are computed once. In each seed three heads learn from 200 people; each way chooses 200
 more by what the mean of their densities expects of the others; three heads learn from the 400, and PCK@0.2 is that of
 their mean density on the test people. Beside `suggest`, diversity weighed by expected errors: that without the
-weights, the largest expected errors alone, the farthest from all others ("k-centre", Sener and Savarese, ICLR 2018), and
-chance. Finished seeds are kept in --cache: started again, it goes on. Writes
-benchmarks/results/which_next.json.
+weights, the largest expected errors alone, the farthest from all others ("k-centre", Sener and Savarese, ICLR 2018) and
+chance. Finished seeds are kept in --cache: started again, it goes on. Writes benchmarks/results/which_next.json.
 """
 
 import argparse
