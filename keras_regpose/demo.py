@@ -48,8 +48,7 @@ def run_demo(output: Path, people: int, epochs: int) -> dict:
             augmentation=Augmentation(rotation=30, scale_range=(0.8, 1.2), half_body_probability=0),
         )
     after = _figures(model, test)
-    shown = test[:24]
-    save_picture(output / "predictions.png", prediction_sheet(*predict_samples(model, shown), shown))
+    save_picture(output / "predictions.png", prediction_sheet(*predict_samples(model, test[:24]), test[:24]))
     model.save_to_preset(output / "preset")
     return {"before": before, "after": after}
 
@@ -57,5 +56,4 @@ def run_demo(output: Path, people: int, epochs: int) -> dict:
 def _figures(model, samples):
     poses, positions = predict_samples(model, samples)
     figures = score_predictions(poses, positions, samples, model.input_size)
-    correct = correct_keypoints(poses, positions, samples)
-    return {"AP": figures["AP"], "PCK@0.2 of the torso": correct["Mean"]}
+    return {"AP": figures["AP"], "PCK@0.2 of the torso": correct_keypoints(poses, positions, samples)["Mean"]}

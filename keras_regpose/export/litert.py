@@ -31,14 +31,11 @@ def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) ->
     if precision == "int8":
         converter.representative_dataset = lambda: ({"image": crop[None]} for crop in calibration)  # pyright: ignore[reportOptionalIterable]
         # The debugger is what leaves operators in float. The 255 steps of an int8 output would be a pixel each.
-        debugger = tf.lite.experimental.QuantizationDebugger(
-            converter=converter, debug_dataset=converter.representative_dataset
-        )
+        tools, data = tf.lite.experimental, converter.representative_dataset
+        debugger = tools.QuantizationDebugger(converter=converter, debug_dataset=data)
         quantized = tf.lite.Interpreter(model_content=debugger.get_nondebug_quantized_model())
         in_float = float_layers([tensor["name"] for tensor in quantized.get_tensor_details()])
-        debugger.options = tf.lite.experimental.QuantizationDebugOptions(
-            denylisted_ops=_FLOAT, denylisted_nodes=[*in_float]
-        )
+        debugger.options = tools.QuantizationDebugOptions(denylisted_ops=_FLOAT, denylisted_nodes=[*in_float])
         path.write_bytes(debugger.get_nondebug_quantized_model())
     else:
         path.write_bytes(converter.convert())

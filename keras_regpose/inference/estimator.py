@@ -151,9 +151,8 @@ def thresholds(model, boxes: Any, score_threshold: float | None = None) -> tuple
     >>> thresholds(rp.from_preset("mobilenetv2_rle_people", runtime="onnx"), boxes=None)
     (0.05, 0.03)
     """
-    if boxes is None and score_threshold is None and getattr(model, "quantiles", None):
-        return _BOX, _PERSON
-    return score_threshold, 0.0
+    both = boxes is None and score_threshold is None and getattr(model, "quantiles", None)
+    return (_BOX, _PERSON) if both else (score_threshold, 0.0)
 
 
 def only_pictures(found: Any) -> Iterator[tuple[str, Poses]]:

@@ -71,7 +71,6 @@ def choose(expected: np.ndarray, features: np.ndarray, count: int, known: np.nda
     >>> choose(np.array([0.1, 0.3, 0.1]), np.eye(3), 1, np.empty((0, 3))).tolist()
     [1]
     """
-    count = min(count, len(expected))
     deviation = features.std(0) + 1e-6
     features, known = (features / deviation).astype(np.float32), (known / deviation).astype(np.float32)
     lengths = np.square(features).sum(1)
@@ -82,11 +81,11 @@ def choose(expected: np.ndarray, features: np.ndarray, count: int, known: np.nda
     def alike(rows):
         return np.exp((2 * features @ rows.T - lengths[:, None] - np.square(rows).sum(1)) / width)
 
-    parts = np.array_split(np.arange(len(some)), 50)
-    wanted = np.sum([alike(features[some[part]]) @ weights[part] for part in parts], axis=0)
+    parts = zip(np.array_split(features[some], 50), np.array_split(weights, 50), strict=True)
+    wanted = np.sum([alike(part) @ weight for part, weight in parts], axis=0)
     there, chosen = np.sum([alike(part).sum(1) for part in np.array_split(known, 50)], axis=0), []
-    while len(chosen) < count:
-        gain = wanted - there / (len(known) + len(chosen) + 1)
+    for number in range(min(count, len(expected))):
+        gain = wanted - there / (len(known) + number + 1)
         gain[chosen] = -np.inf
         chosen.append(int(gain.argmax()))
         there = there + alike(features[chosen[-1:]])[:, 0]

@@ -90,19 +90,29 @@ class ProgressBar(keras.callbacks.Callback):
             done = self.position.step * recipe.batch_size
             total = recipe.epochs * self.position.steps_per_epoch * recipe.batch_size
             self.bar = progress_bar(total=total, initial=done, unit=" images", mininterval=1, smoothing=0.05)
+            self.then = time.time()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.bar.unpause()  # validation and checkpoints do not count as time of steps
+        self._leave_out_time_since_then()  # validation and checkpoints
         self.bar.set_description(f"epoch {epoch + 1}/{self.position.recipe.epochs}", refresh=False)
 
     def on_train_batch_end(self, batch, logs=None):
         if self.shown == 0:
-            self.bar.unpause()  # nor does the first step, which compiles
+            self._leave_out_time_since_then()  # the first step compiles
         if time.monotonic() - self.shown > 1:
             self.shown = time.monotonic()
             rate = float(self.position.schedule(self.position.step - 1))
             self.bar.set_postfix_str(f"{_figures(logs)} learning_rate {rate:.3g}", refresh=False)
         self.bar.update(self.position.recipe.batch_size)
+        self.then = time.time()
+
+    def _leave_out_time_since_then(self):
+        """Takes the time since the last step, or the bar's begin, out of images per second and time left."""
+        now = time.time()
+        if not self.bar.disable:
+            self.bar.start_t += now - self.then
+            self.bar.last_print_t += now - self.then
+        self.then = now
 
     def on_epoch_end(self, epoch, logs=None):
         if not self.bar.disable:
