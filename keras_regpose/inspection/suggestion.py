@@ -76,7 +76,7 @@ def choose(expected: np.ndarray, features: np.ndarray, count: int, known: np.nda
     lengths = np.square(features).sum(1)
     some = np.random.default_rng(0).permutation(len(features))[:_SOME]
     weights = expected[some] / expected[some].sum()
-    width = np.mean([np.median(np.square(features[some] - row).sum(1)) for row in features[some[:100]]]) * _WIDTH
+    width = np.mean([np.median(np.square(features[some] - row).sum(1)) for row in features[some[:100]]]) * _WIDTH + 1e-9
 
     def alike(rows):
         return np.exp((2 * features @ rows.T - lengths[:, None] - np.square(rows).sum(1)) / width)
