@@ -53,19 +53,14 @@ def keras_task(name, options):
     people = open_dataset("coco", options.coco, "train")
     if kind == "pipeline":
         model = rp.PoseRegressor("mobilenetv2", rp.COCO17)
-        cache, whole_epochs = {}, 1
-        if detail in ("first epoch", "kept in a folder"):
+        whole_epochs = 1
+        if detail == "first epoch":
             folder = tempfile.TemporaryDirectory()
             atexit.register(folder.cleanup)
-            # In the first epoch more people than the measurement gets through: no photograph is read in two epochs.
-            count = 60000 if detail == "first epoch" else 9000
-            people = open_dataset("coco", repeat_coco(options.coco, f"{folder.name}/coco", count), "train")
-        if detail == "first epoch":
+            # More people than the measurement gets through: no photograph is read in two epochs.
+            people = open_dataset("coco", repeat_coco(options.coco, f"{folder.name}/coco", 60000), "train")
             whole_epochs = 0
-        if detail == "kept in a folder":
-            # 2.5 GB of decoded photographs, five times what the memory may hold
-            cache = {"cache_bytes": 1 << 29, "cache_folder": f"{folder.name}/cache"}
-        batches = iter(rp.data.make_dataset(people, model, True, BATCH, repeat=True, **cache))
+        batches = iter(rp.data.make_dataset(people, model, True, BATCH, repeat=True))
         for _ in range(whole_epochs * len(people) // BATCH):
             next(batches)
 

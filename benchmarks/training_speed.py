@@ -40,11 +40,6 @@ COMPARISONS = {
         "fit on batches in memory:mobilenetv2 float32",
         "keras_regpose",
     ),
-    "input pipeline, later epochs, decoded photographs kept in a folder, a fifth of them in memory": (
-        "pipeline:kept in a folder",
-        "pipeline:",
-        "mmpose",
-    ),
 }
 
 

@@ -51,7 +51,6 @@ def add_options(sub):
     sub.add_argument("--unlabelled", metavar="DIR", help="pictures without annotations, whose people --teacher finds")
     sub.add_argument("--no-augmentation", action="store_true", help="learn from plain crops")
     sub.add_argument("--cache-gb", type=float, default=1.0, help="memory for decoded photographs")
-    sub.add_argument("--cache-folder", help="folder for decoded photographs, which later epochs and runs find again")
     sub.add_argument("--checkpoint-minutes", type=float, default=10.0, help="longest time without a checkpoint")
     sub.add_argument("--hosts", help="addresses of all hosts, the first with its port (JAX backend): a:4321,b,c")
     sub.add_argument("--host-index", type=int, help="which of --hosts this is, from 0")
@@ -110,7 +109,7 @@ def run(options):
         else:
             model = starting_model(recipe, samples.skeleton, options.start, samples)
         began = time.monotonic()
-        names = ("output", "resume", "cache_folder", "checkpoint_minutes")
+        names = ("output", "resume", "checkpoint_minutes")
         settings = {name: getattr(options, name) for name in names}
         cache_bytes = int(options.cache_gb * 2**30)
         history = train(model, samples, validation, recipe=recipe, cache_bytes=cache_bytes, **settings)

@@ -113,7 +113,6 @@ def make_dataset(
     repeat: bool = False,
     cache_bytes: int = 1 << 30,
     max_unreadable_share: float = 0.1,
-    cache_folder: str | os.PathLike | None = None,
     first_batch: int = 0,
     host: tuple[int, int] = (0, 1),
 ):
@@ -131,8 +130,6 @@ def make_dataset(
             it is one epoch long and every pass over it, a mere look at its first batch included, is the next epoch.
         cache_bytes: int. Decoded photographs are kept in memory up to this size.
         max_unreadable_share: float. Unreadable images are named and skipped up to this share of the samples.
-        cache_folder: str, path or None. Folder in which decoded photographs are kept as well, for the next epochs and
-            runs; runs may share it. COCO's 57,000 photographs with labelled people take 50 GB, of at most 64 GiB.
         first_batch: int. Batches of the first epoch to leave out: a run resumed in the middle of it goes on there.
         host: (index, count) of this host among those that train together. It gets its share of each batch.
 
@@ -153,7 +150,7 @@ def make_dataset(
     ((4, 64, 48, 3), (4, 17, 3))
     """
     changes = (augmentation or Augmentation.coco()) if training else None
-    cache = PhotographCache(cache_bytes, cache_folder)
+    cache = PhotographCache(cache_bytes)
     loader = CropLoader(samples, model.skeleton, model.input_size, changes, seed, cache, max_unreadable_share)
     batches = PoseBatches(loader, batch_size, training, training, epoch, first_batch, host)
     if batches.batches_per_epoch == 0:

@@ -32,7 +32,6 @@ def train(
     recipe: Recipe | None = None,
     resume: bool = False,
     cache_bytes: int = 1 << 30,
-    cache_folder: str | os.PathLike | None = None,
     checkpoint_minutes: float = 10.0,
     verbose: int | str = "auto",
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -56,7 +55,6 @@ def train(
             the learning rate then follows the schedule of the new length, which usually raises it again, and the flow
             takes part since when it did. `patience` may be another one, too; all else must be as it was.
         cache_bytes: int. Decoded photographs are kept in memory up to this size.
-        cache_folder: str, path or None. Folder in which they are kept as well, for later epochs and runs.
         checkpoint_minutes: float. Longest time without a checkpoint; there is one after each epoch in any case.
         verbose: 0 shows nothing, anything else a progress bar.
         callbacks: Further callbacks. They run after validation, so that they find its figures in the logs. One that
@@ -95,8 +93,8 @@ def train(
     first_host = this_host()[0] == 0
     # An endless stream: which batches an epoch sees does not depend on how often fit looks at the data.
     settings = {name: getattr(recipe, name) for name in ("batch_size", "augmentation", "seed")}
-    settings |= {"cache_bytes": cache_bytes, "cache_folder": cache_folder}
-    dataset = make_dataset(samples, model, training=True, repeat=True, host=this_host(), **settings)
+    settings |= {"cache_bytes": cache_bytes, "host": this_host()}
+    dataset = make_dataset(samples, model, training=True, repeat=True, **settings)
     position = Position(dataset, recipe, len(samples) // recipe.batch_size)
     with frozen_stages(model, recipe.frozen_stages), contextlib.ExitStack() as stack:
         model.compile(make_optimizer(recipe, position.schedule), unit_errors=recipe.unit_errors)
