@@ -51,15 +51,9 @@ def export_model(
     description = Description(format, precision, model.method, model.skeleton, model.input_size, model.quantiles)
     expected = graph.predict_on_batch(compared)
     with draft(path) as written:
-
-        def write(graph):
-            FORMATS[format].write(frozen_function(graph), written, precision, calibration)
-            return ExportedPoseRegressor(written, description)
-
         prepared = conditioned(graph, crops, precision) if precision in _CONDITIONED else folded(graph)
-        fast = write(prepared)
-        if precision in _CONDITIONED:
-            fast = write(_corrected(prepared, graph, fast, crops))
+        FORMATS[format].write(frozen_function(prepared), written, precision, calibration)
+        fast = ExportedPoseRegressor(written, description)
         deviation = Deviation.between(fast.predict_on_batch(compared), expected, model.input_size)
         _check_deviation(deviation, format, precision, model.input_size)
         write_sidecar(written, description, deviation, facts)
@@ -137,32 +131,6 @@ def _check_deviation(deviation, format, precision, input_size):
             f"The {precision} export to {format} would be of no use, so nothing was written: {deviation}. The model's "
             "values exceed what this precision can hold, or int8 was calibrated on crops unlike those compared"
         )
-
-
-def _corrected(prepared, graph, fast, crops):
-    """Returns the prepared graph with biases that take back what its export still moves outputs by on average.
-
-    Source: Data-Free Quantization Through Weight Equalization and Bias Correction (Nagel et al., 2019), section 4.2,
-    measured on crops and for the outputs alone.
-    """
-    differences = []
-    for start in range(0, len(crops), _COMPARED):
-        part = crops[start : start + _COMPARED]
-        differences.append(_before_sigmoid(graph.predict_on_batch(part)) - _before_sigmoid(fast.predict_on_batch(part)))
-    moved = np.nan_to_num(np.concatenate(differences).mean(axis=0))
-    corrected = keras.Model.from_config(prepared.get_config())
-    corrected.set_weights(prepared.get_weights())
-    for name, shift in (("coordinates", moved[:, :2]), ("sigma", moved[:, 2:])):
-        if shift.size and any(layer.name == name for layer in corrected.layers):
-            kernel, bias = corrected.get_layer(name).get_weights()
-            corrected.get_layer(name).set_weights([kernel, bias + shift.ravel()])
-    return corrected
-
-
-def _before_sigmoid(output):
-    """Returns outputs with σ as the logits that the bias is added to."""
-    sigma = np.clip(output[..., 2:].astype(np.float64), 1e-6, 1 - 1e-6)
-    return np.concatenate([output[..., :2], np.log(sigma / (1 - sigma))], axis=-1)
 
 
 def _is_replaceable(folder):
