@@ -34,7 +34,7 @@ def run(options):
         return
     from keras_regpose.demo import run_demo
 
-    count, epochs = (1000, 6) if options.long else (192, 4)
+    count, epochs = (1000, 6) if options.long else (128, 4)
     figures = run_demo(output, count, epochs)
     print(f"Learned from {count} drawn people, {epochs} times each:")
     print(f"{'':24}{'before':>10}{'after':>10}")
