@@ -156,11 +156,6 @@ class Checkpoints(keras.callbacks.Callback):
         stored = load_checkpoint(self.folder, variables_of(model, self.variables))
         if stored is None:
             return
-        if "facts" not in stored:
-            raise ValueError(
-                f"The run in {self.folder.parent} was begun by an earlier version of keras-regpose. Fine-tune its "
-                "`best` preset into another output folder"
-            )
         before, epochs, position = stored["facts"], self.facts["epochs"], self.position
         longer = ("epochs", "drops", "delay_flow") if before["epochs"] != epochs else ()
         for name, value in self.facts.items():

@@ -1,4 +1,4 @@
-"""Where a run is, and what a person watches of it: a progress bar, and curves as CSV and for TensorBoard."""
+"""Where a run is, and what a person watches of it: a progress bar, and curves as CSV."""
 
 import sys
 import time
@@ -125,7 +125,7 @@ class ProgressBar(keras.callbacks.Callback):
 
 
 class Curves(keras.callbacks.Callback):
-    """Keeps a row of figures an epoch; writes them as `history.csv` and for TensorBoard.
+    """Keeps a row of figures an epoch, and writes them as `history.csv`.
 
     It ends training when the last validations have brought no better figure.
 
@@ -141,7 +141,6 @@ class Curves(keras.callbacks.Callback):
         self.folder = folder
         self.recipe = recipe
         self.rows = []
-        self.writer = None
 
     def history(self) -> dict[str, list]:
         """Returns the figures by their names, a value for each epoch that has one."""
@@ -160,26 +159,10 @@ class Curves(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
         self.rows.append(row)
         if self.folder is not None:
-            self._write(self.folder, row)
+            names = ["epoch", *self.history()]
+            rows = ([one.get(name) for name in names] for one in self.rows)
+            write_whole(self.folder / "history.csv", csv_text([names, *rows]))
         self.model.stop_training |= self.over
-
-    def _write(self, folder, row):
-        from tensorboard.summary import Writer
-
-        names = ["epoch", *self.history()]
-        rows = ([one.get(name) for name in names] for one in self.rows)
-        write_whole(folder / "history.csv", csv_text([names, *rows]))
-        if self.writer is None:
-            self.writer = Writer(str(folder / "tensorboard"))
-        for name, value in row.items():
-            if name != "epoch":
-                self.writer.add_scalar(name, value, row["epoch"])
-        self.writer.flush()
-
-    def close(self):
-        """Closes the file for TensorBoard."""
-        if self.writer is not None:
-            self.writer.close()
 
 
 def _figures(logs):

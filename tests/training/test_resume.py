@@ -1,6 +1,5 @@
 """A run that is stopped, killed, or loses its newest checkpoint ends with the weights of one that never stopped."""
 
-import json
 import os
 import signal
 import subprocess
@@ -363,14 +362,3 @@ def test_checkpoints_fit_a_network_of_the_same_layers(tmp_path):
     message = r"it has second/kernel \(3, 3, 4, 4\) where this one has second/kernel \(3, 3, 4, 5\)"
     with pytest.raises(ValueError, match=message):
         train(model(filters=5), PEOPLE, None, tmp_path, resume=True, **settings)
-
-
-def test_a_checkpoint_of_an_earlier_version_is_named(tmp_path):
-    train(plain_model(), PEOPLE, None, tmp_path, **SETTINGS | {"epochs": 1})
-    (file,) = sorted((tmp_path / "checkpoints").glob("step-*3.npz"))
-    with np.load(file) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    old = {"step": 3, "epoch": 1, "batch": 0, "best": None, "latest": {}, "history": []}
-    np.savez(file, **arrays | {"state": np.frombuffer(json.dumps(old).encode(), np.uint8)})
-    with pytest.raises(ValueError, match="was begun by an earlier version of keras-regpose. Fine-tune its `best`"):
-        resume(tmp_path, plain_model, epochs=1)

@@ -53,7 +53,8 @@ def test_it_writes_the_best_preset_the_last_state_and_the_curves(run):
         "step-000000004.npz",
     ]
     assert [path.name for path in sorted((folder / "validation").iterdir())] == ["epoch-0001.png", "epoch-0002.png"]
-    assert len(list((folder / "tensorboard").glob("events.out.tfevents.*"))) == 1
+    curves = [path.relative_to(folder / "tensorboard") for path in folder.glob("tensorboard/*/events.out.tfevents.*")]
+    assert sorted(path.parts[0] for path in curves) == ["train", "validation"]
     with open(folder / "history.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
