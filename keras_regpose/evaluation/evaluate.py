@@ -12,13 +12,25 @@ from keras_regpose.data.sample import Sample
 from keras_regpose.data.unreadable import UnreadableImages
 from keras_regpose.evaluation.coco import coco_evaluation, coco_figures
 from keras_regpose.evaluation.intervals import Interval, Population, interval, over_people, over_pictures
-from keras_regpose.evaluation.pck import TORSO, box_diagonal, epe, normalized_distances, pck, torso_size
+from keras_regpose.evaluation.pck import (
+    EYE_CORNERS,
+    TORSO,
+    auc,
+    box_diagonal,
+    box_size,
+    epe,
+    nme,
+    normalized_distances,
+    pair_distance,
+    pck,
+    torso_size,
+)
 from keras_regpose.evaluation.pckh import EXCLUDED, pckh
 from keras_regpose.images import ImageError
 from keras_regpose.inference.estimator import estimate_frames
 from keras_regpose.inference.poses import Poses
 from keras_regpose.inference.sources import Frame, read_ahead, read_picture
-from keras_regpose.skeleton import MPII16
+from keras_regpose.skeleton import HAND21, MPII16, RHD21, WFLW98
 
 
 def predict_samples(
@@ -152,13 +164,16 @@ def score_predictions(
 
     Returns:
         `Scores`, a dict: AP, AR … in [0, 1] for data with `annotations`, and where keypoints are labelled, "PCK" and
-        "error" of `correct_keypoints`, whose figures other data has.
+        "error" of `correct_keypoints`, whose figures other data has. Faces and hands of other data have those of their
+        field: NME of WFLW's keypoints in percent of the eyes' distance, and PCK@0.2 of the box's longer side, AUC up to
+        30 pixels, and EPE in pixels of hands, as MMPose's recipes for them do.
     """
     if not len(poses):
         raise ValueError("There is nothing to score: no image could be read")
     people = People.of(samples, poses.skeleton)
     if people.annotations is None:
-        return correct_keypoints(poses, positions, people)
+        faces_or_hands = poses.skeleton.keypoints in (WFLW98.keypoints, HAND21.keypoints, RHD21.keypoints)
+        return (_landmark_errors if faces_or_hands else correct_keypoints)(poses, positions, people)
     chosen = Subset(people, positions)
     _, scale = geometry.box_to_center_scale(poses.boxes)
     columns = {
@@ -215,6 +230,26 @@ def correct_keypoints(poses: Poses, positions: np.ndarray, samples: Sequence[Sam
     correct = {name: np.where(np.isnan(distances), np.nan, values) for name, values in correct.items()}
     population = over_people({**correct, "error": normalized_distances(pred, truth, visible, 1.0)})
     return Scores(figures | {"error": epe(pred, truth, visible)}, measure, [population])
+
+
+def _landmark_errors(poses, positions, people):
+    """Returns the figures of faces or hands; see `score_predictions`."""
+    pair = poses.keypoints, *labels(poses, positions, people)
+    error, distances = {"error": epe(*pair)}, normalized_distances(*pair, 1.0)
+    populations = [over_people({"error": distances})]
+    if poses.skeleton.keypoints == WFLW98.keypoints:
+        eyes = pair_distance(*pair[1:], poses.skeleton, EYE_CORNERS)
+        populations.append(over_people({"NME": 100 * normalized_distances(*pair, eyes)}))
+        measure = "NME: mean distance in percent of that between the outer corners of the eyes"
+        return Scores({"NME": nme(*pair, eyes)} | error, measure, populations)
+    sizes, steps = box_size(poses.boxes), np.arange(20) / 20
+    figures = {"PCK@0.2": auc(*pair, sizes, (0.2,)), "AUC": auc(*pair), "EPE": error["error"]}
+    shares = [normalized_distances(*pair, 30.0)[..., None] < np.float32(steps)]
+    shares.insert(0, normalized_distances(*pair, sizes)[..., None] < np.float32([0.2]))
+    correct = [np.where(np.isnan(distances), np.nan, share.mean(-1)) for share in shares]
+    populations.append(over_people(dict(zip(figures, correct, strict=False)), by_keypoint=True))
+    measure = "PCK: within 0.2 of the box's longer side; AUC: of PCK from 0 to 30 pixels; EPE: mean distance in pixels"
+    return Scores(figures | error, measure, populations)
 
 
 def labels(poses: Poses, positions: np.ndarray, samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from keras_regpose.arrays import PerKeypoint, PerPerson, Points, check_people
 from keras_regpose.skeleton import Skeleton
 
 TORSO = ("left_shoulder", "right_hip")
+EYE_CORNERS = ("kpt-60", "kpt-72")  # the outer ones, of WFLW
 
 
 def normalized_distances(
@@ -284,6 +285,28 @@ def epe(pred: Points, truth: Points, visible: PerKeypoint) -> float:
     """
     distances = normalized_distances(pred, truth, visible, 1.0)
     return float(np.nanmean(distances, dtype=np.float64))
+
+
+def nme(pred: Points, truth: Points, visible: PerKeypoint, normalizer: PerPerson | float) -> float:
+    """Normalised mean error: mean distance over all labelled keypoints, in percent of each face's size.
+
+    Args:
+        pred, truth, visible: (N, K, 2), (N, K, 2) and (N, K) arrays. See `normalized_distances`.
+        normalizer: (N,) array, the size of each face; of WFLW, the `pair_distance` of the outer corners of the eyes,
+            `("kpt-60", "kpt-72")`. A face with 0 or NaN is left out.
+
+    Returns:
+        float, in percent.
+
+    Raises:
+        ValueError: If shapes do not fit together, values are not finite or nothing is labelled.
+
+    Example:
+
+    >>> nme(np.array([[[3.0, 4.0], [9.0, 0.0]]]), np.zeros((1, 2, 2)), [[1, 1]], [100.0])
+    7.000000029802322
+    """
+    return float(100 * np.nanmean(normalized_distances(pred, truth, visible, normalizer), dtype=np.float64))
 
 
 def mean_error(pred: Points, truth: Points, visible: PerKeypoint, skeleton: Skeleton) -> dict[str, float]:
