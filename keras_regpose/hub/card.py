@@ -68,7 +68,9 @@ def _card(repo_id, skeleton, description, results, license_name, picture, row=No
     sigma = description["method"] == "rle"
     licence = re.fullmatch(_LICENCE, str(license_name).lower()) if license_name else None
     eval_results = _eval_results(repo_id, results.get("evaluations", []), row)
-    tags = ["keras-regpose", "pose-estimation", "human-pose-estimation", "regression"]
+    subject = zoo.shared_facts()["datasets"][row["dataset"]].get("subject", "person") if row else "person"
+    kind = {"face": "facial-landmark-detection", "hand": "hand-pose-estimation"}.get(subject, "human-pose-estimation")
+    tags = ["keras-regpose", "pose-estimation", kind, "regression"]
     front_matter = ModelCardData(
         license=licence and licence[0],
         library_name="keras",
@@ -85,6 +87,7 @@ def _card(repo_id, skeleton, description, results, license_name, picture, row=No
         repo_id=repo_id,
         address=name if row and repo_id == f"{zoo.ORGANISATION}/{name}" else f"hf://{repo_id}",
         skeleton=skeleton,
+        subject=subject,
         input_size=description["input_size"],
         sigma=sigma,
         results=results,
