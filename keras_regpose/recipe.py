@@ -62,6 +62,8 @@ class Recipe:
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
         validate_every: int. Epochs between validations.
         flip_test: bool. Whether validation averages with the mirrored crop, as published figures do.
+        detected_boxes: bool. Whether validation on COCO takes the detector's boxes, as published figures do:
+            `person_detection_results/COCO_val2017_detections_AP_H_56_person.json` in the folder of the data.
         patience: int or None. The run ends before its last epoch when the figure of so many validations in a row was
             not above the best one; None never ends it early.
         seed: int. Of weights, order and augmentation.
@@ -103,6 +105,7 @@ class Recipe:
     precision: str = "float32"
     validate_every: int = 10
     flip_test: bool = False
+    detected_boxes: bool = False
     patience: int | None = None
     seed: int = 0
     augmentation: Augmentation = Augmentation()

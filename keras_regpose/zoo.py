@@ -58,9 +58,9 @@ def preset_info(name: str) -> dict:
         `params` (backbone and head, without the flow, which only training needs), `gmacs` (10⁹ multiply-accumulates of
         one crop; twice as many with flip test), `metrics` as published or, for this package's own models, as measured
         (NME in percent, EPE in pixels, others in [0, 1]), `overview` (those of them for which MMPose's overview table
-        prints another figure), `source` (MMPose 1.3.2's page of them, or a result file), `evaluation` (how they were measured),
-        `caveats` (list of str), `license` and `checkpoint` (`url`, `sha256_prefix`, `format`: the MMPose version whose
-        names it uses; None for this package's own models). A copy: changing it changes nothing.
+        prints another figure), `source` (MMPose 1.3.2's page of them, or a result file), `evaluation` (how they were
+        measured), `caveats` (list of str), `license` and `checkpoint` (`url`, `sha256_prefix`, `format`: the MMPose
+        version whose names it uses; None for this package's own models). A copy: changing it changes nothing.
 
     Raises:
         ValueError: If there is no preset of that name.

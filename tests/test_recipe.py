@@ -55,6 +55,7 @@ def test_a_recipe_is_that_of_mmposes_config(name):
         precision="float32",
         validate_every=config["validate_every"],
         flip_test=config["flip_test"],
+        detected_boxes=config["validation_boxes"] is not None,
         patience=None,
         augmentation=Augmentation(
             config["flip_probability"],
@@ -195,6 +196,8 @@ SETTINGS = {
     "delay_flow": ("1", 1),
     "precision": ("mixed_bfloat16", "mixed_bfloat16"),
     "validate_every": ("2", 2),
+    "flip_test": (None, True),
+    "detected_boxes": (None, True),
     "patience": ("3", 3),
     "seed": ("7", 7),
     "flip_probability": ("0.25", 0.25),
@@ -222,7 +225,14 @@ def test_python_has_each_setting_of_the_shell(name):
 
 def test_no_setting_is_left_out():
     fields = {field.name for kind in (Recipe, Augmentation) for field in dataclasses.fields(kind)}
-    assert set(SETTINGS) == fields - {"start", "augmentation"}  # which are said by --from-random and --no-augmentation
+    # Two are said by --from-random and --no-augmentation, one goes with one method alone.
+    assert set(SETTINGS) == fields - {"start", "augmentation", "loss"}
+    chosen = train_command._recipe(options("--dataset", "wflw", "--method", "deeppose", "--loss", "wing"))
+    assert chosen == Recipe.with_settings(dataset="wflw", method="deeppose", loss="wing")
+    with pytest.raises(ValueError, match="loss is for the method 'deeppose'. Received: 'wing' with 'rle'"):
+        Recipe(loss="wing")
+    unlike = train_command._recipe(options("--recipe", "resnet50_coco", "--no-flip-test", "--no-detected-boxes"))
+    assert unlike == Recipe.of("resnet50_coco").changed(flip_test=False, detected_boxes=False)
 
 
 def test_train_takes_all_settings_of_the_shell():

@@ -5,7 +5,6 @@ import pytest
 from keras_regpose import COCO17, HAND21, LSP14, MPII16, RHD21, WFLW98, Skeleton
 from keras_regpose.skeleton import SKELETONS
 
-
 SIZES = [(COCO17, 17, 19), (MPII16, 16, 15), (LSP14, 14, 14), (WFLW98, 98, 93), (HAND21, 21, 20), (RHD21, 21, 20)]
 
 

@@ -236,8 +236,9 @@ def _landmark_errors(poses, positions, people):
     """Returns the figures of faces or hands; see `score_predictions`."""
     pair = poses.keypoints, *labels(poses, positions, people)
     error, distances = {"error": epe(*pair)}, normalized_distances(*pair, 1.0)
-    populations = [over_people({"error": distances})]
-    if poses.skeleton.keypoints == WFLW98.keypoints:
+    faces = poses.skeleton.keypoints == WFLW98.keypoints
+    populations = [over_people({"error": distances} if faces else {"error": distances, "EPE": distances})]
+    if faces:
         eyes = pair_distance(*pair[1:], poses.skeleton, EYE_CORNERS)
         populations.append(over_people({"NME": 100 * normalized_distances(*pair, eyes)}))
         measure = "NME: mean distance in percent of that between the outer corners of the eyes"

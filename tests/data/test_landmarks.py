@@ -68,7 +68,7 @@ def test_figures_equal_those_of_mmposes_metrics(row, family):
     for name, value in family[row]["metrics"].items():
         ours = scores[expected[name]] / (100 if name == "NME" else 1)
         assert ours == pytest.approx(value, rel=1e-6), name
-        value, low, high = scores.intervals[expected[name]] if name != "EPE" else scores.intervals["error"]
+        value, low, high = scores.intervals[expected[name]]
         assert low < value < high
     assert scores.measure.startswith("NME" if skeleton is WFLW98 else "PCK: within 0.2 of the box's longer side")
 
