@@ -63,7 +63,7 @@ def reproduce(name: str, data: str | Path, preset: str | Path | None = None, ann
         scores = evaluate(model, samples, flip_test=flip_test, progress=bar.update, max_unreadable_share=0.0)
     intervals, figures = scores.intervals, {}
     for metric, published in info["metrics"].items():
-        key = _NAMES.get(metric, metric)
+        key = _NAMES[metric] if metric in _NAMES else metric
         part = 0.01 if metric in _NAMES else 1.0
         ends = [part * end for end in intervals[key][1:]] if key in intervals else [None, None]
         value = part * scores[key]

@@ -246,7 +246,7 @@ def _landmark_errors(poses, positions, people):
     sizes, steps = box_size(poses.boxes), np.arange(20) / 20
     figures = {"PCK@0.2": auc(*pair, sizes, (0.2,)), "AUC": auc(*pair), "EPE": error["error"]}
     shares = [normalized_distances(*pair, 30.0)[..., None] < np.float32(steps)]
-    shares.insert(0, normalized_distances(*pair, sizes)[..., None] < np.float32([0.2]))
+    shares.insert(0, normalized_distances(*pair, sizes)[..., None] < np.array([0.2], np.float32))
     correct = [np.where(np.isnan(distances), np.nan, share.mean(-1)) for share in shares]
     populations.append(over_people(dict(zip(figures, correct, strict=False)), by_keypoint=True))
     measure = "PCK: within 0.2 of the box's longer side; AUC: of PCK from 0 to 30 pixels; EPE: mean distance in pixels"
