@@ -99,6 +99,15 @@ def test_epochs_have_as_many_batches_as_mmposes(name):
     expected = {0: 1e-3, 499: 1, first - 1: 1, first: 0.1, last - 1: 0.1, last: 0.01}
     for step, share in expected.items():
         assert float(rate(step)) == pytest.approx(share * recipe.learning_rate, rel=1e-5), step
+    # Two hosts share each batch. What the recipe says of one device has the same rate in the same epochs.
+    halves = [PoseBatches(loader, recipe.batch_size, True, True, host=(host, 2)) for host in (0, 1)]
+    assert {half.batches_per_epoch for half in halves} == {config["batches_per_epoch"]}
+    alone, per_epoch = recipe.changed(batch_size=64, accumulate=8), -(-config["people"] // 64)
+    assert alone.learning_rate == recipe.learning_rate and abs(per_epoch / 8 - config["batches_per_epoch"]) < 1
+    rate = make_schedule(alone, per_epoch)
+    for epoch, before, after in ((recipe.drops[0], 1, 0.1), (recipe.drops[1], 0.1, 0.01)):
+        for step, share in ((epoch * per_epoch - 8, before), (epoch * per_epoch + 8, after)):
+            assert float(rate(step)) == pytest.approx(share * recipe.learning_rate, rel=1e-5), step
     assert PROTOCOL["resnet50_coco"]["batches_per_epoch"] == 293
 
 
