@@ -1,6 +1,6 @@
 """How far is each network's output from MMPose's, with the same weights? On vectors recorded from MMPose 1.3.2.
 
-usage: python benchmarks/mmpose_agreement.py --golden ../shared/golden
+usage: python benchmarks/mmpose_agreement.py
 Weights follow the rule of the recorded vectors, inputs are theirs. Writes benchmarks/results/mmpose_agreement.json,
 from which the cards of the zoo are made.
 """
@@ -22,13 +22,17 @@ sys.path.insert(0, str(here.parent / "tests"))
 from golden_weights import golden_tensor  # noqa: E402
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--golden", default="../shared/golden")
+parser.add_argument("--golden", default=here.parent / "tests" / "golden")
 golden = Path(parser.parse_args().golden)
 
-recorded = np.load(golden / "models.npz")
+recorded, family = dict(np.load(golden / "models.npz")), np.load(golden / "family.npz")
+networks = {name: row["state_dict"] for name, row in json.loads((golden / "models.json").read_text()).items()}
+for name, row in json.loads((golden / "family.json").read_text()).items():
+    networks[name] = networks["resnet50_mpii"] | row["shapes_unlike_resnet50_mpii"]
+    recorded[name] = family[f"{name}/output"]
 rows = {}
-for name, row in json.loads((golden / "models.json").read_text()).items():
-    model = from_mmpose({key: golden_tensor(key, tuple(shape)) for key, shape in row["state_dict"].items()}, name)
+for name, shapes in networks.items():
+    model = from_mmpose({key: golden_tensor(key, tuple(shape)) for key, shape in shapes.items()}, name)
     batch = np.random.default_rng([0, 7]).standard_normal((2, *model.input_size, 3)).astype(np.float32)
     output = model.predict((batch * np.array(IMAGENET_STD) + np.array(IMAGENET_MEAN)).astype(np.float32), verbose=0)
     expected = recorded[name].copy()

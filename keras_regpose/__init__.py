@@ -5,13 +5,16 @@ import importlib
 # public name: module that defines it. Nothing is imported before it is used.
 _PUBLIC = {
     "COCO17": "keras_regpose.skeleton",
+    "HAND21": "keras_regpose.skeleton",
     "LSP14": "keras_regpose.skeleton",
     "MPII16": "keras_regpose.skeleton",
     "PeopleFinder": "keras_regpose.inference.people_finder",
     "PoseRegressor": "keras_regpose.regressor",
     "Poses": "keras_regpose.inference.poses",
+    "RHD21": "keras_regpose.skeleton",
     "ResultsWriter": "keras_regpose.inference.writers",
     "Skeleton": "keras_regpose.skeleton",
+    "WFLW98": "keras_regpose.skeleton",
     "from_preset": "keras_regpose.presets",
     "list_presets": "keras_regpose.zoo",
     "load_exported": "keras_regpose.export.runtime",

@@ -18,6 +18,7 @@ from keras_regpose.zoo import zoo_folder
 CHOICES = {
     "method": METHODS,
     "head": HEADS,
+    "loss": ("smooth_l1", "wing", "soft_wing"),
     "start": ("random", "torchvision", "heatmap", "movenet"),
     "schedule": ("steps", "cosine"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
@@ -40,8 +41,9 @@ class Recipe:
         input_size: (height, width) of the crops in pixels.
         method: "rle" or "deeppose".
         head: "pooled" or "integral"; see `PoseRegressor`.
+        loss: str or None. Of "deeppose": "smooth_l1", "wing" or "soft_wing"; None is the method's own.
         unit_errors: bool. Whether the RLE loss's flow sees errors of mean size 1; see `RLE`.
-        dataset: str. Layout of the data: "coco", "mpii", "lsp" or "synthetic".
+        dataset: str. Layout of the data, one of `datasets.DATASETS`.
         start: "random"; "torchvision": ImageNet weights; "heatmap": the backbone of MMPose's heatmap model of the
             same data; "movenet": MoveNet Lightning.
         head_bias: float. Where predictions start, in crop units: 0.5 is the crop's centre, 0 its corner as in MMPose.
@@ -59,6 +61,9 @@ class Recipe:
         delay_flow: int. Epochs before the RLE loss's flow takes part; for random starts.
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
         validate_every: int. Epochs between validations.
+        flip_test: bool. Whether validation averages with the mirrored crop, as published figures do.
+        detected_boxes: bool. Whether validation on COCO takes the detector's boxes, as published figures do:
+            `person_detection_results/COCO_val2017_detections_AP_H_56_person.json` in the folder of the data.
         patience: int or None. The run ends before its last epoch when the figure of so many validations in a row was
             not above the best one; None never ends it early.
         seed: int. Of weights, order and augmentation.
@@ -81,6 +86,7 @@ class Recipe:
     input_size: tuple[int, int] = (256, 192)
     method: str = "rle"
     head: str = "pooled"
+    loss: str | None = None
     unit_errors: bool = False
     dataset: str = "coco"
     start: str = "random"
@@ -98,6 +104,8 @@ class Recipe:
     delay_flow: int = 0
     precision: str = "float32"
     validate_every: int = 10
+    flip_test: bool = False
+    detected_boxes: bool = False
     patience: int | None = None
     seed: int = 0
     augmentation: Augmentation = Augmentation()
@@ -108,8 +116,10 @@ class Recipe:
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
             _check_kind(field.name, getattr(self, field.name), field.type)
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
+            if getattr(self, name) not in (*choices, None):
                 raise ValueError(f"{name} must be one of {choices}. Received: {getattr(self, name)!r}")
+        if self.loss is not None and self.method == "rle":
+            raise ValueError(f"loss is for the method 'deeppose'. Received: {self.loss!r} with 'rle'")
         for name in ("epochs", "batch_size", "accumulate", "validate_every", "patience"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")

@@ -18,7 +18,7 @@ from keras_regpose.inference.density import PoseDensity
 from keras_regpose.inference.estimator import estimate
 from keras_regpose.losses.flow import RealNVP
 from keras_regpose.losses.rle import RLE
-from keras_regpose.losses.smooth_l1 import SmoothL1
+from keras_regpose.losses.smooth_l1 import LOSSES
 from keras_regpose.models.network import pose_graph, pose_head
 from keras_regpose.models.rewrite import fused_graph, graph_with_dtype, stock_graph
 from keras_regpose.skeleton import Skeleton, matched_keypoints
@@ -119,20 +119,24 @@ class PoseRegressor(keras.Model):
 
         Args:
             optimizer: str or `keras.optimizers.Optimizer`.
-            loss: None for the method's own loss (RLE, or smooth L1 for "deeppose"), or anything Keras accepts.
+            loss: None for the method's own loss (RLE, or smooth L1 for "deeppose"), for "deeppose" also "wing" and
+                "soft_wing", or anything Keras accepts.
             keypoint_weights: sequence of K floats or None. Weights of the keypoints in the method's own loss.
             unit_errors: bool. Whether the flow sees errors of mean size 1, so that σ keeps its size; see `RLE`.
             **kwargs: Passed on to `keras.Model.compile`.
         """
-        own_loss = loss is None
-        own = {"optimizer": optimizer, "keypoint_weights": keypoint_weights, "unit_errors": unit_errors, **kwargs}
+        own_loss = loss is None or (isinstance(loss, str) and loss in LOSSES)
+        if own_loss and loss is not None and self.method == "rle":
+            raise ValueError(f"The loss {loss!r} has no σ: it is for method='deeppose'. Leave it out for RLE")
+        own = {"keypoint_weights": keypoint_weights, "unit_errors": unit_errors, **kwargs}
+        own |= {"optimizer": optimizer, "loss": loss}
         self._own_compile_config = own if own_loss else None
         self.loss_parts = {}
         if own_loss and self.method == "rle":
             self.loss_parts = {name: keras.metrics.Mean(name=f"rle_{name}") for name in ("flow", "residual", "sigma")}
             loss = RLE(self.flow, keypoint_weights=keypoint_weights, trackers=self.loss_parts, unit_errors=unit_errors)
         elif own_loss:
-            loss = SmoothL1(keypoint_weights=keypoint_weights)
+            loss = LOSSES[loss or "smooth_l1"](keypoint_weights=keypoint_weights)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
     def make_train_function(self, force=False):

@@ -149,9 +149,11 @@ class Skeleton:
         names = tuple(category["keypoints"])
         name = str(category.get("name") or "keypoints")
         plain = cls(name, names)  # checks the names
-        known = next((one for one in SKELETONS.values() if same_keypoints(names, one.keypoints)), None)
-        if known is not None and known.keypoints == names:
-            return known
+        alike = [one for one in SKELETONS.values() if same_keypoints(names, one.keypoints)]
+        for one in alike:
+            if one.keypoints == names:
+                return one
+        known = alike[0] if alike else None
         pairs = _pairs(category.get("skeleton"))
         first = 0 if any(0 in pair for pair in pairs) else 1  # some tools count from 0
         edges = tuple(
@@ -362,3 +364,4 @@ def _repeated(names):
 with open(Path(__file__).with_name("skeletons.toml"), "rb") as _file:
     SKELETONS = {name: Skeleton(name, **fields) for name, fields in tomllib.load(_file).items()}
 COCO17, MPII16, LSP14 = SKELETONS["coco17"], SKELETONS["mpii16"], SKELETONS["lsp14"]
+WFLW98, HAND21, RHD21 = SKELETONS["wflw98"], SKELETONS["hand21"], SKELETONS["rhd21"]

@@ -18,7 +18,8 @@ from keras_regpose.skeleton import SKELETONS, Skeleton
 _PACKAGE = Path(__file__).parent
 ORGANISATION = "keras-regpose"  # of the zoo, on the Hub
 # The figures that stand for a model in the table; each row has those of its data set.
-HEADLINE_METRICS = ("AP", "AR", "PCKh@0.5", "PCKh@0.1", "PCK@0.2")
+HEADLINE_METRICS = ("AP", "AR", "PCKh@0.5", "PCKh@0.1", "NME", "PCK@0.2", "AUC", "EPE")
+_OVERVIEW = "† MMPose's overview table prints this figure, the document of the checkpoint file the one before it."
 CARD, RESULTS, PICTURE = "README.md", "results.json", "keypoints.jpg"
 _NEEDED = ("data", "people", "boxes", "flip_test", "metrics")
 
@@ -55,10 +56,11 @@ def preset_info(name: str) -> dict:
     Returns:
         dict with `backbone`, `method`, `head`, `skeleton` (its name), `input_size` [H, W] in pixels, `dataset`,
         `params` (backbone and head, without the flow, which only training needs), `gmacs` (10⁹ multiply-accumulates of
-        one crop; twice as many with flip test), `metrics` in [0, 1] as published or, for this package's own models, as
-        measured, `source` (MMPose 1.3.2's page of them, or a result file), `evaluation` (how they were measured),
-        `caveats` (list of str), `license` and `checkpoint` (`url`, `sha256_prefix`, `format`: the MMPose version whose
-        names it uses; None for this package's own models). A copy: changing it changes nothing.
+        one crop; twice as many with flip test), `metrics` as published or, for this package's own models, as measured
+        (NME in percent, EPE in pixels, others in [0, 1]), `overview` (those of them for which MMPose's overview table
+        prints another figure), `source` (MMPose 1.3.2's page of them, or a result file), `evaluation` (how they were
+        measured), `caveats` (list of str), `license` and `checkpoint` (`url`, `sha256_prefix`, `format`: the MMPose
+        version whose names it uses; None for this package's own models). A copy: changing it changes nothing.
 
     Raises:
         ValueError: If there is no preset of that name.
@@ -83,7 +85,7 @@ def preset_info(name: str) -> dict:
         "sha256_prefix": re.findall(r"-([0-9a-f]{8})_\d{8}\.pth$", url)[0],
         "format": "1.x" if "/v1/" in url else "0.x",
     }
-    info.setdefault("caveats", [])
+    info = {"caveats": [], "overview": {}} | info
     if url is None:
         info["metrics"] = _measured(name, info["evaluation"])
     return info
@@ -117,16 +119,17 @@ def preset_table(markdown: bool = False) -> str:
 
     Example:
 
-    >>> print(preset_table().splitlines()[1])
-    resnet152_rle_coco            256×192  58.3 M  11.28  AP .731  AR .777
+    >>> print(preset_table().splitlines()[2])
+    resnet101_rle_coco            256×192  42.6 M   7.64  AP .722  AR .768
     """
     rows = [["preset", "input", "params", "GMACs", "published", "measured here"]]
     for name in list_presets():
         info = preset_info(name)
         published = info["metrics"] if info["checkpoint"] is not None else {}
+        other = {metric: f" ({figure(value)}†)" for metric, value in info["overview"].items()}
         figures = [
-            "  ".join(f"{metric} {figure(value)}" for metric, value in headline(metrics).items())
-            for metrics in (published, _measured(name, info["evaluation"]))
+            "  ".join(f"{metric} {figure(value)}{marks.get(metric, '')}" for metric, value in headline(metrics).items())
+            for metrics, marks in ((published, other), (_measured(name, info["evaluation"]), {}))
         ]
         height, width = info["input_size"]
         rows.append([name, f"{height}×{width}", f"{info['params'] / 1e6:4.1f} M", f"{info['gmacs']:5.2f}", *figures])
@@ -134,9 +137,9 @@ def preset_table(markdown: bool = False) -> str:
         rows = [[*map(str.strip, row), f"[card](zoo/{row[0]}/README.md)"] for row in rows]
         rows[0][-1] = "card"
         rows.insert(1, ["---", "---", "---:", "---:", "---", "---", "---"])
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows) + f"\n\n{_OVERVIEW}"
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows] + [_OVERVIEW])
 
 
 def _measured(name, protocol):
@@ -154,8 +157,8 @@ def headline(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def figure(value: float) -> str:
-    """Returns a figure as tables show it: .706 for 0.7061."""
-    return f"{value:.3f}".removeprefix("0")
+    """Returns a figure as tables show it: .706 for 0.7061, 4.88 for 4.8812."""
+    return f"{value:.3f}".removeprefix("0") if value < 2 else f"{value:.2f}"
 
 
 def picture_of(skeleton: Skeleton) -> Path | None:

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LIMIT = 9500
+LIMIT = 9499
 
 
 def test_lines_of_code():

@@ -2,70 +2,123 @@
 
 import argparse
 import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from keras_regpose import COCO17, PoseRegressor
+from keras_regpose import COCO17, PoseRegressor, geometry, list_presets, preset_info
 from keras_regpose.cli import COMMANDS, main
 from keras_regpose.commands import train as train_command
 from keras_regpose.data import Augmentation, Synthetic
+from keras_regpose.data.batches import PoseBatches
+from keras_regpose.datasets import DETECTIONS
 from keras_regpose.training import Recipe, list_recipes, train
 from keras_regpose.training.optimizer import make_schedule
+from keras_regpose.zoo import zoo_folder
 
-# Configurations of MMPose 1.3.2: backbone, (height, width), method, learning rate, data, what the backbone starts from.
-PUBLISHED = {
-    "resnet50_rle_coco": ("resnet50", (256, 192), "rle", 1e-3, "coco", "torchvision"),
-    "resnet101_rle_coco": ("resnet101", (256, 192), "rle", 5e-4, "coco", "torchvision"),
-    "resnet152_rle_coco": ("resnet152", (256, 192), "rle", 5e-4, "coco", "torchvision"),
-    "mobilenetv2_rle_coco": ("mobilenetv2", (256, 192), "rle", 1e-3, "coco", "heatmap"),
-    "resnet50_coco": ("resnet50", (256, 192), "deeppose", 5e-4, "coco", "torchvision"),
-    "resnet101_coco": ("resnet101", (256, 192), "deeppose", 5e-4, "coco", "torchvision"),
-    "resnet152_coco": ("resnet152", (256, 192), "deeppose", 5e-4, "coco", "torchvision"),
-    "resnet50_rle_mpii": ("resnet50", (256, 256), "rle", 5e-4, "mpii", "torchvision"),
-    "resnet50_mpii": ("resnet50", (256, 256), "deeppose", 5e-4, "mpii", "torchvision"),
-    "resnet101_mpii": ("resnet101", (256, 256), "deeppose", 5e-4, "mpii", "torchvision"),
-    "resnet152_mpii": ("resnet152", (256, 256), "deeppose", 5e-4, "mpii", "torchvision"),
-    "resnet50_rle_pretrained_coco": ("resnet50", (256, 192), "rle", 1e-3, "coco", "heatmap"),
-    "resnet152_rle_coco_384x288": ("resnet152", (384, 288), "rle", 5e-4, "coco", "torchvision"),
-}
-COCO = Augmentation(0.5, 0.3, 0.16, 0.3, (0.5, 1.5), 1.0, 80.0, 0.6)
-MPII = Augmentation(0.5, 0.0, 0.16, 0.0, (0.5, 1.5), 1.0, 80.0, 0.6)
+PROTOCOL = json.loads((Path(__file__).parent / "golden" / "protocol.json").read_text())
+DATASETS = {"CocoDataset": "coco", "MpiiDataset": "mpii", "WFLWDataset": "wflw"}
+DATASETS |= {"OneHand10KDataset": "onehand10k", "Rhd2DDataset": "rhd2d"}
+LOSSES = {"RLELoss": None, "SmoothL1Loss": None, "WingLoss": "wing", "SoftWingLoss": "soft_wing"}
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_a_recipe_is_the_published_one(name):
-    backbone, input_size, method, learning_rate, dataset, start = PUBLISHED[name]
+@pytest.mark.parametrize("name", PROTOCOL)
+def test_a_recipe_is_that_of_mmposes_config(name):
+    config = PROTOCOL[name]
+    (kind, depth), (optimizer, rate), (start_factor, warmup, by_epoch) = (
+        config[key] for key in ("backbone", "optimizer", "warmup")
+    )
+    assert (optimizer, start_factor, by_epoch, config["padding"]) == ("Adam", 0.001, False, geometry.BOX_PADDING)
+    (drops, factor), (shift, shift_probability) = config["drops"], config["shift"]
+    assert factor == 0.1 and config["batch_size"] == 8 * config["batch_per_device"] == 512
     assert Recipe.of(name) == Recipe(
-        backbone=backbone,
-        input_size=input_size,
-        method=method,
-        dataset=dataset,
-        start=start,
+        backbone=f"{kind.lower()}{depth or ''}",
+        input_size=tuple(config["input_size_wh"][::-1]),
+        method="rle" if config["loss"] == "RLELoss" else "deeppose",
+        loss=LOSSES[config["loss"]],
+        dataset=DATASETS[config["dataset"]],
+        start="torchvision" if config["start"].startswith("torchvision") else "heatmap",
         head_bias=0.0,
-        epochs=210,
-        batch_size=512,
-        learning_rate=learning_rate,
+        epochs=config["epochs"],
+        batch_size=config["batch_size"],
+        learning_rate=rate,
         schedule="steps",
-        drops=(170, 200),
-        warmup=500,
+        drops=tuple(drops),
+        warmup=warmup,
         clip_norm=None,
         accumulate=1,
         average_decay=None,
         frozen_stages=-1,
         delay_flow=0,
         precision="float32",
-        validate_every=10,
-        augmentation=COCO if dataset == "coco" else MPII,
+        validate_every=config["validate_every"],
+        flip_test=config["flip_test"],
+        detected_boxes=config["validation_boxes"] is not None,
+        patience=None,
+        augmentation=Augmentation(
+            config["flip_probability"],
+            config["half_body_probability"],
+            shift,
+            shift_probability,
+            tuple(config["scale"][0]),
+            config["scale"][1],
+            config["rotation"][0],
+            config["rotation"][1],
+        ),
     )
+    text = (zoo_folder() / name / "recipe.toml").read_text(encoding="utf-8")
+    assert text.splitlines()[0] == f"# MMPose 1.3.2: {Path(config['config']).name}"
+    assert f"over the {config['batch_per_device']} crops of each of 8 devices" in text
+    assert config["start"].startswith("torchvision") or config["start"] in text
+
+
+@pytest.mark.parametrize("name", PROTOCOL)
+def test_validation_is_that_of_mmposes_config(name):
+    config, info = PROTOCOL[name], preset_info(name)
+    evaluation = info["evaluation"]
+    assert evaluation["flip_test"] is config["flip_test"] and evaluation["shift_coords"] is config["shift_coords"]
+    assert (config["validation_boxes"] or "annotated") in evaluation["boxes"]
+    assert config["validation_boxes"] in (None, Path(DETECTIONS).name)
+    best = {"coco/AP": "AP", "PCK": "PCKh@0.5", "NME": "NME", "AUC": "AUC"}[config["best"]]
+    assert best in info["metrics"]
+    mode = "bbox_rle" if info["method"] == "rle" else None  # None is "bbox_keypoint"
+    assert info["dataset"] != "coco" or config["evaluators"][0].get("score_mode") == mode
+    thresholds = [one["thr"] for one in config["evaluators"] if "thr" in one]
+    assert thresholds == ([0.2] if "PCK@0.2" in info["metrics"] else [])
+
+
+@pytest.mark.parametrize("name", PROTOCOL)
+def test_epochs_have_as_many_batches_as_mmposes(name):
+    recipe, config = Recipe.of(name), PROTOCOL[name]
+    loader = SimpleNamespace(samples=range(config["people"]))
+    assert PoseBatches(loader, recipe.batch_size, True, True).batches_per_epoch == config["batches_per_epoch"]
+    rate = make_schedule(recipe, config["batches_per_epoch"])
+    first, last = (config["batches_per_epoch"] * epoch for epoch in recipe.drops)
+    expected = {0: 1e-3, 499: 1, first - 1: 1, first: 0.1, last - 1: 0.1, last: 0.01}
+    for step, share in expected.items():
+        assert float(rate(step)) == pytest.approx(share * recipe.learning_rate, rel=1e-5), step
+    # Two hosts share each batch. What the recipe says of one device has the same rate in the same epochs.
+    halves = [PoseBatches(loader, recipe.batch_size, True, True, host=(host, 2)) for host in (0, 1)]
+    assert {half.batches_per_epoch for half in halves} == {config["batches_per_epoch"]}
+    alone, per_epoch = recipe.changed(batch_size=64, accumulate=8), -(-config["people"] // 64)
+    assert alone.learning_rate == recipe.learning_rate and abs(per_epoch / 8 - config["batches_per_epoch"]) < 1
+    rate = make_schedule(alone, per_epoch)
+    for epoch, before, after in ((recipe.drops[0], 1, 0.1), (recipe.drops[1], 0.1, 0.01)):
+        for step, share in ((epoch * per_epoch - 8, before), (epoch * per_epoch + 8, after)):
+            assert float(rate(step)) == pytest.approx(share * recipe.learning_rate, rel=1e-5), step
+    assert PROTOCOL["resnet50_coco"]["batches_per_epoch"] == 293
 
 
 def test_every_published_row_has_a_recipe():
-    assert set(PUBLISHED) <= set(list_recipes())
+    published = {name for name in list_presets() if preset_info(name)["checkpoint"]}
+    assert published == set(PROTOCOL) and len(published) == 18 and published <= set(list_recipes())
 
 
 def test_the_learning_rate_of_each_iteration_is_the_published_one():
     recipe = Recipe.of("resnet50_rle_coco")
-    steps = 292  # of an epoch of COCO's 149,813 people
+    steps = 293  # of an epoch of COCO's 149,813 people
     rate = make_schedule(recipe, steps)
     published = {0: 1e-6, 1: 3.002e-6, 250: 5.01501e-4, 498: 9.97998e-4, 499: 1e-3}
     published |= {170 * steps - 1: 1e-3, 170 * steps: 1e-4, 200 * steps - 1: 1e-4, 200 * steps: 1e-5}
@@ -91,9 +144,7 @@ def test_the_learning_rate_follows_the_batch_and_the_drops_the_epochs():
 
 
 def test_a_recipe_survives_being_written_as_json():
-    import json
-
-    for name in PUBLISHED:
+    for name in PROTOCOL:
         recipe = Recipe.of(name)
         assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
 
@@ -154,6 +205,8 @@ SETTINGS = {
     "delay_flow": ("1", 1),
     "precision": ("mixed_bfloat16", "mixed_bfloat16"),
     "validate_every": ("2", 2),
+    "flip_test": (None, True),
+    "detected_boxes": (None, True),
     "patience": ("3", 3),
     "seed": ("7", 7),
     "flip_probability": ("0.25", 0.25),
@@ -181,7 +234,14 @@ def test_python_has_each_setting_of_the_shell(name):
 
 def test_no_setting_is_left_out():
     fields = {field.name for kind in (Recipe, Augmentation) for field in dataclasses.fields(kind)}
-    assert set(SETTINGS) == fields - {"start", "augmentation"}  # which are said by --from-random and --no-augmentation
+    # Two are said by --from-random and --no-augmentation, one goes with one method alone.
+    assert set(SETTINGS) == fields - {"start", "augmentation", "loss"}
+    chosen = train_command._recipe(options("--dataset", "wflw", "--method", "deeppose", "--loss", "wing"))
+    assert chosen == Recipe.with_settings(dataset="wflw", method="deeppose", loss="wing")
+    with pytest.raises(ValueError, match="loss is for the method 'deeppose'. Received: 'wing' with 'rle'"):
+        Recipe(loss="wing")
+    unlike = train_command._recipe(options("--recipe", "resnet50_coco", "--no-flip-test", "--no-detected-boxes"))
+    assert unlike == Recipe.of("resnet50_coco").changed(flip_test=False, detected_boxes=False)
 
 
 def test_train_takes_all_settings_of_the_shell():

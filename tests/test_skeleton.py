@@ -1,11 +1,14 @@
-"""Skeletons: the three built in, and what a user's own must satisfy."""
+"""Skeletons: those built in, and what a user's own must satisfy."""
 
 import pytest
 
-from keras_regpose import COCO17, LSP14, MPII16, Skeleton
+from keras_regpose import COCO17, HAND21, LSP14, MPII16, RHD21, WFLW98, Skeleton
+from keras_regpose.skeleton import SKELETONS
+
+SIZES = [(COCO17, 17, 19), (MPII16, 16, 15), (LSP14, 14, 14), (WFLW98, 98, 93), (HAND21, 21, 20), (RHD21, 21, 20)]
 
 
-@pytest.mark.parametrize(("skeleton", "count", "edges"), [(COCO17, 17, 19), (MPII16, 16, 15), (LSP14, 14, 14)])
+@pytest.mark.parametrize(("skeleton", "count", "edges"), SIZES)
 def test_sizes(skeleton, count, edges):
     assert (len(skeleton), len(skeleton.sigmas), len(skeleton.edges)) == (count, count, edges)
 
@@ -14,6 +17,21 @@ def test_flip_permutations_equal_the_reference():
     assert COCO17.flip_permutation.tolist() == [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
     assert MPII16.flip_permutation.tolist() == [5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10]
     assert LSP14.flip_permutation.tolist() == [5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 12, 13]
+
+
+def test_faces_and_hands_flip_as_the_reference():
+    mirrored = WFLW98.flip_permutation
+    assert mirrored[[0, 16, 33, 41, 54, 60, 64, 75, 76, 96]].tolist() == [32, 16, 46, 47, 54, 72, 68, 65, 82, 97]
+    assert mirrored[mirrored].tolist() == list(range(98)) and (mirrored == range(98)).sum() == 10
+    # A hand that is mirrored is a hand of the other side, with the same keypoints.
+    assert HAND21.flip_permutation.tolist() == RHD21.flip_permutation.tolist() == list(range(21))
+
+
+def test_the_two_orders_of_hands_are_told_apart():
+    assert sorted(HAND21.keypoints) == sorted(RHD21.keypoints) and HAND21.keypoints != RHD21.keypoints
+    assert HAND21.keypoints[1:3] == ("thumb1", "thumb2") and RHD21.keypoints[1:3] == ("thumb4", "thumb3")
+    for skeleton in (HAND21, RHD21):
+        assert Skeleton.from_category({"name": "hand", "keypoints": list(skeleton.keypoints)}) is skeleton
 
 
 def test_coco_sigmas_halves_and_edges_equal_the_reference():
@@ -26,7 +44,7 @@ def test_coco_sigmas_halves_and_edges_equal_the_reference():
 
 
 def test_round_trip_through_json_values():
-    for skeleton in (COCO17, MPII16, LSP14):
+    for skeleton in SKELETONS.values():
         assert Skeleton.from_dict(skeleton.to_dict()) == skeleton
 
 

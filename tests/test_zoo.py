@@ -30,15 +30,23 @@ PUBLISHED = {
     "resnet50_mpii": ((0.826, 0.180), 5.338, "c63cd0b6"),
     "resnet50_rle_pretrained_coco": ((0.719, 0.891, 0.788, 0.764, 0.925), 4.004, "2cb494ee"),
     "resnet152_rle_coco_384x288": ((0.749, 0.901, 0.815, 0.793, 0.935), 25.373, "b77c4c37"),
+    "resnet50_wflw": ((4.88,), 5.339, "92d0ba7f"),
+    "resnet50_wing_wflw": ((4.67,), 5.339, "f82a5e53"),
+    "resnet50_softwing_wflw": ((4.44,), 5.339, "4d34f22a"),
+    "resnet50_onehand10k": ((0.990, 0.485, 34.21), 5.338, "cbddf43a"),
+    "resnet50_rhd2d": ((0.988, 0.865, 3.32), 5.338, "37f1c4d3"),
 }
+METRICS = {"coco": ("AP", "AP50", "AP75", "AR", "AR50"), "mpii": ("PCKh@0.5", "PCKh@0.1"), "wflw": ("NME",)}
+METRICS |= dict.fromkeys(("onehand10k", "rhd2d"), ("PCK@0.2", "AUC", "EPE"))
+PARTS = {"wflw": ("wflw98", "face"), "onehand10k": ("hand21", "hand"), "rhd2d": ("rhd21", "hand")}
+PARTS |= {"coco": ("coco17", "body"), "mpii": ("mpii16", "body")}
 
 
 def test_the_published_figures():
     assert set(PUBLISHED) <= set(list_presets())
     for name, (figures, gmacs, digits) in PUBLISHED.items():
         info = preset_info(name)
-        metrics = ("AP", "AP50", "AP75", "AR", "AR50") if "coco" in name else ("PCKh@0.5", "PCKh@0.1")
-        assert info["metrics"] == dict(zip(metrics, figures, strict=True)), name
+        assert info["metrics"] == dict(zip(METRICS[info["dataset"]], figures, strict=True)), name
         assert info["gmacs"] == gmacs
         checkpoint = info["checkpoint"]
         assert re.fullmatch(rf"{re.escape(ROOT)}\S+-{digits}_20\d{{6}}\.pth", checkpoint["url"]), name
@@ -52,14 +60,15 @@ def test_each_row_describes_its_own_model():
         info = preset_info(name)
         assert info["backbone"] == name.split("_")[0]
         assert info["method"] == ("rle" if "_rle" in name else "deeppose")
-        assert info["skeleton"] in SKELETONS and info["skeleton"].startswith(info["dataset"])
+        skeleton, part = PARTS[info["dataset"]]
+        assert info["skeleton"] == skeleton and skeleton in SKELETONS and info["dataset"] in name
         size = [384, 288] if "384x288" in name else [256, 192] if "coco" in name else [256, 256]
         assert info["input_size"] == size
         stem = info["checkpoint"]["url"].rsplit("/", 1)[1]
         assert info["dataset"] in stem and ("rle" in stem) == (info["method"] == "rle")
         depth = info["backbone"].removeprefix("resnet")
         assert (f"res{depth}_" in stem or info["backbone"] in stem) and f"{size[0]}x{size[1]}" in stem
-        assert info["source"].startswith(f"configs/body_2d_keypoint/topdown_regression/{info['dataset']}/")
+        assert info["source"].startswith(f"configs/{part}_2d_keypoint/topdown_regression/{info['dataset']}/")
 
 
 def test_sizes_and_inputs_equal_the_recorded_ones(golden):
@@ -97,6 +106,22 @@ def test_known_disagreements_are_told():
         assert figure in preset_info(name)["caveats"][0]
 
 
+def test_figures_of_the_overview_stand_beside_those_of_the_document():
+    for name, other in {
+        "resnet152_rle_coco": {"AR": 0.805},
+        "resnet50_rle_coco": {"AR": 0.768},
+        "resnet50_coco": {"AP": 0.528, "AR": 0.639},
+    }.items():
+        info = preset_info(name)
+        assert info["overview"] == other
+        row = next(line for line in preset_table().splitlines() if line.startswith(f"{name} "))
+        for metric, value in other.items():
+            assert f"{metric} .{1000 * info['metrics'][metric]:.0f} (.{1000 * value:.0f}†)" in row
+            assert f"{metric} {value:.3f}" in info["caveats"][0]
+    marked = [line for line in preset_table().splitlines() if "†" in line]
+    assert len(marked) == 4 and marked[-1].startswith("† MMPose's overview table prints this figure")
+
+
 def test_info_is_a_copy():
     preset_info("resnet50_coco")["metrics"]["AP"] = 1
     preset_info("resnet50_coco")["evaluation"]["boxes"] = ""
@@ -114,11 +139,12 @@ def test_unknown_names_get_suggestions():
 
 def test_tables():
     lines = preset_table().splitlines()
-    assert len(lines) == 1 + len(list_presets())
-    assert lines[1].split() == "resnet152_rle_coco 256×192 58.3 M 11.28 AP .731 AR .777".split()
-    assert len({line.index(" M ") for line in lines[1:]}) == 1  # The columns stand below each other.
+    assert len(lines) == 2 + len(list_presets())
+    assert lines[2].split() == "resnet101_rle_coco 256×192 42.6 M 7.64 AP .722 AR .768".split()
+    assert len({line.index(" M ") for line in lines[1:-1]}) == 1  # The columns stand below each other.
     markdown = preset_table(markdown=True).splitlines()
-    assert len(markdown) == 2 + len(list_presets()) and {line.count("|") for line in markdown} == {8}
+    assert len(markdown) == 4 + len(list_presets()) and {line.count("|") for line in markdown[:-2]} == {8}
+    assert "| resnet50_softwing_wflw | 256×256 | 23.9 M | 5.34 | NME 4.44 |" in markdown[-7]
     row = "| resnet50_mpii | 256×256 | 23.6 M | 5.34 | PCKh@0.5 .826  PCKh@0.1 .180 |"
     assert f"{row}  | [card](zoo/resnet50_mpii/README.md) |" in markdown
 

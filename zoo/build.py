@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from cards import to_json
 
-from keras_regpose.datasets import open_dataset
+from keras_regpose.datasets import DETECTIONS, open_dataset
 from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
 from keras_regpose.files import draft, sha256, write_whole
 from keras_regpose.hub.card import zoo_card
@@ -39,7 +39,6 @@ from keras_regpose.zoo import (
     zoo_folder,
 )
 
-DETECTIONS = "person_detection_results/COCO_val2017_detections_AP_H_56_person.json"
 _PACKAGES = ("keras-regpose", "keras", "tensorflow", "numpy", "opencv-python-headless", "pycocotools")
 
 

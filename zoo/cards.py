@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from keras_regpose.drawn.people import Synthetic
@@ -90,9 +91,46 @@ def draw_pictures(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name, skeleton in SKELETONS.items():
         if not (folder / f"{name}.jpg").is_file():
-            person = Synthetic(1, seed=3, image_size=(400, 480), people_per_image=1, skeleton=skeleton)[0]
-            picture = draw_poses(read_image(person.image), person.keypoints[None], skeleton=skeleton)
+            if name == "wflw98":
+                image, keypoints = np.full((480, 400, 3), 40, np.uint8), _face()
+            elif "thumb1" in skeleton.keypoints:
+                hand = _hand()
+                image, keypoints = np.full((480, 400, 3), 40, np.uint8), np.array([hand[n] for n in skeleton.keypoints])
+            else:
+                person = Synthetic(1, seed=3, image_size=(400, 480), people_per_image=1, skeleton=skeleton)[0]
+                image, keypoints = read_image(person.image), person.keypoints
+            picture = draw_poses(image, keypoints[None], skeleton=skeleton)
             Image.fromarray(picture).save(folder / f"{name}.jpg", quality=88)
+
+
+def _face():
+    """Returns where WFLW's 98 keypoints are in a schematic face."""
+
+    def arc(x, y, width, height, angles):
+        angles = np.radians(angles)
+        return np.stack([x - width * np.cos(angles), y - height * np.sin(angles)], -1)
+
+    def line(start, end, count):
+        return np.linspace(start, end, count)
+
+    parts = [arc(200, 190, 150, 220, -np.linspace(0, 180, 33))]
+    parts += [arc(130, 165, 52, 28, np.linspace(0, 180, 5)), line((174, 170), (92, 170), 4)]
+    parts += [arc(270, 165, 52, 28, np.linspace(0, 180, 5)), line((308, 170), (226, 170), 4)]
+    parts += [line((200, 205), (200, 270), 4), arc(200, 282, 34, 10, -np.linspace(0, 180, 5))]
+    parts += [arc(x, 205, 34, 14, 45 * np.arange(8)) for x in (130, 270)]
+    parts += [arc(200, 345, 68, 30, 30 * np.arange(12)), arc(200, 345, 54, 14, 45 * np.arange(8))]
+    return np.concatenate([*parts, [[130, 205], [270, 205]]]).astype(np.float32)
+
+
+def _hand():
+    """Returns where the keypoints of a schematic hand are, by name."""
+    fingers = {"thumb": ((135, 385), (50, 265)), "forefinger": ((145, 270), (120, 105))}
+    fingers |= {"middle_finger": ((192, 258), (186, 70)), "ring_finger": ((238, 268), (250, 95))}
+    fingers["pinky_finger"] = ((280, 295), (318, 160))
+    places = {"wrist": np.array([205, 440], np.float32)}
+    for name, (first, last) in fingers.items():
+        places |= {f"{name}{n + 1}": point.astype(np.float32) for n, point in enumerate(np.linspace(first, last, 4))}
+    return places
 
 
 def draw_photograph(path: Path) -> None:

@@ -108,4 +108,4 @@ def _span(interval, sign=""):
 def _verdict(name, value, low, high):
     if low <= 0 <= high:
         return "it includes 0, so these people do not tell which of the two is ahead"
-    return f"it excludes 0, so {'better' if (value > 0) != (name == 'error') else 'worse'}"
+    return f"it excludes 0, so {'better' if (value > 0) != (name in ('error', 'EPE', 'NME')) else 'worse'}"

@@ -8,10 +8,12 @@ import re
 import time
 import types
 import typing
+from pathlib import Path
 
 from keras_regpose.commands.shared import add_data_options, annotated, open_model, open_samples, size
 from keras_regpose.data.augment import Augmentation
 from keras_regpose.data.coco_writer import write_coco
+from keras_regpose.datasets import DETECTIONS
 from keras_regpose.progress import progress_bar
 from keras_regpose.recipe import CHOICES, Recipe
 
@@ -38,7 +40,8 @@ def add_options(sub):
     start = sub.add_mutually_exclusive_group()
     start.add_argument(
         "--start",
-        help="weights for the backbone: torchvision's .pth file, a preset directory, MoveNet's .json, or imagenet",
+        help="weights for the backbone: torchvision's or an MMPose heatmap model's .pth file, a preset directory, "
+        "MoveNet's .json, or imagenet",
     )
     start.add_argument("--from-random", action="store_true", help="start from random weights, whatever the recipe says")
     for kind in (Recipe, Augmentation):
@@ -76,7 +79,7 @@ def _argument(field):
         items = typing.get_args(kind)
         return {"type": items[0], "nargs": "+" if items[-1] is Ellipsis else len(items)}
     if kind is bool:
-        return {"action": "store_true", "default": None}
+        return {"action": argparse.BooleanOptionalAction, "default": None}
     return {"choices": CHOICES[field.name]} if field.name in CHOICES else {"type": kind}
 
 
@@ -125,7 +128,7 @@ def _people(options, recipe):
     """Returns the people to learn from, and those to validate on or None."""
     if not annotated(options):
         options.dataset = recipe.dataset
-        return open_samples(options, "train"), open_samples(options, "val")
+        return open_samples(options, "train"), open_samples(options, "val", _detections(options, recipe))
     given = [name for name in ("val_annotations", "val_images", "val_share") if getattr(options, name) is not None]
     if given not in (["val_annotations"], ["val_annotations", "val_images"], ["val_share"]):
         raise ValueError(
@@ -139,6 +142,18 @@ def _people(options, recipe):
     if both := len(set(samples.field("image")) & set(validation.field("image"))):
         _log.warning("%d pictures are both learned from and validated on, which flatters the model", both)
     return samples, validation
+
+
+def _detections(options, recipe):
+    """Returns the file of the boxes to validate on; None for the annotated ones."""
+    if not recipe.detected_boxes or recipe.dataset != "coco":
+        return None
+    file = Path(options.data or "", DETECTIONS)
+    if file.is_file() and not options.limit:
+        return str(file)
+    why = "--limit counts annotated people" if options.limit else f"{file} is not there"
+    _log.warning("Validation has annotated boxes, and figures above those of the published protocol: %s", why)
+    return None
 
 
 def _recipe(options):

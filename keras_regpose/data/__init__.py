@@ -3,13 +3,15 @@
 from keras_regpose.data.augment import Augmentation
 from keras_regpose.data.coco import Coco
 from keras_regpose.data.coco_writer import write_coco
+from keras_regpose.data.landmarks import Landmarks
 from keras_regpose.data.lsp import Lsp
 from keras_regpose.data.mpii import Mpii
 from keras_regpose.data.other_formats import read
 from keras_regpose.data.people import People
 from keras_regpose.data.sample import Sample
 
-__all__ = ["Augmentation", "Coco", "Lsp", "Mpii", "People", "Sample", "Synthetic", "make_dataset", "read", "write_coco"]
+__all__ = ["Augmentation", "Coco", "Landmarks", "Lsp", "Mpii", "People", "Sample", "Synthetic"]
+__all__ += ["make_dataset", "read", "write_coco"]
 
 
 def __getattr__(name):

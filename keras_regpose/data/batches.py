@@ -32,7 +32,7 @@ class PoseBatches(keras.utils.PyDataset):
         loader: `CropLoader`.
         batch_size: int. Samples per batch, over all hosts.
         shuffle: bool.
-        drop_remainder: bool. Whether an incomplete last batch is left out.
+        fill: bool. Whether an incomplete last batch is filled up with the epoch's first samples.
         epoch: int. The first epoch's number.
         first_batch: int. Batches of the first epoch to leave out.
         host: (index, count) of this host. Of each batch it gets its share only.
@@ -41,7 +41,7 @@ class PoseBatches(keras.utils.PyDataset):
     loader: CropLoader
     batch_size: int
     shuffle: bool
-    drop_remainder: bool
+    fill: bool
     epoch: int = 0
     first_batch: int = 0
     host: tuple[int, int] = (0, 1)
@@ -60,8 +60,7 @@ class PoseBatches(keras.utils.PyDataset):
     @property
     def batches_per_epoch(self) -> int:
         """Batches of a whole epoch."""
-        full, rest = divmod(len(self.loader.samples), self.batch_size)
-        return full + (1 if rest and not self.drop_remainder else 0)
+        return -(-len(self.loader.samples) // self.batch_size)
 
     def __len__(self):
         return self.batches_per_epoch - self.first_batch
@@ -96,7 +95,9 @@ class PoseBatches(keras.utils.PyDataset):
 
     def indices(self, epoch: int, batch: int) -> np.ndarray:
         """Returns the numbers of the samples in a batch, or in this host's share of it."""
-        chosen = self.loader.order(epoch, self.shuffle)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        order, first = self.loader.order(epoch, self.shuffle), batch * self.batch_size
+        last = first + self.batch_size if self.fill else min(first + self.batch_size, len(order))
+        chosen = order.take(range(first, last), mode="wrap")
         index, count = self.host
         share = len(chosen) // count
         return chosen[index * share : (index + 1) * share] if count > 1 else chosen
@@ -121,7 +122,8 @@ def make_dataset(
     Args:
         samples: sequence of `Sample`, such as `Coco(...)`.
         model: `PoseRegressor`. Gives the skeleton and the input size.
-        training: bool. Whether to shuffle, to augment and to drop an incomplete last batch.
+        training: bool. Whether to shuffle, to augment and to fill up an incomplete last batch with the epoch's first
+            samples. The reference has as many batches in an epoch, the last of them smaller.
         batch_size: int. Samples per batch, over all devices.
         augmentation: `Augmentation` or None. What to do to training samples; None means the COCO recipe's.
         seed: int. Seeds order and augmentation.
@@ -153,7 +155,7 @@ def make_dataset(
     cache = PhotographCache(cache_bytes)
     loader = CropLoader(samples, model.skeleton, model.input_size, changes, seed, cache, max_unreadable_share)
     batches = PoseBatches(loader, batch_size, training, training, epoch, first_batch, host)
-    if batches.batches_per_epoch == 0:
+    if training and len(samples) < batch_size:
         raise ValueError(f"{len(samples)} samples do not fill one batch of {batch_size}. Choose a smaller batch_size")
     if keras.backend.backend() == "tensorflow":
         return _as_tensorflow_dataset(batches, repeat)
@@ -164,7 +166,7 @@ def _as_tensorflow_dataset(batches, repeat):
     import tensorflow as tf
 
     per_epoch = batches.batches_per_epoch
-    count = batches.batch_size // batches.host[1] if batches.drop_remainder else None
+    count = batches.batch_size // batches.host[1] if batches.fill else None
     crop_shape, target_shape = (*batches.loader.input_size, 3), (len(batches.loader.skeleton), 3)
 
     def begin():

@@ -12,6 +12,7 @@ from keras_regpose.data.sample import Sample
 from keras_regpose.data.unreadable import UnreadableImages
 from keras_regpose.evaluation.coco import coco_evaluation, coco_figures
 from keras_regpose.evaluation.intervals import Interval, Population, interval, over_people, over_pictures
+from keras_regpose.evaluation.landmarks import are_landmarks, landmark_figures
 from keras_regpose.evaluation.pck import TORSO, box_diagonal, epe, normalized_distances, pck, torso_size
 from keras_regpose.evaluation.pckh import EXCLUDED, pckh
 from keras_regpose.images import ImageError
@@ -152,12 +153,16 @@ def score_predictions(
 
     Returns:
         `Scores`, a dict: AP, AR … in [0, 1] for data with `annotations`, and where keypoints are labelled, "PCK" and
-        "error" of `correct_keypoints`, whose figures other data has.
+        "error" of `correct_keypoints`, whose figures other data has. Faces and hands of other data have those of their
+        field: NME of WFLW's keypoints in percent of the eyes' distance, and PCK@0.2 of the box's longer side, AUC up to
+        30 pixels, and EPE in pixels of hands, as MMPose's recipes for them do.
     """
     if not len(poses):
         raise ValueError("There is nothing to score: no image could be read")
     people = People.of(samples, poses.skeleton)
     if people.annotations is None:
+        if are_landmarks(poses.skeleton):
+            return Scores(*landmark_figures(poses, *labels(poses, positions, people)))
         return correct_keypoints(poses, positions, people)
     chosen = Subset(people, positions)
     _, scale = geometry.box_to_center_scale(poses.boxes)

@@ -68,21 +68,28 @@ def interval(value: float, drawn: np.ndarray) -> Interval:
     return Interval(float(value), *np.nanquantile(drawn, [0.025, 0.975]).tolist())
 
 
-def over_people(values: dict[str, np.ndarray], draws: int = 2000) -> Population:
+def over_people(values: dict[str, np.ndarray], draws: int = 2000, by_keypoint: bool = False) -> Population:
     """Returns the people over whose labelled keypoints figures are means.
 
     Args:
         values: dict of (N, K) arrays, NaN where a keypoint does not count, by the name of the figure.
         draws: int. See `Population`.
+        by_keypoint: bool. Whether figures are means of the keypoints' means, so that each keypoint weighs the same.
     """
-    sums = np.stack([np.nansum(array, 1, dtype=np.float64) for array in values.values()], 1)
-    counts = np.stack([(~np.isnan(array)).sum(1) for array in values.values()], 1)
+
+    def columns(of_values):
+        return np.stack([each if by_keypoint else each.sum(1, keepdims=True) for each in map(of_values, values)])
+
+    sums = columns(lambda name: np.nan_to_num(np.asarray(values[name], np.float64)))
+    counts = columns(lambda name: ~np.isnan(values[name]))
 
     def figures(times):
         with np.errstate(invalid="ignore"):  # a draw of people without labels has no mean
-            return dict(zip(values, times @ sums / (times @ counts), strict=True))
+            means = times @ sums / (times @ counts)
+            means = np.nansum(means, -1) / (~np.isnan(means)).sum(-1)
+        return dict(zip(values, means, strict=True))
 
-    return Population(len(sums), draws, figures)
+    return Population(sums.shape[1], draws, figures)
 
 
 def over_pictures(evaluation, draws: int = 400) -> Population:

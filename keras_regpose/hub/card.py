@@ -68,7 +68,9 @@ def _card(repo_id, skeleton, description, results, license_name, picture, row=No
     sigma = description["method"] == "rle"
     licence = re.fullmatch(_LICENCE, str(license_name).lower()) if license_name else None
     eval_results = _eval_results(repo_id, results.get("evaluations", []), row)
-    tags = ["keras-regpose", "pose-estimation", "human-pose-estimation", "regression"]
+    subject = zoo.shared_facts()["datasets"][row["dataset"]].get("subject", "person") if row else "person"
+    kind = {"face": "facial-landmark-detection", "hand": "hand-pose-estimation"}.get(subject, "human-pose-estimation")
+    tags = ["keras-regpose", "pose-estimation", kind, "regression"]
     front_matter = ModelCardData(
         license=licence and licence[0],
         library_name="keras",
@@ -78,24 +80,13 @@ def _card(repo_id, skeleton, description, results, license_name, picture, row=No
         model_name=name if eval_results else None,
         eval_results=eval_results or None,
     )
-    return render(
-        Path(__file__).with_name("card.md"),
-        front_matter=front_matter.to_yaml(line_break="\n"),
-        name=name,
-        repo_id=repo_id,
-        address=name if row and repo_id == f"{zoo.ORGANISATION}/{name}" else f"hf://{repo_id}",
-        skeleton=skeleton,
-        input_size=description["input_size"],
-        sigma=sigma,
-        results=results,
-        picture=picture,
-        row=row,
-        sources=_SOURCES,
-        shared=zoo.shared_facts(),
-        recipe=row and zoo.read_toml(name, "recipe.toml"),
-        recipe_text=row and (zoo.zoo_folder() / name / "recipe.toml").read_text(encoding="utf-8").strip(),
-        citation=zoo.citation,
-    )
+    facts = {"name": name, "repo_id": repo_id, "skeleton": skeleton, "subject": subject, "sigma": sigma}
+    facts |= {"results": results, "picture": picture, "row": row, "sources": _SOURCES, "shared": zoo.shared_facts()}
+    facts |= {"front_matter": front_matter.to_yaml(line_break="\n"), "citation": zoo.citation}
+    facts |= {"address": name if row and repo_id == f"{zoo.ORGANISATION}/{name}" else f"hf://{repo_id}"}
+    facts |= {"input_size": description["input_size"], "recipe": row and zoo.read_toml(name, "recipe.toml")}
+    facts |= {"recipe_text": row and (zoo.zoo_folder() / name / "recipe.toml").read_text(encoding="utf-8").strip()}
+    return render(Path(__file__).with_name("card.md"), **facts)
 
 
 def render(template: Path, **facts) -> str:
@@ -110,10 +101,8 @@ def render(template: Path, **facts) -> str:
 def _eval_results(repo_id, evaluations, row):
     """Returns what the Hub shows beside a card: published figures, and those measured here that stand for the model."""
     url = f"https://huggingface.co/{repo_id}/blob/main/{zoo.RESULTS}"
-    found = [
-        (entry, zoo.headline(entry["metrics"]), "measured with keras_regpose", zoo.RESULTS, url)
-        for entry in evaluations
-    ]
+    measured = "measured with keras_regpose", zoo.RESULTS, url
+    found = [(entry, zoo.headline(entry["metrics"]), *measured) for entry in evaluations]
     if row and row["checkpoint"]:
         peer = "MMPose 1.3.2"
         found.insert(0, (row["evaluation"], row["metrics"], f"published by {peer}", peer, _SOURCES + row["source"]))

@@ -6,6 +6,7 @@
 from keras_regpose.evaluation.coco import coco_keypoints, coco_results
 from keras_regpose.evaluation.evaluate import compare, evaluate
 from keras_regpose.evaluation.intervals import Interval
+from keras_regpose.evaluation.landmarks import nme
 from keras_regpose.evaluation.oks import labelled_oks, oks, oks_nms, soft_oks_nms
 from keras_regpose.evaluation.pck import auc, box_diagonal, box_size, epe, mean_error, pair_distance, pck, torso_size
 from keras_regpose.evaluation.pckh import pckh
@@ -14,7 +15,7 @@ from keras_regpose.inference.scores import expected_oks, instance_score
 __all__ = ["OKS", "PCK", "MeanError"]  # of Keras
 __all__ += ["Interval", "compare", "evaluate"]
 __all__ += ["coco_keypoints", "coco_results", "expected_oks", "instance_score", "oks_nms", "soft_oks_nms"]
-__all__ += ["auc", "epe", "labelled_oks", "mean_error", "oks", "pck", "pckh"]
+__all__ += ["auc", "epe", "labelled_oks", "mean_error", "nme", "oks", "pck", "pckh"]
 __all__ += ["box_diagonal", "box_size", "pair_distance", "torso_size"]  # what PCK is in units of
 
 

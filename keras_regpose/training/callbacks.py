@@ -16,7 +16,8 @@ from keras_regpose.hub.preset_files import save_preset
 from keras_regpose.images import save_picture
 from keras_regpose.training.devices import on_this_host_alone, this_host
 
-METRICS = ("val_AP", "val_PCKh", "val_PCK")
+METRICS = ("val_AP", "val_PCKh", "val_NME", "val_AUC", "val_PCK")
+ERRORS = ("val_NME",)  # the less, the better
 
 
 class MovingAverage(keras.callbacks.Callback):
@@ -93,9 +94,9 @@ def _compiled_update():
 class KeypointMetrics(keras.callbacks.Callback):
     """Adds AP, PCKh or PCK on validation samples to the logs of `fit`, where later callbacks can follow them.
 
-    COCO-format data adds `val_AP` and `val_AR`, MPII `val_PCKh`, other data `val_PCK`, of the torso or, for skeletons
-    without one, of the box; see `evaluation.evaluate.correct_keypoints`. Put it before callbacks that
-    monitor these, such as `EarlyStopping(monitor="val_PCK", mode="max")`.
+    COCO-format data adds `val_AP` and `val_AR`, MPII `val_PCKh`, WFLW `val_NME`, hands `val_AUC`, other data `val_PCK`,
+    of the torso or, for skeletons without one, of the box; see `evaluation.evaluate.score_predictions`. Put it before
+    callbacks that monitor these, such as `EarlyStopping(monitor="val_PCK", mode="max")`.
 
     Args:
         samples: `People` or any sequence of `Sample`. A list of a reader's samples has no annotation file: it is
@@ -194,6 +195,9 @@ def main_metrics(figures: dict) -> dict[str, float]:
     """Returns the one or two figures of an evaluation that training follows, under their names in the logs."""
     if "AP" in figures:
         return {"val_AP": figures["AP"], "val_AR": figures["AR"]}
+    for name in ("NME", "AUC"):
+        if name in figures:
+            return {f"val_{name}": figures[name]}
     return {"val_PCKh" if "Mean@0.1" in figures else "val_PCK": figures["Mean"]}
 
 
@@ -201,18 +205,18 @@ def best_epoch(history: dict[str, list]) -> tuple[str, float, int] | None:
     """Returns name, value and epoch (from 1) of the best figure of the metric that training follows, or None."""
     for name in METRICS:
         if name in history:
-            best = max(history[name])
+            best = (min if name in ERRORS else max)(history[name])
             return name, best, history[name].index(best) + 1
     return None
 
 
 @dataclass(eq=False, repr=False)
 class SaveBestPreset(keras.callbacks.Callback):
-    """Saves the model as a preset whenever the followed metric has risen.
+    """Saves the model as a preset whenever the followed metric is better than before: higher, but for NME lower.
 
     Args:
         directory: str or path of the preset directory.
-        monitor: str or None. Name in the logs; None takes the first of `val_AP`, `val_PCKh` and `val_PCK`.
+        monitor: str or None. Name in the logs; None takes the first of `METRICS`.
         latest: bool. Whether to save after every epoch, whatever the logs say.
         average: `MovingAverage` or None. If given, the averages are saved instead of the weights.
     """
@@ -231,7 +235,8 @@ class SaveBestPreset(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
         names = (self.monitor,) if self.monitor else METRICS
-        value = next((logs[name] for name in names if name in logs), None)
+        values = (-logs[name] if name in ERRORS else logs[name] for name in names if name in logs)
+        value = next(values, None)
         if value is None and not self.latest:
             raise ValueError(
                 f"SaveBestPreset finds none of {', '.join(names)} in the logs: put KeypointMetrics before it"

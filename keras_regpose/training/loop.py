@@ -95,9 +95,9 @@ def train(
     settings = {name: getattr(recipe, name) for name in ("batch_size", "augmentation", "seed")}
     settings |= {"cache_bytes": cache_bytes, "host": this_host()}
     dataset = make_dataset(samples, model, training=True, repeat=True, **settings)
-    position = Position(dataset, recipe, len(samples) // recipe.batch_size)
+    position = Position(dataset, recipe, -(-len(samples) // recipe.batch_size))
     with frozen_stages(model, recipe.frozen_stages), contextlib.ExitStack() as stack:
-        model.compile(make_optimizer(recipe, position.schedule), unit_errors=recipe.unit_errors)
+        model.compile(make_optimizer(recipe, position.schedule), recipe.loss, unit_errors=recipe.unit_errors)
         model.optimizer.build(model.trainable_variables)
         average = None if recipe.average_decay is None else MovingAverage(model, recipe.average_decay)
         chosen = [*callbacks]
@@ -105,8 +105,8 @@ def train(
             chosen.append(DelayFlow(recipe.delay_flow))
         if validation is not None:
             pictures = None if output is None else output / "validation"
-            every, epochs = recipe.validate_every, recipe.epochs
-            chosen.append(KeypointMetrics(validation, every, pictures=pictures, epochs=epochs, average=average))
+            options = {"epochs": recipe.epochs, "flip_test": recipe.flip_test, "average": average}
+            chosen.append(KeypointMetrics(validation, recipe.validate_every, pictures=pictures, **options))
         if output is not None:
             chosen.append(SaveBestPreset(output / "best", latest=validation is None, average=average))
         curves = Curves(output if first_host else None, recipe)

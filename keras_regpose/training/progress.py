@@ -65,7 +65,8 @@ class Position(keras.callbacks.Callback):
     def _images(self):
         """Returns the names of the present batch's images."""
         loader, size = self.dataset.loader, self.recipe.batch_size
-        order = loader.order(self.epoch, shuffle=True)[self.batch * size : (self.batch + 1) * size]
+        places = range(self.batch * size, (self.batch + 1) * size)
+        order = loader.order(self.epoch, shuffle=True).take(places, mode="wrap")
         images = [(index, loader.samples[index].image) for index in order]
         names = [image if isinstance(image, str) else f"picture {index}" for index, image in images]
         return ", ".join(names[:16]) + (f" and {len(names) - 16} more" if len(names) > 16 else "")

@@ -74,6 +74,34 @@ def test_outputs_equal_the_recorded_ones(name, golden):
     assert_same(from_mmpose(old_names(state_dict), name), model)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("resnet50_wflw"),
+        pytest.param("resnet50_rhd2d"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("resnet50_wing_wflw", "resnet50_softwing_wflw", "resnet50_onehand10k")
+        ),
+    ],
+)
+def test_faces_and_hands_equal_the_recorded_ones(name, golden, tmp_path):
+    family, recorded = json.loads((golden / "family.json").read_text())[name], np.load(golden / "family.npz")
+    shapes = rows(golden)["resnet50_mpii"]["state_dict"] | family["shapes_unlike_resnet50_mpii"]
+    state_dict = {key: golden_tensor(key, tuple(shape)) for key, shape in shapes.items()}
+    current = write_zip(tmp_path / "current.pth", {"meta": {}, "state_dict": state_dict})
+    old = write_legacy(tmp_path / "old.pth", {"state_dict": old_names(state_dict)})
+    model = from_mmpose(current, name)
+    assert_same(from_mmpose(old, name), model)
+    batch = np.random.default_rng([0, 7]).standard_normal((2, 256, 256, 3)).astype(np.float32)
+    both = keras.Model(model.inputs, [model.get_layer("pool").input, model.outputs[0]])
+    features, outputs = both.predict(pixels(batch), verbose=0)
+    np.testing.assert_allclose(outputs, recorded[f"{name}/output"], rtol=0, atol=1e-4)
+    mean, std = recorded[f"{name}/features_mean_std"]
+    assert features.mean() == pytest.approx(mean, rel=1e-4) and features.std() == pytest.approx(std, rel=1e-4)
+    assert family["params"] == preset_info(name)["params"]
+
+
 def test_flow_density_equals_the_recorded_one(golden):
     flow = from_mmpose(golden_state_dict(golden, "mobilenetv2_rle_coco"), "mobilenetv2_rle_coco").flow
     recorded = np.load(golden / "rle_loss.npz")

@@ -59,11 +59,15 @@ def test_batches_depend_on_seed_and_epoch_alone(model, files):
 
 def test_tensorflow_and_keras_batches_are_the_same(model, files):
     loader = CropLoader(files, COCO17, SIZE, augmentation=Augmentation.coco(), seed=5)
-    batches = PoseBatches(loader, batch_size=5, shuffle=True, drop_remainder=True, epoch=3)
+    batches = PoseBatches(loader, batch_size=5, shuffle=True, fill=True, epoch=3)
     crops, targets = arrays(make_dataset(files, model, training=True, batch_size=5, seed=5, epoch=3))
-    assert len(batches) == 2
-    np.testing.assert_array_equal(np.concatenate([batches[i][0] for i in range(2)]), crops)
-    np.testing.assert_array_equal(np.concatenate([batches[i][1] for i in range(2)]), targets)
+    assert len(batches) == 3
+    np.testing.assert_array_equal(np.concatenate([batches[i][0] for i in range(3)]), crops)
+    np.testing.assert_array_equal(np.concatenate([batches[i][1] for i in range(3)]), targets)
+    # Everybody is seen, and the last batch is filled up with those who came first.
+    order = loader.order(3, shuffle=True).tolist()
+    assert sorted(order) == list(range(12))
+    assert np.concatenate([batches.indices(3, i) for i in range(3)]).tolist() == order + order[:3]
 
 
 SCRIPT = """

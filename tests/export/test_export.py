@@ -15,6 +15,7 @@ from keras_regpose.export import calibration_crops
 from keras_regpose.export.formats import FORMATS
 from keras_regpose.export.sidecar import Deviation
 from keras_regpose.presets import BUNDLED_PRESET
+from keras_regpose.skeleton import SKELETONS
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
@@ -126,9 +127,11 @@ def test_estimates_are_those_of_the_model(format, exported, model):
 
 
 @pytest.mark.slow
-def test_resnet50_in_every_format(tmp_path):
+@pytest.mark.parametrize("row", ["resnet50_rle_coco", "resnet50_wflw", "resnet50_onehand10k"])
+def test_resnet50_in_every_format(row, tmp_path):
+    info = rp.preset_info(row)
     keras.utils.set_random_seed(0)
-    model = rp.PoseRegressor("resnet50", rp.COCO17, input_size=SIZE)
+    model = rp.PoseRegressor("resnet50", SKELETONS[info["skeleton"]], input_size=SIZE, method=info["method"])
     crops = calibration_crops(rp.data.Synthetic(5, seed=3), SIZE)
     expected = model.predict_on_batch(crops)
     for suffix in SUFFIXES.values():

@@ -27,7 +27,7 @@ EVALUATION = {
 
 def figures_shown(card):
     """The numbers in the cells of a card's tables of accuracy."""
-    return {float(f"0{cell}") for cell in re.findall(r"\| (\.\d{3})(?= \|)", card)}
+    return {float(f"0{cell}") for cell in re.findall(r"\| (\d*\.\d{2,3})(?= \|)", card)}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from keras_regpose.zoo import zoo_folder
 SNIPPET = re.compile(r"```python\n(.*?)```", re.S)
 # One of each kind of inputs and outputs; the other rows' snippets differ from these in the name alone.
 KINDS = ("resnet50_rle_coco", "resnet50_coco", "resnet50_rle_mpii", "resnet50_mpii", "resnet152_rle_coco_384x288")
-KINDS += ("mobilenetv2_rle_lspet", "mobilenetv2_rle_people")
+KINDS += ("resnet50_wflw", "resnet50_onehand10k", "resnet50_rhd2d", "mobilenetv2_rle_lspet", "mobilenetv2_rle_people")
 
 
 def snippets(name):

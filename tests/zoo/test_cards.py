@@ -116,7 +116,7 @@ def test_evaluations_of_a_build_are_taken_over(clone, tmp_path, capsys):
     assert main([]) == 0  # and they stay
     assert capsys.readouterr().out.endswith("\n0 files have changed\n")
     row = next(line for line in preset_table().splitlines() if line.startswith("resnet50_coco"))
-    assert row.split()[5:] == "AP .541 AR .649 AP .541 AR .649".split()
+    assert row.split()[5:] == "AP .541 (.528†) AR .649 (.639†) AP .541 AR .649".split()
     assert "104,125 people in 5,000 images" in (clone / "zoo" / "resnet50_coco" / "README.md").read_text()
 
 
@@ -127,7 +127,7 @@ def test_only_the_published_protocol_stands_in_the_table(clone, tmp_path):
     (folder / "results.json").write_text(json.dumps({"evaluations": [entry | {"metrics": {"AP": 0.6, "AR": 0.7}}]}))
     assert main(["--results", str(folder.parent)]) == 0
     row = next(line for line in preset_table().splitlines() if line.startswith("resnet50_coco"))
-    assert row.split()[5:] == "AP .541 AR .649".split()
+    assert row.split()[5:] == "AP .541 (.528†) AR .649 (.639†)".split()
 
 
 def test_a_readme_without_a_place_and_an_installed_package(clone, capsys):
