@@ -102,7 +102,7 @@ def _eval_results(repo_id, evaluations, row):
     """Returns what the Hub shows beside a card: published figures, and those measured here that stand for the model."""
     url = f"https://huggingface.co/{repo_id}/blob/main/{zoo.RESULTS}"
     measured = "measured with keras_regpose", zoo.RESULTS, url
-    found = [(entry, zoo.headline(entry["metrics"]), *measured) for entry in evaluations]
+    found: list[tuple] = [(entry, zoo.headline(entry["metrics"]), *measured) for entry in evaluations]
     if row and row["checkpoint"]:
         peer = "MMPose 1.3.2"
         found.insert(0, (row["evaluation"], row["metrics"], f"published by {peer}", peer, _SOURCES + row["source"]))
