@@ -3,7 +3,8 @@
 usage: git worktree add /tmp/old 21324a6
        python benchmarks/open_150k.py --coco ../shared/data/coco_mini --old /tmp/old
 150,000 annotated people, made by repeating a small data set. Each version opens the file in a process of its own, in
-turn. Writes benchmarks/results/open_150k.json. Linux only.
+turn. Then `keras-regpose inspect` reports on the file, without a preset, as a whole process. Writes
+benchmarks/results/open_150k.json. Linux only.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from environment import environment
@@ -48,6 +50,12 @@ def main():
                 )
                 rows[name].append(json.loads(done.stdout.splitlines()[-1]))
                 print(turn, name, rows[name][-1], flush=True)
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "keras_regpose.cli", "inspect", "--output", f"{folder}/report"]
+        command += ["--annotations", f"{folder}/coco/annotations/person_keypoints_train2017.json"]
+        command += ["--images", f"{folder}/coco/train2017"]
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": str(HERE.parent)}, cwd=folder, check=True)
+        inspected = round(time.perf_counter() - start, 1)
     measured = {}
     for place, figure in enumerate(("people", "seconds", "gib_kept", "gib_at_the_peak")):
         old, new = ([row[place] for row in rows[name]] for name in ("old", "new"))
@@ -57,7 +65,8 @@ def main():
             "new": round(statistics.median(new), 3),
             "old_by_new": [round(value, 3) for value in (ratios[0], statistics.median(ratios), ratios[-1])],
         }
-    result = {"turns": options.turns, "measured": measured, "environment": environment()}
+    result = {"turns": options.turns, "measured": measured, "seconds_of_inspect": inspected}
+    result["environment"] = environment()
     (HERE / "results" / "open_150k.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(measured, indent=2))
 

@@ -2,11 +2,10 @@ r"""Which people to label next? 200 labelled and 200 more, chosen by `suggest`, 
 
 usage: python benchmarks/which_next.py --data ../shared/data/lspet --models ../shared/models
 LSPET's training people are the ones to choose from. The frozen backbone is that of MoveNet Lightning, which has not
-learned them, and its features are computed once. In each seed three heads learn from 200 people; each way chooses 200
-more by what the mean of their densities expects of the others; three heads learn from the 400, and PCK@0.2 is that of
-their mean density on the test people. Beside `suggest`, diversity weighed by expected errors: that without the
-weights, the largest expected errors alone, the farthest from all others ("k-centre", Sener and Savarese, ICLR 2018) and
-chance. Finished seeds are kept in --cache: started again, it goes on. Writes benchmarks/results/which_next.json.
+learned them, and its features are computed once. In each seed three heads learn from 200 people, and the mean of their
+densities says what errors to expect of the others; each way chooses 200 more; a new head learns from the 400, and
+PCK@0.2 is that of its places on the test people. Beside `suggest`: the same weighed by expected errors, the largest
+expected errors alone, the farthest from all others ("k-centre", Sener and Savarese, ICLR 2018) and chance. Finished seeds are kept in --cache: started again, it goes on. Writes benchmarks/results/which_next.json.
 """
 
 import argparse
@@ -81,8 +80,8 @@ class Batches(keras.utils.PyDataset):
         return self.draw(np.random.default_rng((self.seed, step)))
 
 
-def learned(maps, points, visible, chosen, seed, predict):
-    """Places (M, K, 2) and spreads (M, K) of the people at `predict`, by a head that learned from the chosen ones."""
+def learned(maps, points, visible, chosen, seed, predict, heads=1):
+    """Places (M, K, 2) and spreads (M, K) of the people at `predict`, by heads that learned from the chosen ones."""
     count, grid, sides = points.shape[1], maps.shape[1:3], np.ones(2, np.float32)
     middle = (np.arange(grid[0]) + 0.5) / grid[0] - 0.5
 
@@ -98,7 +97,7 @@ def learned(maps, points, visible, chosen, seed, predict):
         return -ops.sum(target * log_density) / ops.maximum(ops.sum(target), 1.0)
 
     networks = []
-    for head in range(HEADS):
+    for head in range(heads):
         keras.utils.set_random_seed(HEADS * seed + head)
         network = head_network([(*grid, maps.shape[-1] - CHANNELS), (*grid, CHANNELS), (1,)], count)
         rate = keras.optimizers.schedules.CosineDecay(2e-3, STEPS)
@@ -159,11 +158,11 @@ def main():
         if not path.is_file():
             order = np.random.default_rng(seed).permutation(count)
             first, others = order[:200], np.sort(order[200:])
-            expected = learned(every, points, visible, first, seed, others)[1].mean(1)
+            expected = learned(every, points, visible, first, seed, others, HEADS)[1].mean(1)
             row = {"200 labelled": score(first, seed)}
             ways = {
-                "suggest": choose(expected, pooled[others], 200, pooled[first]),
-                "diversity": choose(np.ones_like(expected), pooled[others], 200, pooled[first]),
+                "suggest, weighed by errors": choose(expected, pooled[others], 200, pooled[first]),
+                "suggest": choose(np.ones_like(expected), pooled[others], 200, pooled[first]),
                 "mean σ": np.argsort(-expected)[:200],
             }
             ways["k-centre"] = k_centre(pooled[others], 200, pooled[first])
