@@ -258,9 +258,10 @@ def main():
         for joint in JOINTS:
             places = [place for place, one in enumerate(names) if one.endswith(joint)]
             figures[name][joint] = spread(*with_interval(right[:, places], labelled[:, places], draws))
-        if name != "ours":
-            difference = drawn["ours"] - drawn[name]
-            figures[name]["ours minus this"] = spread(figures["ours"]["PCK@0.2"][0] - value, difference)
+        against = "ours, from the picture alone" if name == "mediapipe, from the picture alone" else "ours"
+        if name != against:
+            difference = drawn[against] - drawn[name]
+            figures[name][f"{against} minus this"] = spread(figures[against]["PCK@0.2"][0] - value, difference)
     left_out = int((~measured).sum())
     result["lspet test, 12 joints"] = {"people": len(samples) - left_out, "left_out": left_out, **figures}
     labelled_samples = [as_labelled(one) for one in samples]

@@ -5,7 +5,8 @@ LSPET's training people are the ones to choose from. The frozen backbone is that
 learned them, and its features are computed once. In each seed three heads learn from 200 people, and the mean of their
 densities says what errors to expect of the others; each way chooses 200 more; a new head learns from the 400, and
 PCK@0.2 is that of its places on the test people. Beside `suggest`: the same weighed by expected errors, the largest
-expected errors alone, the farthest from all others ("k-centre", Sener and Savarese, ICLR 2018) and chance. Finished seeds are kept in --cache: started again, it goes on. Writes benchmarks/results/which_next.json.
+expected errors alone, the farthest from all others ("k-centre", Sener and Savarese, ICLR 2018) and chance. Finished
+seeds are kept in --cache: started again, it goes on. Writes benchmarks/results/which_next.json.
 """
 
 import argparse
