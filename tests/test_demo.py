@@ -48,7 +48,7 @@ def test_bad_input(arguments, sentence, tmp_path, capsys):
 def test_on_drawn_people(tmp_path, capsys):
     assert main(["demo", "--output", str(tmp_path / "out")]) == 0
     found, learned, heading, *rows = capsys.readouterr().out.splitlines()[:5]
-    assert found.startswith("4 people found") and learned == "Learned from 192 drawn people, 4 times each:"
+    assert found.startswith("4 people found") and learned == "Learned from 128 drawn people, 4 times each:"
     assert heading.split() == ["before", "after"]
     figures = {row[:24].strip(): [float(value) for value in row[24:].split()] for row in rows}
     before, after = figures["PCK@0.2 of the torso"]
