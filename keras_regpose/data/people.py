@@ -1,7 +1,6 @@
 """The people of a data set: a sequence of samples that says what is known of them."""
 
 import array
-import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -236,10 +235,9 @@ def _column(values):
     if kinds == {str}:
         known: dict[str, str] = {}
         return [known.setdefault(value, value) for value in values]
-    if kinds in ({int}, {float}):
+    if kinds == {float} or (kinds == {int} and max(map(abs, values)) < 2**63):
         # Numbers that a JSON file's reader made lie all over the memory it took, none of which could be given back.
-        with contextlib.suppress(OverflowError):
-            return array.array("q" if kinds == {int} else "d", values)
+        return array.array("d" if kinds == {float} else "q", values)
     return values
 
 

@@ -111,8 +111,6 @@ def train(
             chosen.append(SaveBestPreset(output / "best", latest=validation is None, average=average))
         curves = Curves(output if first_host else None, recipe)
         chain = [position, *([average] if average else []), *in_order(chosen), curves]
-        if output is not None and first_host:
-            chain.append(keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False))
         if verbose and first_host:
             chain.append(ProgressBar(position))
             stack.callback(chain[-1].close)

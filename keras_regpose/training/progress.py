@@ -1,4 +1,4 @@
-"""Where a run is, and what a person watches of it: a progress bar, and curves as CSV."""
+"""Where a run is, and what a person watches of it: a progress bar, and curves as CSV and for TensorBoard."""
 
 import sys
 import time
@@ -126,7 +126,7 @@ class ProgressBar(keras.callbacks.Callback):
 
 
 class Curves(keras.callbacks.Callback):
-    """Keeps a row of figures an epoch, and writes them as `history.csv`.
+    """Keeps a row of figures an epoch; writes them as `history.csv`, and for TensorBoard a file for each epoch.
 
     It ends training when the last validations have brought no better figure.
 
@@ -163,6 +163,12 @@ class Curves(keras.callbacks.Callback):
             names = ["epoch", *self.history()]
             rows = ([one.get(name) for name in names] for one in self.rows)
             write_whole(self.folder / "history.csv", csv_text([names, *rows]))
+            from tensorboard.summary import Writer
+
+            writer = Writer(str(self.folder / "tensorboard"))  # Keras's own callback needs TensorFlow
+            for name, value in list(row.items())[1:]:
+                writer.add_scalar(name, value, row["epoch"])
+            writer.close()
         self.model.stop_training |= self.over
 
 
