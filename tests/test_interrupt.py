@@ -9,7 +9,6 @@ import pytest
 
 from keras_regpose.interrupt import noted_signals
 
-
 # In a process of its own: what other tests loaded may have left handlers of its own, or none, for the signal.
 TWO_SIGNALS = """
 import signal, sys
