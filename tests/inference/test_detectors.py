@@ -3,6 +3,8 @@
 import sys
 import types
 
+import cv2
+import keras
 import numpy as np
 import pytest
 from tiny_model import tiny_model
@@ -252,21 +254,30 @@ def test_keras_hub_that_is_not_installed(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_real_keras_hub_detector():
+def test_a_real_keras_hub_detector(tmp_path):
     keras_hub = pytest.importorskip("keras_hub")
+    keras.utils.set_random_seed(0)
     encoder = keras_hub.models.ResNetBackbone(
-        [64], [7], [8, 8, 8, 8], [1, 1, 1, 1], [1, 2, 2, 2], "basic_block", use_pre_activation=False
+        [64], [7], [64, 8, 8, 8], [1, 1, 1, 1], [1, 2, 2, 2], "basic_block", use_pre_activation=False
     )
-    backbone = keras_hub.models.RetinaNetBackbone(encoder, min_level=3, max_level=5, use_p5=False)
-    anchors = keras_hub.layers.AnchorGenerator("xyxy", 3, 5, 3, [0.5, 1.0, 2.0], anchor_size=4.0)
-    detector = keras_hub.models.RetinaNetObjectDetector(
-        backbone,
-        anchors,
+    converter = keras_hub.layers.RetinaNetImageConverter(image_size=(64, 96))
+    keras_hub.models.RetinaNetObjectDetector(
+        keras_hub.models.RetinaNetBackbone(encoder, min_level=3, max_level=5, use_p5=False),
         num_classes=80,
-        preprocessor=keras_hub.models.RetinaNetObjectDetectorPreprocessor(
-            keras_hub.layers.RetinaNetImageConverter(image_size=(64, 96))
-        ),
-    )
-    found = keras_cv_detector(detector, 0, detector.preprocessor.image_size, 0.0)(np.zeros((150, 200, 3), np.uint8))
-    assert found.shape[1] == 5
-    assert (found[:, :4] >= 0).all() and (found[:, :4] <= [200, 150, 200, 150]).all()
+        classification_head_prior_probability=0.3,
+        preprocessor=keras_hub.models.RetinaNetObjectDetectorPreprocessor(converter),
+    ).save_to_preset(str(tmp_path / "detector"))
+    image = np.random.default_rng(0).integers(256, size=(150, 200, 3), dtype=np.uint8)
+    found = keras_hub_detector(str(tmp_path / "detector"), score_threshold=0.0)(image)
+    # What KerasHub itself finds in the same picture, scaled to 64 rows and padded at the right.
+    padded = np.zeros((1, 64, 96, 3), np.float32)
+    padded[0, :, :85] = cv2.resize(image, (85, 64))
+    itself = keras_hub.models.ObjectDetector.from_preset(str(tmp_path / "detector")).predict(padded, verbose=0)
+    people = itself["labels"][0] == 0
+    rows = itself["boxes"][0][people][:, [1, 0, 3, 2]] / np.array([85 / 200, 64 / 150] * 2)
+    rows = np.clip(rows, 0, [200, 150, 200, 150])
+    inside = (rows[:, 2:] > rows[:, :2]).all(1)
+    assert inside.any()
+    np.testing.assert_allclose(found[:, :4], rows[inside], atol=1e-3)
+    np.testing.assert_allclose(found[:, 4], itself["confidence"][0][people][inside], atol=1e-6)
+    assert isinstance(tiny_model().estimate(image, f"keras_hub:{tmp_path / 'detector'}").boxes, np.ndarray)
