@@ -130,8 +130,8 @@ def test_accumulation_does_not_stretch_the_schedule():
     recipe = Recipe.of("resnet50_rle_coco")
     accumulating = recipe.changed(batch_size=128, accumulate=4)
     assert accumulating.learning_rate == recipe.learning_rate
-    large, small = make_schedule(recipe, 292), make_schedule(accumulating, 4 * 292)
-    for move in (0, 250, 499, 170 * 292 - 1, 170 * 292):
+    large, small = make_schedule(recipe, 293), make_schedule(accumulating, 4 * 293)
+    for move in (0, 250, 499, 170 * 293 - 1, 170 * 293):
         for step in range(4 * move, 4 * move + 4):
             assert float(small(step)) == pytest.approx(float(large(move)), rel=1e-6)
 
