@@ -65,6 +65,7 @@ def test_the_row_of_mobilenetv2_says_where_its_start_is(coco, tmp_path, capsys):
     assert "td-hm_mobilenetv2_8xb64-210e_coco-256x192" in error and "--start FILE, or pass --from-random" in error
 
 
+@pytest.mark.slow
 def test_validation_takes_the_detectors_boxes_and_the_flip_test(coco, golden, tmp_path, caplog):
     config = json.loads((golden / "protocol.json").read_text())[ROW]
     assert config["flip_test"] and DETECTIONS.endswith(config["validation_boxes"])
