@@ -52,7 +52,7 @@ class Recipe:
         learning_rate: float. Adam's, at this `batch_size` times `accumulate`, after the warm-up.
         schedule: "steps" (divided by ten at each of `drops`) or "cosine".
         drops: sequence of int or None. Epochs of the "steps"; None is 170/210 and 200/210 of the epochs.
-        warmup: int. Steps of linear warm-up; at most a tenth of all steps are used.
+        warmup: int. Steps of linear warm-up; at most a sixth of all steps are used.
         clip_norm: float or None. Largest norm of all gradients together; of each device's under MirroredStrategy.
         accumulate: int. Steps whose gradients are averaged before the weights move.
         average_decay: float or None. Decay of the exponential moving average of the weights; the average is what is

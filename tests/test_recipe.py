@@ -96,7 +96,7 @@ def test_epochs_have_as_many_batches_as_mmposes(name):
     assert PoseBatches(loader, recipe.batch_size, True, True).batches_per_epoch == config["batches_per_epoch"]
     rate = make_schedule(recipe, config["batches_per_epoch"])
     first, last = (config["batches_per_epoch"] * epoch for epoch in recipe.drops)
-    expected = {0: 1e-3, 499: 1, first - 1: 1, first: 0.1, last - 1: 0.1, last: 0.01}
+    expected = {0: 1e-3, 250: 0.001 + 0.999 * 250 / 499, 499: 1, first - 1: 1, first: 0.1, last - 1: 0.1, last: 0.01}
     for step, share in expected.items():
         assert float(rate(step)) == pytest.approx(share * recipe.learning_rate, rel=1e-5), step
     # Two hosts share each batch. What the recipe says of one device has the same rate in the same epochs.
@@ -126,12 +126,18 @@ def test_the_learning_rate_of_each_iteration_is_the_published_one():
         assert float(rate(step)) == pytest.approx(expected, rel=2e-5), step
 
 
+def test_a_short_run_is_warmed_up_for_a_sixth_of_it():
+    rate = make_schedule(Recipe(epochs=12, drops=(11,), learning_rate=1.0), 5)
+    assert [float(rate(step)) for step in (0, 9, 10)] == pytest.approx([1e-3, 1, 1])
+    assert float(rate(8)) == pytest.approx(0.001 + 0.999 * 8 / 9)
+
+
 def test_accumulation_does_not_stretch_the_schedule():
     recipe = Recipe.of("resnet50_rle_coco")
     accumulating = recipe.changed(batch_size=128, accumulate=4)
     assert accumulating.learning_rate == recipe.learning_rate
-    large, small = make_schedule(recipe, 292), make_schedule(accumulating, 4 * 292)
-    for move in (0, 250, 499, 170 * 292 - 1, 170 * 292):
+    large, small = make_schedule(recipe, 293), make_schedule(accumulating, 4 * 293)
+    for move in (0, 250, 499, 170 * 293 - 1, 170 * 293):
         for step in range(4 * move, 4 * move + 4):
             assert float(small(step)) == pytest.approx(float(large(move)), rel=1e-6)
 

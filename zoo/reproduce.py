@@ -35,9 +35,10 @@ def reproduce(name: str, data: str | Path, preset: str | Path | None = None, ann
         annotated: bool. Whether COCO's people are where they are annotated, instead of where the detector saw them.
 
     Returns:
-        dict with `preset`, `data`, `people` (their number), `boxes` (whose) and `figures`: for each published figure
-        its `value`, the ends `low` and `high` of its 95 % interval (None where there is none), the `published` value,
-        the `difference` to it, and `overview` where MMPose's overview table prints another one.
+        dict with `preset`, `data`, `people` (their number), `left_out` (the broken records of the files, and why each
+        is one), `boxes` (whose), `flip_test` and `figures`: for each published figure its `value`, the ends `low` and
+        `high` of its 95 % interval (None where there is none), the `published` value, the `difference` to it, and
+        `overview` where MMPose's overview table prints another one.
 
     Raises:
         ValueError: If the row was not published, some of the people's images cannot be read, or data do not fit.
@@ -72,16 +73,19 @@ def reproduce(name: str, data: str | Path, preset: str | Path | None = None, ann
         if metric in info["overview"]:
             figures[metric]["overview"] = info["overview"][metric]
     whose = "annotated" if boxes is None else f"detections of {Path(boxes).name}"
-    return {"preset": str(preset or name), "data": str(data), "people": len(samples), "boxes": whose} | {
-        "flip_test": flip_test,
-        "figures": figures,
-    }
+    left_out = [f"{what}: {why}" for what, why in samples.skipped]
+    counted = {"people": len(samples), "left_out": left_out, "boxes": whose, "flip_test": flip_test}
+    return {"preset": str(preset or name), "data": str(data)} | counted | {"figures": figures}
 
 
 def told(result: dict) -> str:
     """Returns a result of `reproduce` as a person reads it."""
     flip = "with" if result["flip_test"] else "without"
     lines = [f"{result['preset']}: {result['people']:,} people, boxes {result['boxes']}, {flip} flip test"]
+    if left_out := result["left_out"]:
+        lines.append(
+            f"Broken records that were left out, and are no part of it: {len(left_out)}; the first: {left_out[0]}"
+        )
     for metric, one in result["figures"].items():
         text = f"{metric:>9} {one['value']:.4f}"
         if one["low"] is not None:

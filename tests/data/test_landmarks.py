@@ -2,10 +2,10 @@
 
 import json
 
-import cv2
 import numpy as np
 import pytest
-from golden_weights import golden_image, golden_people, golden_tensor
+from golden_weights import golden_people, golden_tensor
+from validation_sets import FILES, write_validation_set
 
 from keras_regpose import HAND21, RHD21, WFLW98, Poses
 from keras_regpose.convert import from_mmpose
@@ -15,7 +15,6 @@ from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
 from keras_regpose.skeleton import SKELETONS
 from keras_regpose.zoo import preset_info
 
-FILES = {"wflw": "face_landmarks_wflw_test.json", "onehand10k": "onehand10k_test.json", "rhd2d": "rhd_test.json"}
 ROWS = ["resnet50_wflw", "resnet50_onehand10k", "resnet50_rhd2d"]
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet50_wing_wflw", "resnet50_softwing_wflw")]
 
@@ -25,22 +24,14 @@ def family(golden):
     return json.loads((golden / "family.json").read_text())
 
 
-def write(folder, row, family):
-    """Writes the recorded annotations and the pictures that they are of, in the layout of their data set."""
-    dataset, contents = preset_info(row)["dataset"], family[row]["annotations"]
-    pictures = folder / "images" if dataset == "wflw" else folder
-    for path in (pictures, folder / "annotations"):
-        path.mkdir(exist_ok=True)
-    for number, image in enumerate(contents["images"]):
-        picture = golden_image(number, image["height"], image["width"])
-        cv2.imwrite(str(pictures / image["file_name"]), picture[..., ::-1])
-    (folder / "annotations" / FILES[dataset]).write_text(json.dumps(contents))
-    return open_dataset(dataset, folder, "val")
+def write(folder, row):
+    write_validation_set(row, folder)
+    return open_dataset(preset_info(row)["dataset"], folder, "val")
 
 
 @pytest.mark.parametrize("row", ROWS + SLOW)
 def test_the_whole_path_equals_mmposes(row, family, golden, tmp_path):
-    recorded, people = np.load(golden / "family.npz"), write(tmp_path, row, family)
+    recorded, people = np.load(golden / "family.npz"), write(tmp_path, row)
     np.testing.assert_allclose(people.field("box"), recorded[f"{row}/boxes"], rtol=0, atol=1e-4)
     shapes = json.loads((golden / "models.json").read_text())["resnet50_mpii"]["state_dict"]
     shapes |= family[row]["shapes_unlike_resnet50_mpii"]
@@ -74,7 +65,7 @@ def test_figures_equal_those_of_mmposes_metrics(row, family):
 
 
 def test_a_square_around_the_centre_is_the_box_of_a_face(family, tmp_path):
-    face = write(tmp_path, "resnet50_wflw", family)[1]
+    face = write(tmp_path, "resnet50_wflw")[1]
     record = family["resnet50_wflw"]["annotations"]["annotations"][1]
     np.testing.assert_allclose((face.box[:2] + face.box[2:]) / 2, record["center"], atol=1e-4)
     np.testing.assert_allclose(face.box[2:] - face.box[:2], 200 * record["scale"], atol=1e-3)
@@ -84,14 +75,14 @@ def test_a_square_around_the_centre_is_the_box_of_a_face(family, tmp_path):
 def test_points_keep_the_order_of_rhds_file_whatever_its_names_say(family, tmp_path):
     contents = family["resnet50_rhd2d"]["annotations"]
     assert contents["categories"][0]["keypoints"] == list(HAND21.keypoints)
-    hand = write(tmp_path, "resnet50_rhd2d", family)[0]
+    hand = write(tmp_path, "resnet50_rhd2d")[0]
     points = np.array(contents["annotations"][0]["keypoints"])
     np.testing.assert_array_equal(hand.keypoints, np.float32(points[:, :2]))
     np.testing.assert_array_equal(hand.visible, points[:, 2])
 
 
-def test_training_reads_the_other_file(family, tmp_path):
-    write(tmp_path, "resnet50_wflw", family)
+def test_training_reads_the_other_file(tmp_path):
+    write(tmp_path, "resnet50_wflw")
     with pytest.raises(FileNotFoundError, match="face_landmarks_wflw_train.json"):
         open_dataset("wflw", tmp_path, "train")
     assert len(open_dataset("wflw", tmp_path, "test")) == 3
@@ -107,9 +98,9 @@ def test_training_reads_the_other_file(family, tmp_path):
         ({"keypoints": [1, 2, 1]}, "annotation 1: it has 3 keypoint numbers"),
     ],
 )
-def test_broken_records_are_told(change, message, family, tmp_path):
-    write(tmp_path, "resnet50_wflw", family)
-    path = tmp_path / "annotations" / FILES["wflw"]
+def test_broken_records_are_told(change, message, tmp_path):
+    write(tmp_path, "resnet50_wflw")
+    path = tmp_path / FILES["wflw"]
     contents = json.loads(path.read_text())
     contents["annotations"][1] |= change
     path.write_text(json.dumps(contents))

@@ -50,6 +50,52 @@ def test_two_devices_give_the_loss_and_weights_of_one(tmp_path):
         np.testing.assert_allclose(second, first, rtol=1e-4, atol=1e-4)
 
 
+PROTOCOL = json.loads((Path(__file__).parents[1] / "golden" / "protocol.json").read_text())
+ONE_OF_EACH = ("mobilenetv2_rle_coco", "resnet50_mpii", "resnet50_wflw", "resnet50_rhd2d")
+EVERY = pytest.param(tuple(PROTOCOL), marks=pytest.mark.slow)
+FIGURES = {"coco/AP": ["val_AP", "val_AR"], "PCK": ["val_PCKh"], "NME": ["val_NME"], "AUC": ["val_AUC"]}
+
+
+@pytest.mark.parametrize("devices", [2, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rows", [ONE_OF_EACH, EVERY])
+def test_recipes_run_as_mmposes_configs_on_one_device_and_on_two(rows, devices, tmp_path):
+    """Up to the first batch of the real command; `training_protocol.py` says what stands in for the network."""
+    script = Path(__file__).parents[1] / "training_protocol.py"
+    command = [sys.executable, str(script), str(devices), str(tmp_path), str(tmp_path / "seen.json"), *rows]
+    subprocess.run(command, check=True)
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    assert tuple(seen) == rows
+    for row, ours in seen.items():
+        config = PROTOCOL[row]
+        assert ours["replicas"] == devices and ours["start"] == "weights.pth", row
+        share = [config["batch_size"] // devices, *config["input_size_wh"][::-1], 3]
+        assert ours["shares"] and all(one == share for one in ours["shares"]), row
+        assert (ours["batches_per_epoch"], ours["epochs"]) == (config["batches_per_epoch"], config["epochs"]), row
+        (optimizer, rate), (start_factor, warmup, _) = config["optimizer"], config["warmup"]
+        drops, factor = config["drops"]
+        for step, given in ours["rates"]:
+            part = start_factor + (1 - start_factor) * min(step / (warmup - 1), 1)
+            part *= factor ** sum(step >= drop * config["batches_per_epoch"] for drop in drops)
+            assert given == pytest.approx(part * rate, rel=2e-5), (row, step)
+        assert ours["optimizer"] == optimizer and ours["clipped"] is ours["accumulated"] is None, row
+        assert ours["epsilon"] == 1e-8 and ours["beta"] == 0.9 and ours["trained"], row  # PyTorch's
+        assert ours["augmentation"] == {
+            "flip_probability": config["flip_probability"],
+            "half_body_probability": config["half_body_probability"],
+            "shift_factor": config["shift"][0],
+            "shift_probability": config["shift"][1],
+            "scale_range": config["scale"][0],
+            "scale_probability": config["scale"][1],
+            "rotation": config["rotation"][0],
+            "rotation_probability": config["rotation"][1],
+        }
+        validation, every = ours["validation"], config["validate_every"]
+        assert validation["file"] == config["validation_file"], row
+        assert validation["boxes_file"] == (config["validation_boxes"] or False), row
+        assert validation["after"] == list(range(every, config["epochs"] + 1, every)), row
+        assert ours["flip_test"] is config["flip_test"] and validation["figures"] == FIGURES[config["best"]], row
+
+
 WORKERS = json.dumps({"cluster": {"worker": ["10.0.0.1:1", "10.0.0.2:1"]}, "task": {"type": "worker", "index": 0}})
 
 
