@@ -45,7 +45,7 @@ class Recipe:
         unit_errors: bool. Whether the RLE loss's flow sees errors of mean size 1; see `RLE`.
         dataset: str. Layout of the data, one of `datasets.DATASETS`.
         start: "random"; "torchvision": ImageNet weights; "heatmap": the backbone of MMPose's heatmap model of the
-            same data; "movenet": MoveNet Lightning.
+            same data; "movenet": a preset that `zoo/movenet.py` makes of MoveNet Lightning.
         head_bias: float. Where predictions start, in crop units: 0.5 is the crop's centre, 0 its corner as in MMPose.
         epochs: int. Passes over the training people.
         batch_size: int. People per step, over all devices and hosts; the learning rate follows it.

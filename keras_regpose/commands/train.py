@@ -40,8 +40,7 @@ def add_options(sub):
     start = sub.add_mutually_exclusive_group()
     start.add_argument(
         "--start",
-        help="weights for the backbone: torchvision's or an MMPose heatmap model's .pth file, a preset directory, "
-        "MoveNet's .json, or imagenet",
+        help="weights for the backbone: torchvision's or an MMPose heatmap model's .pth file, a preset, or imagenet",
     )
     start.add_argument("--from-random", action="store_true", help="start from random weights, whatever the recipe says")
     for kind in (Recipe, Augmentation):
@@ -110,7 +109,7 @@ def run(options):
             model = from_preset(options.preset, skeleton=samples.skeleton, dtype=recipe.precision)
             unfreeze(model)  # whatever was frozen when the preset was made
         else:
-            model = starting_model(recipe, samples.skeleton, options.start, samples)
+            model = starting_model(recipe, samples.skeleton, options.start)
         began = time.monotonic()
         names = ("output", "resume", "checkpoint_minutes")
         settings = {name: getattr(options, name) for name in names}
