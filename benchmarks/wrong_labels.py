@@ -181,7 +181,7 @@ def main():
     parser.add_argument("--models", type=Path, default=Path("../shared/models"))
     parser.add_argument("--cache", type=Path, default=Path("wrong_labels_cache"))
     parser.add_argument("--preset", default="mobilenetv2_rle_people")
-    parser.add_argument("--draws", type=int, help="default: 20 for photographs, 3 for drawn people")
+    parser.add_argument("--draws", type=int, help="default: 20 for photographs, 6 for drawn people")
     parser.add_argument("--people", type=int, default=2000, help="drawn people")
     parser.add_argument("--report", type=Path, help="folder for a report of the labels as they are")
     options = parser.parse_args()
@@ -203,7 +203,7 @@ def main():
         groups["confirmed"] = confirmed(people, teachers(people, name, options.models, options.cache))
     points, visible, boxes = (np.array(people.field(field)) for field in ("keypoints", "visible", "box"))
     draws = []
-    for seed in range(options.draws or (3 if name == "drawn" else 20)):
+    for seed in range(options.draws or (6 if name == "drawn" else 20)):
         path = options.cache / f"draw-{name}-{seed:02d}.json"
         if not path.is_file():
             start = time.time()
