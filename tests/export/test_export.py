@@ -13,6 +13,7 @@ import keras_regpose as rp
 from keras_regpose.datasets import open_dataset
 from keras_regpose.export import calibration_crops
 from keras_regpose.export.formats import FORMATS
+from keras_regpose.export.openvino import computes_bfloat16
 from keras_regpose.export.sidecar import Deviation
 from keras_regpose.presets import BUNDLED_PRESET
 from keras_regpose.skeleton import SKELETONS
@@ -112,6 +113,8 @@ def test_lower_precisions_move_keypoints_in_photographs_little(format, precision
         rp.load_exported(path).predict_on_batch(crops), model.predict_on_batch(crops), model.input_size
     )
     greatest = MEDIAN[precision] / (2 if (network, precision) == ("bundled", "int8") else 1)
+    if precision == "bfloat16" and not computes_bfloat16():
+        greatest = 0.3  # OpenVINO's emulation rounds after every layer; `auto` never takes it on such a processor
     assert 1e-3 < deviation.median <= greatest and deviation.sigma_median <= greatest
 
 
