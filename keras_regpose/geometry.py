@@ -126,11 +126,8 @@ def fix_aspect_ratio(scale: Vectors, input_size: tuple[int, int]) -> Vectors:
     ratio = width / height
     scale = np.asarray(scale, np.float32)
     box_width, box_height = scale[..., :1], scale[..., 1:]
-    return np.where(
-        box_width > box_height * ratio,
-        np.concatenate([box_width, box_width / ratio], axis=-1),
-        np.concatenate([box_height * ratio, box_height], axis=-1),
-    ).astype(np.float32)
+    grown_height = np.where(box_width > box_height * ratio, box_width / ratio, box_height)
+    return np.concatenate([np.maximum(box_width, box_height * ratio), grown_height], axis=-1).astype(np.float32)
 
 
 def crop_matrix(center: Vector, scale: Vector, rotation: float, input_size: tuple[int, int]) -> Matrix:
@@ -230,11 +227,9 @@ def _rounded_positions(matrix, height, width):
     xx, xy, yx, yy = yy * scale, -xy * scale, -yx * scale, xx * scale
     x, y = -xx * x - xy * y, -yx * x - yy * y
     columns, rows = np.arange(width), np.arange(height)
-    return cv2.convertMaps(
-        _thirty_seconds(_fixed_point(xy * rows + x), _fixed_point(xx * columns)),
-        _thirty_seconds(_fixed_point(yy * rows + y), _fixed_point(yx * columns)),
-        cv2.CV_16SC2,
-    )
+    across = _thirty_seconds(_fixed_point(xy * rows + x), _fixed_point(xx * columns))
+    down = _thirty_seconds(_fixed_point(yy * rows + y), _fixed_point(yx * columns))
+    return cv2.convertMaps(across, down, cv2.CV_16SC2)
 
 
 def _fixed_point(values):

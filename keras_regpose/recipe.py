@@ -23,13 +23,7 @@ CHOICES = {
     "schedule": ("steps", "cosine"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
-_CALLED = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    tuple: "a list of whole numbers",
-}
+_CALLED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "whole numbers"}
 
 
 @dataclass(frozen=True)

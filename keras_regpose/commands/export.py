@@ -7,9 +7,7 @@ EXAMPLE = "keras-regpose export my_preset pose.xml --precision int8 --annotation
 
 def add_options(sub):
     sub.add_argument("preset", help="name or directory of a preset")
-    sub.add_argument(
-        "output", help="pose.onnx, pose.xml (OpenVINO), pose.tflite (LiteRT), or pose (folder of a TF SavedModel)"
-    )
+    sub.add_argument("output", help="pose.onnx, pose.xml (OpenVINO), pose.tflite (LiteRT), or pose (a TF SavedModel)")
     sub.add_argument(
         "--precision",
         default="float32",
@@ -30,9 +28,7 @@ def run(options):
         samples = open_samples(options, "train")
         calibration = calibration_crops(samples, model.input_size, options.people)
     elif options.precision == "int8":
-        raise ValueError(
-            "int8 is calibrated on people: name some, by --annotations and --images or by --dataset and --data"
-        )
+        raise ValueError("int8 is calibrated on people: give --annotations and --images, or --dataset and --data")
     deviation = model.export(
         options.output, precision=options.precision, calibration=calibration, verbose=False, preset=options.preset
     )

@@ -46,9 +46,7 @@ def load_imagenet_backbone(model: PoseRegressor, weights: str | os.PathLike = "i
     except Exception as error:  # Keras does not say what it raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if weights != "imagenet":
-            raise ValueError(
-                f"{weights} does not hold the weights of {backbone.imagenet.__name__} ({reason})"
-            ) from error
+            raise ValueError(f"{weights} does not hold weights of {backbone.imagenet.__name__} ({reason})") from error
         raise ConnectionError(
             f"The ImageNet weights of {backbone.imagenet.__name__} could not be downloaded ({reason}). Download that "
             "file on another machine and give its path"

@@ -12,11 +12,7 @@ from keras_regpose.zoo import preset_info
 
 # Buffers of MMPose's flow, which never change: what they say is in the structure of ours.
 _FLOW = "head.loss_module.flow_model"
-_FLOW_CONSTANTS = {
-    f"{_FLOW}.loc": np.zeros(2),
-    f"{_FLOW}.cov": np.eye(2),
-    f"{_FLOW}.mask": np.array([[0, 1], [1, 0]] * 3),
-}
+_CONSTANTS = {f"{_FLOW}.loc": np.zeros(2), f"{_FLOW}.cov": np.eye(2), f"{_FLOW}.mask": np.array([[0, 1], [1, 0]] * 3)}
 
 
 def from_mmpose(path_or_state_dict: str | os.PathLike | dict, preset: str) -> PoseRegressor:
@@ -43,7 +39,7 @@ def from_mmpose(path_or_state_dict: str | os.PathLike | dict, preset: str) -> Po
     """
     info = preset_info(preset)
     source, tensors = read_state_dict(path_or_state_dict, ("data_preprocessor.",), _current_name)
-    for name, constant in _FLOW_CONSTANTS.items():
+    for name, constant in _CONSTANTS.items():
         if not np.array_equal(tensors.pop(name, constant), constant):
             raise CheckpointError(f"{source}: {name} is not that of MMPose's flow, to which these weights belong")
     model = PoseRegressor(

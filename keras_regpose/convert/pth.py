@@ -103,9 +103,7 @@ def _read_zip(file, content):
         for key, (kind, count) in declared.items():
             member = members.get(f"{root}data/{key}")
             if member is not None and member.file_size != count * np.dtype(_DTYPES[kind]).itemsize:
-                raise CheckpointError(
-                    f"storage {shorten(key)} has {member.file_size} bytes instead of {count} {kind} items"
-                )
+                raise CheckpointError(f"storage {shorten(key)} has {member.file_size} bytes, not {count} {kind} items")
             if member is not None:
                 yield key, _storage(content, _data_offset(content, member), kind, count)
 

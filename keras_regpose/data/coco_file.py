@@ -75,10 +75,8 @@ class CocoFile:
         self.skeleton, self._orders, self.described = _keypoints(dict(contents), skeleton, category, self.name)
         if self._orders is None:
             self._orders = self._fitting()
-        self.category_names = {
-            entry["id"]: str(entry.get("name", entry["id"]))
-            for entry in listed_entries(contents, "categories", self.name)
-        }
+        listed = listed_entries(contents, "categories", self.name)
+        self.category_names = {entry["id"]: str(entry.get("name", entry["id"])) for entry in listed}
         self.categories = list(self.category_names if self._orders is None else self._orders)
 
     def _fitting(self):
@@ -87,9 +85,7 @@ class CocoFile:
         records = [record for record in self.records or () if isinstance(record, dict)]
         every = dict.fromkeys(record.get("category_id", 1) for record in records)
         needed = 3 * len(self.skeleton)
-        fitting = {
-            record.get("category_id", 1) for record in records if np.size(record.get("keypoints") or ()) == needed
-        }
+        fitting = {one.get("category_id", 1) for one in records if np.size(one.get("keypoints") or ()) == needed}
         return None if len(fitting) in (0, len(every)) else {number: None for number in every if number in fitting}
 
     @cached_property
@@ -191,9 +187,7 @@ class CocoFile:
     def tell(self) -> None:
         """Says in the log what was left out, and which images of those asked for are missing."""
         if self.left_out:
-            names = ", ".join(
-                f"{count} of {self.category_names.get(category, category)}" for category, count in self.left_out.items()
-            )
+            names = ", ".join(f"{n} of {self.category_names.get(key, key)}" for key, n in self.left_out.items())
             _log.info("Annotations of other categories were left out of %s: %s", self.name, names)
         missing = [] if self._folder is None else self._folder.missing
         if missing:
@@ -226,9 +220,8 @@ class CocoFile:
         sizes = {number: zip(("width", "height"), self.size_of(number) or (), strict=False) for number in self.images}
         images = [{"id": number, **dict(size)} for number, size in sizes.items()]
         names = {"keypoints": list(self.skeleton.keypoints)} if self.described else {}
-        categories = [
-            {"id": number, "name": self.category_names.get(number, str(number)), **names} for number in self.categories
-        ]
+        known = self.category_names
+        categories = [{"id": number, "name": known.get(number, str(number)), **names} for number in self.categories]
         return {"images": images, "annotations": annotations, "categories": categories}
 
 
@@ -314,10 +307,7 @@ def _points(values: Sequence, skeleton: Skeleton) -> np.ndarray:
     """Returns (K, 3) keypoints; coordinates that are not finite are zero where nothing is labelled."""
     points = to_floats(values, None, "list of keypoints").copy()  # null is NaN
     if points.size != 3 * len(skeleton):
-        raise ValueError(
-            f"it has {points.size} keypoint numbers, the skeleton {skeleton.name!r} with its {len(skeleton)} "
-            f"keypoints needs {3 * len(skeleton)}"
-        )
+        raise ValueError(f"it has {points.size} keypoint numbers, {skeleton.name!r} needs {3 * len(skeleton)}")
     points = points.reshape(-1, 3)
     if not (points[:, 2].min() >= 0 and np.isfinite(points).all()):
         points[:, 2] = np.where(points[:, 2] > 0, points[:, 2], 0)

@@ -45,9 +45,7 @@ def write_coco(people: People, path: str | os.PathLike, images: str | os.PathLik
         place = person.image
         if not isinstance(place, str):
             if images is None:
-                raise ValueError(
-                    f"The picture of sample {person.id} is no file: pass images=, a folder for such pictures"
-                )
+                raise ValueError(f"The picture of sample {person.id} is no file: pass images=, a folder for it")
             place = os.path.join(images, f"{person.image_id:012d}.png")
             if person.image_id not in listed:
                 save_picture(place, read_image(person.image))

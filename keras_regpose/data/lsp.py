@@ -54,10 +54,9 @@ class Lsp(People):
         joints, extended = _read_joints(path)
         require_folder(images)
         indices = range(len(joints)) if split is None else self.split_indices(len(joints), split, extended).tolist()
-        digits = 5 if extended else 4
+        name = "im{:05d}.jpg" if extended else "im{:04d}.jpg"
         records = [
-            {"id": index + 1, "joints": joints[index], "image": os.path.join(images, f"im{index + 1:0{digits}d}.jpg")}
-            for index in indices
+            {"id": i + 1, "joints": joints[i], "image": os.path.join(images, name.format(i + 1))} for i in indices
         ]
         empty = f"{path} has no photographs for the split {split!r}: it has {len(joints)} in all"
         samples, skipped = collect(records, _sample, "photograph", path, max_skipped_share, empty)

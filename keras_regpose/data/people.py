@@ -194,11 +194,7 @@ class Subset(People):
         chosen = set(self.field(name))
         kept = [entry for entry in contents["annotations"] if entry[name] in chosen]
         images = {entry["image_id"] for entry in kept}
-        return {
-            **contents,
-            "annotations": kept,
-            "images": [image for image in contents["images"] if image["id"] in images],
-        }
+        return {**contents, "annotations": kept, "images": [one for one in contents["images"] if one["id"] in images]}
 
     @property
     def photographs(self) -> np.ndarray:
@@ -216,9 +212,8 @@ class _Columns:
     """Samples packed by field: as Python objects, COCO's people would take more than a gigabyte."""
 
     def __init__(self, samples):
-        self.columns: dict[str, Any] = {
-            field.name: _column([getattr(sample, field.name) for sample in samples]) for field in fields(Sample)
-        }
+        columns = {field.name: [getattr(sample, field.name) for sample in samples] for field in fields(Sample)}
+        self.columns: dict[str, Any] = {name: _column(values) for name, values in columns.items()}
 
     def __len__(self):
         return len(self.columns["image"])

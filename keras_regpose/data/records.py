@@ -124,6 +124,17 @@ def to_floats(values, shape: tuple[int, ...] | None, what: str) -> np.ndarray:
     return array.reshape(shape)
 
 
+def scaled_box(center: np.ndarray, scale: float) -> np.ndarray:
+    """Returns the (4,) xyxy box of a person who is annotated by a centre and by the height in units of 200 pixels.
+
+    Raises:
+        ValueError: If the scale is not above 0.
+    """
+    if scale <= 0:
+        raise ValueError(f"its scale must be above 0, received {scale}")
+    return np.concatenate([center - 100 * scale, center + 100 * scale]).astype(np.float32)
+
+
 def extent_box(keypoints: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """Returns the (4,) xyxy box around the labelled keypoints.
 

@@ -142,9 +142,7 @@ def coco_evaluation(
             raise ValueError(f"Predictions must be for the annotated images. Received {field} {examples} unknown there")
     received = columns["keypoints"].shape[1]
     if predictions and received != keypoint_count:
-        raise ValueError(
-            f"Predictions need as many keypoints as the annotations, {keypoint_count}. Received: {received}"
-        )
+        raise ValueError(f"Predictions need the annotations' {keypoint_count} keypoints. Received: {received}")
     results = _score_and_suppress(columns, score_mode, nms, nms_threshold, keypoint_threshold, checked_sigmas)
     with contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO()):
         return _evaluate(truth, results, checked_sigmas)
@@ -232,9 +230,7 @@ def _load_truth(annotations):
     if not isinstance(annotations, Mapping):
         where, annotations = os.fspath(annotations), read_json(annotations)
     if not isinstance(annotations, Mapping) or not annotations.get("annotations") or not annotations.get("images"):
-        raise ValueError(
-            f"Evaluation needs ground truth: {where} must have 'images' and 'annotations' that are not empty"
-        )
+        raise ValueError(f"Evaluation needs ground truth: {where} needs 'images' and 'annotations' that are not empty")
 
     names = keypoint_categories(dict(annotations), None, where)
     names = tuple(names[0]["keypoints"]) if names else None

@@ -127,8 +127,7 @@ class Scores(dict[str, float]):
         if [one.count for one in self.populations] != [one.count for one in other.populations]:
             raise ValueError("Only scores of the same people can be compared: score both on the same samples")
         return {
-            name: interval(value.value - other[name], self.drawn[name] - other.drawn[name])
-            for name, value in self.intervals.items()
+            name: interval(self[name] - other[name], self.drawn[name] - other.drawn[name]) for name in self.intervals
         }
 
 
@@ -283,7 +282,4 @@ def check_same_keypoints(model, other) -> None:
     """Raises ValueError unless two models have the same keypoints in the same order: else labels would fit one only."""
     names, others = model.skeleton.keypoints, other.skeleton.keypoints
     if names != others:
-        raise ValueError(
-            f"Only models of the same keypoints in the same order can be compared. Received: {', '.join(names)}; and "
-            f"{', '.join(others)}"
-        )
+        raise ValueError(f"Compared models need the same keypoints in the same order. Received: {names} and {others}")

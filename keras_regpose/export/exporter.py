@@ -97,18 +97,14 @@ def _check_format(path, format, precision):
     if precision not in precisions:
         raise ValueError(f"precision must be one of {', '.join(precisions)} for {found}. Received: {precision!r}")
     if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            f"Models are exported with the TensorFlow backend: set KERAS_BACKEND=tensorflow. "
-            f"This process runs on {keras.backend.backend()}"
-        )
+        raise ValueError(f"Exports need KERAS_BACKEND=tensorflow. This process runs on {keras.backend.backend()}")
     return found
 
 
 def _check_calibration(calibration, input_size):
     if calibration is None:
         raise ValueError(
-            f"int8 needs calibration crops, a uint8 array of shape (N, {input_size[0]}, {input_size[1]}, 3): "
-            "rp.export.calibration_crops(samples, model.input_size) makes them from any dataset"
+            "int8 needs calibration=, (N, H, W, 3) crops; rp.export.calibration_crops makes them of samples"
         )
     calibration = check_crops("calibration", calibration, input_size)
     if len(calibration) == 0:
@@ -123,9 +119,7 @@ def _check_deviation(deviation, format, precision, input_size):
             "the model's values exceed what this precision can hold, or its weights are not finite"
         )
     if precision == "float32" and deviation.crop_units > _FLOAT32_TOLERANCE:
-        raise ValueError(
-            f"The export to {format} does not give the model's outputs, so nothing was written: {deviation}"
-        )
+        raise ValueError(f"The export to {format} gives other outputs, so nothing was written: {deviation}")
     if deviation.median > _USELESS * max(input_size):
         raise ValueError(
             f"The {precision} export to {format} would be of no use, so nothing was written: {deviation}. The model's "

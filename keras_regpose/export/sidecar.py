@@ -122,9 +122,7 @@ def read_sidecar(path: str | os.PathLike) -> Description:
         raise FileNotFoundError(f"There is no export at {path}")
     file = sidecar_path(path)
     if not file.is_file():
-        raise FileNotFoundError(
-            f"{path} cannot be used without {file.name}, which model.export writes with it: copy both, or export again"
-        )
+        raise FileNotFoundError(f"{path} needs {file.name}, which is written with it: copy both, or export again")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         version, files = content["version"], dict(content["files"])

@@ -274,9 +274,7 @@ def _transfer(url, part, label):
             if not received:
                 raise ConnectionError(f"{url} cannot be reached ({reason}). Check the connection and proxies")
             if failures > _RETRIES:
-                raise ConnectionError(
-                    f"The download of {url} broke off ({reason}). Run it again: it goes on after {size / 1e6:.1f} MB"
-                )
+                raise ConnectionError(f"{url} broke off ({reason}). Run it again: it goes on after {size / 1e6:.1f} MB")
             time.sleep(min(1, failures))
 
 

@@ -6,12 +6,8 @@ import numpy as np
 
 from keras_regpose.data.people import People
 
-SWAPPED, ANOTHER, ELSEWHERE, MISPLACED = KINDS = (
-    "sides swapped",
-    "another person",
-    "another keypoint's place",
-    "misplaced",
-)
+KINDS = ("sides swapped", "another person", "another keypoint's place", "misplaced")
+SWAPPED, ANOTHER, ELSEWHERE, MISPLACED = KINDS
 
 
 @dataclass(frozen=True, eq=False)

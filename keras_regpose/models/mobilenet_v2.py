@@ -10,15 +10,7 @@ import keras
 from keras_regpose.models.convolution import batch_norm, convolution
 
 # (expansion, channels, blocks, stride of the first block) of the seven stages; Sandler et al., table 2
-STAGES = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
+STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
 def mobilenet_v2(image, width: float = 1.0) -> dict:
@@ -69,9 +61,9 @@ def torch_module(layer: str, library: str) -> str:
     norm = int(convolution != layer)
     kind = "bn" if norm else "conv"
     if convolution in ("conv1", "conv2"):
-        return (
-            f"{convolution}.{kind}" if library == "mmpose" else f"features.{0 if convolution == 'conv1' else 18}.{norm}"
-        )
+        if library == "mmpose":
+            return f"{convolution}.{kind}"
+        return f"features.{0 if convolution == 'conv1' else 18}.{norm}"
     stage, block, step = convolution.removeprefix("layer").split("_")
     steps = ("depthwise", "project") if STAGES[int(stage) - 1][0] == 1 else ("expand", "depthwise", "project")
     position = steps.index(step)

@@ -172,9 +172,7 @@ class Checkpoints(keras.callbacks.Callback):
                 _log.warning("The run to resume had a callback %s, of which nothing is known here", name)
         self.means = stored["means"]
         if position.step > epochs * position.steps_per_epoch:
-            raise ValueError(
-                f"The run to resume is beyond epoch {epochs}. Ask for more epochs, or another output folder"
-            )
+            raise ValueError(f"The run to resume is beyond epoch {epochs}. Ask for more epochs, or another folder")
         if longer:
             rate = float(position.schedule(position.step))
             _log.info("Going on to epoch %d, not %d: the learning rate is now %.3g", epochs, before["epochs"], rate)

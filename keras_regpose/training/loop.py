@@ -141,9 +141,7 @@ def in_order(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callba
 def _open_output(output, checkpoints, resume, network):
     """Loads the last checkpoint of a run that goes on, and refuses to write over one that is not meant to."""
     if not resume and any(checkpoints.folder.glob("step-*.npz")):
-        raise ValueError(
-            f"{output} holds a run already. Add --resume (resume=True) to go on with it, or choose another folder"
-        )
+        raise ValueError(f"{output} holds a run. Add --resume (resume=True) to go on with it, or choose another folder")
     output.mkdir(parents=True, exist_ok=True)
     if resume:
         checkpoints.restore(network)

@@ -333,7 +333,7 @@ def test_errors_about_the_predictions_together(predictions, truth):
     with pytest.raises(ValueError, match="must be a list of dicts"):
         coco_keypoints(predictions[0], truth)
     short = dict(predictions[0], keypoints=np.zeros((3, 2)), scores=np.ones(3))
-    with pytest.raises(ValueError, match="as many keypoints as the annotations, 17. Received: 3"):
+    with pytest.raises(ValueError, match="the annotations' 17 keypoints. Received: 3"):
         coco_keypoints([short], truth)
     with pytest.raises(ValueError, match="Received: 'hard'"):
         coco_keypoints(predictions, truth, nms="hard")
