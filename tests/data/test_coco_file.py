@@ -143,7 +143,7 @@ def test_other_things_are_left_out_and_counted(wall, other, caplog):
 def test_things_with_other_keypoints_need_a_choice(wall):
     bolt = {"id": 9, "image_id": 1, "category_id": 8, "bbox": [1, 2, 9, 9], "keypoints": [2, 3, 2, 9, 9, 2]}
     file, pictures = wall(contents(annotations=[*contents()["annotations"], bolt], categories=[BOLT, CLIMBER]))
-    with pytest.raises(ValueError, match=r"choose one with category=. It has: bolt \(8\), climber \(3\)"):
+    with pytest.raises(ValueError, match=r"choose one with category=, of bolt \(8\), climber \(3\)"):
         Coco(file, pictures)
     check_perfect(Coco(file, pictures, category="climber"))
     check_perfect(Coco(file, pictures, category="bolt"), 1)

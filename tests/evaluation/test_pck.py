@@ -77,7 +77,7 @@ def test_torso_size_is_left_shoulder_to_right_hip():
         np.testing.assert_array_equal(torso_size(points, visible, skeleton), [50, np.nan, np.nan])
     with pytest.raises(ValueError, match="Skeleton 'five' has no 'left_shoulder'. It has: a, b, c, d, e"):
         torso_size(np.zeros((1, 5, 2)), np.ones((1, 5)), FIVE)
-    with pytest.raises(ValueError, match=r"The torso of 'lsp14' needs 'keypoints' of shape \(3, 14, 2\)"):
+    with pytest.raises(ValueError, match=r"A distance of 'lsp14' needs 'keypoints' of shape \(3, 14, 2\)"):
         torso_size(points, visible, LSP14)
 
 
