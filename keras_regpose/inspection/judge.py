@@ -8,6 +8,9 @@ Two networks look at frozen features and at labels, each fitted per fold on the 
    ways of `KINDS`: its output is the logarithm of how many times likelier each of them is than the label as it is
    (Gutmann and Hyvärinen, "Noise-contrastive estimation", AISTATS 2010).
 
+It learns from as many wrong labels as right ones. How common each kind really is among the labels that are judged is
+estimated from what it says of them all (`priors`): in one set sides are often exchanged, in another single keypoints.
+
 The kinds are those of Ronchi and Perona, "Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation", ICCV
 2017. A label that is wrong already teaches the judge that such labels are right; a few among hundreds do not matter.
 """
@@ -34,6 +37,7 @@ _SAME_PLACE = 0.02  # distance of two keypoints at one place, in units of the cr
 _HARDLY_MOVED = 0.04  # a spoilt label counts as right if no keypoint has moved farther
 _MOVES = 0.05, 0.4  # how far a keypoint is moved to spoil a label
 _NO_DENSITY = -12.0  # logarithm below which cells are equally unlikely
+_LEARNED = np.array([1 / 2, 1 / 8, 1 / 8, 1 / 4])  # shares of right labels and of the wrong ones that `spoilt` makes
 
 
 def judge_labels(
@@ -223,7 +227,8 @@ class _Judge:
         points, visible, rows = self.points[:, 0], self.visible[:, 0], np.arange(len(logits))
         wrong = logits[:, 1:] - logits[:, :1]
         wrong[:, 2:][~visible] = -np.inf
-        kinds = np.stack([*wrong[:, :2].T, np.logaddexp.reduce(wrong[:, 2:], 1)], 1).argmax(1)
+        wrong += np.repeat(priors(by_kind(wrong)), (1, 1, len(self.skeleton)))
+        kinds = by_kind(wrong).argmax(1)
         worst = wrong[:, 2:].argmax(1)
         at_another = self.nearest(points, visible)[rows, worst] < _SAME_PLACE
         names = np.where(at_another, ELSEWHERE, MISPLACED)
@@ -235,6 +240,41 @@ class _Judge:
         given = (kinds == 2)[:, None] & (np.arange(len(self.skeleton)) != worst[:, None]) & visible
         expected = np.where(given[..., None], points, expected) * self.size[:, None, None] + self.center[:, None]
         return LabelJudgement(positions, np.logaddexp.reduce(wrong, 1), names, wrong[:, 2:], expected)
+
+
+def by_kind(wrong: np.ndarray) -> np.ndarray:
+    """(N, 2 + K) logarithms of sides, another person and each keypoint → (N, 3), of any keypoint as the last."""
+    return np.column_stack([wrong[:, :2], np.logaddexp.reduce(wrong[:, 2:], 1)])
+
+
+def priors(wrong: np.ndarray, rounds: int = 100) -> np.ndarray:
+    """Estimates how common wrong labels are, from what a judge says that has learned from many.
+
+    Expectation maximisation over the shares, after Saerens, Latinne and Decaestecker, "Adjusting the Outputs of a
+    Classifier to New a Priori Probabilities", Neural Computation 2002, section 2.2. No kind gets less than the share
+    of one label.
+
+    Args:
+        wrong: (N, 3) array. Logarithms of how many times likelier each kind is than that the label is right, under
+            the shares of `spoilt`.
+        rounds: int.
+
+    Returns:
+        (3,) array to add to them, which makes them those under the shares that were estimated.
+
+    Example:
+
+    >>> priors(np.array([[-9.0, -9.0, -9.0]] * 99 + [[9.0, -9.0, -9.0]])).round(1).tolist()
+    [-3.2, -3.2, -3.9]
+    """
+    odds = np.column_stack([np.zeros(len(wrong)), wrong])
+    shares = _LEARNED
+    for _ in range(rounds):
+        likely = odds + np.log(shares / _LEARNED)
+        shares = np.exp(likely - np.logaddexp.reduce(likely, 1, keepdims=True)).mean(0)
+        shares = np.maximum(shares, 1 / len(wrong))
+    shift = np.log(shares / _LEARNED)
+    return (shift - shift[0])[1:]
 
 
 def head_network(shapes: Sequence[tuple[int, ...]], count: int) -> keras.Model:

@@ -17,7 +17,7 @@ class LabelJudgement:
     Args:
         positions: (N,) int array. Which of the samples they are of.
         scores: (N,) float array. Logarithm of how many times likelier it is that something is wrong than that nothing
-            is, were every second label wrong.
+            is; above 0, the label is rather wrong than right.
         kinds: (N,) array of str, of `KINDS`. What is likeliest to be wrong.
         keypoint_scores: (N, K) float array. The same of the keypoint alone being wrong; −inf for unlabelled ones.
         expected: (N, K, 2) float array. Where the keypoints are expected, in pixels of the image.

@@ -8,7 +8,7 @@ import pytest
 import keras_regpose as rp
 from keras_regpose import geometry
 from keras_regpose.inspection.features import CropFeatures
-from keras_regpose.inspection.judge import judge_labels
+from keras_regpose.inspection.judge import judge_labels, priors
 from keras_regpose.inspection.judgement import ANOTHER, SWAPPED
 
 SIZE = (64, 48)
@@ -47,6 +47,30 @@ def test_planted_errors_come_first(judged):
     assert set(np.argsort(-judgement.scores)[:3].tolist()) == {10, 20, 30}
     assert judgement.kinds[10] == SWAPPED and judgement.kinds[20] == ANOTHER
     assert judgement.keypoint_scores[30].argmax() == wrist
+
+
+def test_labels_above_zero_are_the_planted_ones(judged):
+    _, _, judgement = judged
+    assert {10, 20} <= set(np.flatnonzero(judgement.scores > 0).tolist()) <= {10, 20, 30}
+
+
+@pytest.mark.parametrize("shares", [(0.85, 0.1, 0.02, 0.03), (0.95, 0.01, 0.01, 0.03), (0.6, 0.1, 0.2, 0.1)])
+def test_shares_of_wrong_labels_are_found(shares):
+    """Labels of a kind look alike (normal, of that kind's mean); the judge knows how alike, not how common they are."""
+    generator, count = np.random.default_rng(0), 20000
+    kinds = generator.choice(4, count, p=shares)
+    means = 3 * np.eye(4)[:, 1:]
+    seen = means[kinds] + generator.normal(size=(count, 3))
+    likely = -((seen[:, None] - means) ** 2).sum(-1) / 2
+    learned = np.log([1 / 2, 1 / 8, 1 / 8, 1 / 4])
+    judged = likely[:, 1:] - likely[:, :1] + learned[1:] - learned[0]
+    expected = np.log(shares) - learned
+    np.testing.assert_allclose(priors(judged), expected[1:] - expected[0], atol=0.15)
+
+
+def test_a_set_without_wrong_labels_keeps_a_share_of_one_label_a_kind():
+    found = priors(np.full((50, 3), -30.0))
+    np.testing.assert_allclose(found, np.log([4 / 50, 4 / 50, 2 / 50]), atol=1e-3)
 
 
 def test_suspects_name_the_annotation_and_the_keypoints(judged):
