@@ -303,9 +303,7 @@ def flip_pairs_of(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     alone = [name for (side, _), name in zip(read, names, strict=True) if side and name not in sum(pairs, ())]
     if alone:
         listed = ", ".join(alone)
-        _log.warning(
-            "Without a counterpart, so that mirroring leaves them: %s. A Skeleton's flip_pairs add one", listed
-        )
+        _log.warning("Without a counterpart, so mirroring leaves them: %s. A Skeleton's flip_pairs add one", listed)
     return pairs
 
 

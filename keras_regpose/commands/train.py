@@ -125,9 +125,7 @@ def _people(options, recipe):
         return open_samples(options, "train"), open_samples(options, "val", _detections(options, recipe))
     given = [name for name in ("val_annotations", "val_images", "val_share") if getattr(options, name) is not None]
     if given not in (["val_annotations"], ["val_annotations", "val_images"], ["val_share"]):
-        raise ValueError(
-            "Say whom to validate on: --val-annotations FILE, with or without --val-images, or --val-share"
-        )
+        raise ValueError("Say whom to validate on: --val-annotations FILE, perhaps with --val-images, or --val-share")
     samples = open_samples(options, "train")
     if options.val_share is not None:
         return samples.split(options.val_share, recipe.seed) if options.val_share else (samples, None)

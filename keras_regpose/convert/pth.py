@@ -77,10 +77,9 @@ def verify_checksum(path: str | os.PathLike) -> None:
         return
     found = sha256(path)[:8]
     if found != digits[1]:
-        raise CheckpointError(
-            f"{path} is damaged or not what its name says: its SHA-256 begins with {found}, the name says {digits[1]}. "
-            "Download it again, or rename it if these digits are not a checksum"
-        )
+        what = f"its SHA-256 begins with {found}, the name says {digits[1]}"
+        advice = "Download it again, or rename it if these digits are not a checksum"
+        raise CheckpointError(f"{path} is damaged or not what its name says: {what}. {advice}")
 
 
 def _read_zip(file, content):

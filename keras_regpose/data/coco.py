@@ -76,10 +76,8 @@ class Coco(People):
             found = (one for one in detections if one.image_id in file.images and one.score >= box_score_threshold)
             samples = [_detected(one, file) for one in found]
             if not samples:
-                raise ValueError(
-                    f"None of the {len(detections)} detections in {os.fspath(boxes)} is a person in an image of {path} "
-                    f"with a score of at least {box_score_threshold}"
-                )
+                what = f"is a person in an image of {path} with a score of at least {box_score_threshold}"
+                raise ValueError(f"None of the {len(detections)} detections in {os.fspath(boxes)} {what}")
         else:
             records = file.records
             if records is None:

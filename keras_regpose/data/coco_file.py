@@ -211,10 +211,9 @@ class CocoFile:
                 if not strict:
                     continue
                 reason = f"lacks {error.args[0]}" if isinstance(error, KeyError) else f"cannot be used: {error}"
-                raise ValueError(
-                    f"Annotation {record.get('id', position + 1)} of {self.name} {reason}: pass a COCO keypoint file, "
-                    "such as person_keypoints_val2017.json"
-                ) from None
+                advice = "pass a COCO keypoint file, such as person_keypoints_val2017.json"
+                named = f"Annotation {record.get('id', position + 1)} of {self.name}"
+                raise ValueError(f"{named} {reason}: {advice}") from None
             if person is not None:
                 annotations.append(person | {"keypoints": person["keypoints"].ravel().tolist()})
         sizes = {number: zip(("width", "height"), self.size_of(number) or (), strict=False) for number in self.images}
@@ -293,11 +292,10 @@ def _keypoints(contents, skeleton, category, where):
         if not len(matched) == len(names) == len(skeleton):
             ours = [name for place, name in enumerate(skeleton.keypoints) if place not in matched]
             theirs = [name for place, name in enumerate(names) if place not in matched.values()]
-            raise ValueError(
-                f"The category {entry.get('name', entry['id'])!r} of {where} has other keypoints than the skeleton "
-                f"{skeleton.name!r}: it lacks {', '.join(ours) or 'none'} and has {', '.join(theirs) or 'none'}. "
-                "Leave the skeleton out to read the file's own, or choose another category"
-            )
+            what = f"it lacks {', '.join(ours) or 'none'} and has {', '.join(theirs) or 'none'}"
+            named = f"The category {entry.get('name', entry['id'])!r} of {where}"
+            advice = "Leave the skeleton out to read the file's own, or choose another category"
+            raise ValueError(f"{named} has other keypoints than the skeleton {skeleton.name!r}: {what}. {advice}")
         order = [matched[place] for place in range(len(names))]
         orders[entry["id"]] = None if order == sorted(order) else order
     return skeleton, orders, True
@@ -322,8 +320,7 @@ def _images_by_id(contents, name):
     for image in listed_entries(contents, "images", name):
         before = known.setdefault(image["id"], image)
         if before.get("file_name") != image.get("file_name"):
-            raise ValueError(
-                f"{name} lists the image id {image['id']} twice, for {before.get('file_name')} and "
-                f"{image.get('file_name')}: give the images of one of the merged files other ids"
-            )
+            names = f"{before.get('file_name')} and {image.get('file_name')}"
+            advice = "give the images of one of the merged files other ids"
+            raise ValueError(f"{name} lists the image id {image['id']} twice, for {names}: {advice}")
     return known

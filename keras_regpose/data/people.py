@@ -71,10 +71,9 @@ class People(Sequence[Sample]):
             raise ValueError(f"Samples must be a list of Sample, or those of a reader such as Coco. Received: {kind}")
         people = samples if isinstance(samples, People) else People(samples, skeleton)
         if len(people) and len(people[0].keypoints) != len(skeleton):
-            raise ValueError(
-                f"The samples have {len(people[0].keypoints)} keypoints, the skeleton {skeleton.name!r} of the model "
-                f"has {len(skeleton)}. Use from_preset(name, skeleton=...) for a model with other keypoints"
-            )
+            needed = f"the skeleton {skeleton.name!r} of the model has {len(skeleton)}"
+            advice = "Use from_preset(name, skeleton=...) for a model with other keypoints"
+            raise ValueError(f"The samples have {len(people[0].keypoints)} keypoints, {needed}. {advice}")
         return people
 
     @property

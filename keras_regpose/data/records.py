@@ -59,10 +59,8 @@ def collect(
                 made.append(one)
     if len(skipped) > max_skipped_share * len(records):
         what, why = skipped[0]
-        raise ValueError(
-            f"{len(skipped)} of {len(records)} records in {source} cannot be used, more than the "
-            f"{max_skipped_share:.0%} allowed; the first is {what}: {why}"
-        )
+        share = f"{len(skipped)} of {len(records)} records in {source} cannot be used"
+        raise ValueError(f"{share}, more than the {max_skipped_share:.0%} allowed; the first is {what}: {why}")
     if not made and empty is not None:
         raise ValueError(empty)
     for what, why in skipped[:_TOLD]:

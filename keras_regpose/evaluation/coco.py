@@ -129,10 +129,8 @@ def coco_evaluation(
     if sigmas is None and keypoint_names is not None:
         known = {skeleton.keypoints: skeleton.sigmas for skeleton in SKELETONS.values()}
         if keypoint_names not in known:
-            raise ValueError(
-                f"OKS needs one sigma per keypoint: pass sigmas=skeleton.sigmas, because no built-in skeleton has the "
-                f"{keypoint_count} keypoints that the annotations name"
-            )
+            why = f"no built-in skeleton has the {keypoint_count} keypoints that the annotations name"
+            raise ValueError(f"OKS needs one sigma per keypoint: pass sigmas=skeleton.sigmas, because {why}")
         sigmas = known[keypoint_names]
     checked_sigmas = check_sigmas(sigmas, keypoint_count)
     for field, known in (("image_id", "images"), ("category_id", "categories")):

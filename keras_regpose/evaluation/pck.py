@@ -52,10 +52,9 @@ def normalized_distances(
     if normalizer.ndim == 0:
         normalizer = np.full(len(pred), normalizer)
     if normalizer.shape != pred.shape[:1] or np.isinf(normalizer).any() or (normalizer < 0).any():
-        raise ValueError(
-            f"The normaliser must be one length per person, {len(pred)} in all, none negative or infinite. "
-            f"Received: shape {normalizer.shape}, smallest value {normalizer.min(initial=np.inf)}"
-        )
+        given = f"shape {normalizer.shape}, smallest value {normalizer.min(initial=np.inf)}"
+        needed = f"one length per person, {len(pred)} in all, none negative or infinite"
+        raise ValueError(f"The normaliser must be {needed}. Received: {given}")
     counted = (visible != 0) & (normalizer > 0)[:, None]
     if not np.isfinite(pred).all():
         raise ValueError("Predicted keypoints must be finite. Received: NaN or infinity")

@@ -89,10 +89,9 @@ def calibration_crops(samples: Sequence, input_size: tuple[int, int], count: int
 def _check_format(path, format, precision):
     found = next((name for name, kind in FORMATS.items() if kind.SUFFIX == path.suffix), None)
     if found is None or format not in (None, found):
-        raise ValueError(
-            "The format follows from the name: .onnx, .xml (OpenVINO), .tflite (LiteRT), or no suffix (tf_saved_model, "
-            f"a folder). Received: {path.name}" + (f" and format={format!r}" if format else "")
-        )
+        given = path.name + (f" and format={format!r}" if format else "")
+        suffixes = ".onnx, .xml (OpenVINO), .tflite (LiteRT), or no suffix (tf_saved_model, a folder)"
+        raise ValueError(f"The format follows from the name: {suffixes}. Received: {given}")
     precisions = FORMATS[found].PRECISIONS
     if precision not in precisions:
         raise ValueError(f"precision must be one of {', '.join(precisions)} for {found}. Received: {precision!r}")
@@ -103,9 +102,7 @@ def _check_format(path, format, precision):
 
 def _check_calibration(calibration, input_size):
     if calibration is None:
-        raise ValueError(
-            "int8 needs calibration=, (N, H, W, 3) crops; rp.export.calibration_crops makes them of samples"
-        )
+        raise ValueError("int8 needs calibration=, (N, H, W, 3) crops: rp.export.calibration_crops makes them")
     calibration = check_crops("calibration", calibration, input_size)
     if len(calibration) == 0:
         raise ValueError("calibration holds no crop: pass at least one, better a hundred")

@@ -59,10 +59,9 @@ def hub_preset(
     folder = intact_preset(path, expected)
     if folder is None:
         _forget(path)
-        raise PresetError(
-            f"hf://{repo_id} at {path.name[:10]} is damaged: what was downloaded differs from its checksums, and was "
-            "removed. Try again; if it stays so, tell the owner of the repository"
-        )
+        what = "what was downloaded differs from its checksums, and was removed"
+        advice = "Try again; if it stays so, tell the owner of the repository"
+        raise PresetError(f"hf://{repo_id} at {path.name[:10]} is damaged: {what}. {advice}")
     return folder
 
 
@@ -84,10 +83,8 @@ def _download_snapshot(repo_id, revision):
     info = _in_time(lambda: api.model_info(repo_id, revision=revision, timeout=_TIMEOUT))
     names = {file.rfilename for file in info.siblings}
     if "preset.json" not in names:
-        raise PresetError(
-            f"hf://{repo_id} is not a preset: it has no preset.json. If it is a Keras model, "
-            f'keras.saving.load_model("hf://{repo_id}") opens it'
-        )
+        advice = f'If it is a Keras model, keras.saving.load_model("hf://{repo_id}") opens it'
+        raise PresetError(f"hf://{repo_id} is not a preset: it has no preset.json. {advice}")
 
     options = {"library_name": "keras_regpose", "etag_timeout": _TIMEOUT}
     path = huggingface_hub.snapshot_download(repo_id, revision=info.sha, allow_patterns=[*PRESET_FILES], **options)
@@ -220,10 +217,10 @@ def download_file(url: str, target: Path, sha256_prefix: str, label: str) -> Non
             return
         part.unlink()
         if not resumed:  # A part of an earlier, other file explains it once.
-            raise PresetError(
-                f"{url} is damaged or was exchanged: its SHA-256 begins with {digest[: len(sha256_prefix)]} instead of "
-                f"{sha256_prefix}, so it was removed. Try again, or from another network"
+            what = (
+                f"its SHA-256 begins with {digest[: len(sha256_prefix)]} instead of {sha256_prefix}, so it was removed"
             )
+            raise PresetError(f"{url} is damaged or was exchanged: {what}. Try again, or from another network")
 
 
 def _transfer(url, part, label):

@@ -111,10 +111,8 @@ class PresetFolder:
         with damage_explained(file):
             description = json.loads(file.read_text(encoding="utf-8"))
             if description["format"] != FORMAT:
-                raise NewerFormatError(
-                    f"{directory} has preset format {description['format']}, this version reads {FORMAT}. "
-                    "Upgrade keras-regpose"
-                )
+                found = f"{directory} has preset format {description['format']}"
+                raise NewerFormatError(f"{found}, this version reads {FORMAT}. Upgrade keras-regpose")
             skeleton, method = Skeleton.from_dict(description["skeleton"]), description["method"]
             if method not in METHODS:
                 raise ValueError(f"method must be one of {METHODS}, not {method!r}")
@@ -153,10 +151,8 @@ class PresetFolder:
             PresetError: If a file is another one than was saved.
         """
         if damaged := self.damaged_files():
-            raise PresetError(
-                f"{self.path} is damaged: {' and '.join(damaged)} differ from the SHA-256 in preset.json. "
-                "Download or save the preset again"
-            )
+            what = f"{' and '.join(damaged)} differ from the SHA-256 in preset.json"
+            raise PresetError(f"{self.path} is damaged: {what}. Download or save the preset again")
 
 
 @contextlib.contextmanager

@@ -94,10 +94,8 @@ def _check_fit(file, arrays, variables):
     wanted = [(variable.path, tuple(variable.shape)) for variable in variables]
     for (theirs, shape), (ours, needed) in itertools.zip_longest(stored, wanted, fillvalue=("no variable", "")):
         if shape != needed:
-            raise ValueError(
-                f"The checkpoint {file} belongs to another model: it has {theirs} {shape} where this one has {ours} "
-                f"{needed}. Use another --output folder"
-            )
+            misfit = f"it has {theirs} {shape} where this one has {ours} {needed}"
+            raise ValueError(f"The checkpoint {file} belongs to another model: {misfit}. Use another --output folder")
 
 
 def variables_of(model: keras.Model, further: Sequence[keras.Variable] = ()) -> list[keras.Variable]:
@@ -160,10 +158,8 @@ class Checkpoints(keras.callbacks.Callback):
         longer = ("epochs", "drops", "delay_flow") if before["epochs"] != epochs else ()
         for name, value in self.facts.items():
             if before.get(name) != value and name not in (*longer, "patience"):
-                raise ValueError(
-                    f"The run to resume has {name} = {before.get(name)!r}, this one {value!r}. Use the same "
-                    "settings and data, or another output folder"
-                )
+                what = f"The run to resume has {name} = {before.get(name)!r}, this one {value!r}"
+                raise ValueError(f"{what}. Use the same settings and data, or another output folder")
         for name, state in stored["callbacks"].items():
             if name in self.states:
                 callback = self.states[name]

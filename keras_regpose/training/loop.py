@@ -85,10 +85,8 @@ def train(
     check_strategy()
     precision = model.get_layer("pool").dtype_policy.name
     if precision != recipe.precision:
-        raise ValueError(
-            f"The model computes in {precision}, but precision is {recipe.precision}. Pass precision={precision!r}, or "
-            f"train model.with_dtype({recipe.precision!r})"
-        )
+        advice = f"Pass precision={precision!r}, or train model.with_dtype({recipe.precision!r})"
+        raise ValueError(f"The model computes in {precision}, but precision is {recipe.precision}. {advice}")
     output = None if output is None else Path(output)
     first_host = this_host()[0] == 0
     # An endless stream: which batches an epoch sees does not depend on how often fit looks at the data.

@@ -59,10 +59,9 @@ def frozen_stages(model: PoseRegressor, stages: int):
     if stages >= 0:
         backbone = backbone_of(model)
         if backbone is None:
-            raise ValueError(
-                f"frozen_stages must be -1 for a backbone whose stages are not known. Received: {stages}. Set "
-                "`layer.trainable = False` on the layers to freeze instead"
-            )
+            advice = "Set `layer.trainable = False` on the layers to freeze instead"
+            unknown = "frozen_stages must be -1 for a backbone whose stages are not known"
+            raise ValueError(f"{unknown}. Received: {stages}. {advice}")
         count = len(backbone.stages) - 1
         if stages > count:
             raise ValueError(f"frozen_stages must be at most {count} for this backbone. Received: {stages}")
