@@ -159,10 +159,9 @@ def crop_matrix(center: Vector, scale: Vector, rotation: float, input_size: tupl
     middle = np.asarray(center, np.float32)
     left = (middle - np.array([half_width * math.cos(angle), half_width * math.sin(angle)])).astype(np.float32)
     crop_middle, crop_left = np.array([[width / 2, height / 2], [0, height / 2]], np.float32)
-    return cv2.getAffineTransform(
-        np.stack([middle, left, _right_angle(middle, left)]),
-        np.stack([crop_middle, crop_left, _right_angle(crop_middle, crop_left)]),
-    )
+    shown = np.stack([middle, left, _right_angle(middle, left)])
+    crop = np.stack([crop_middle, crop_left, _right_angle(crop_middle, crop_left)])
+    return cv2.getAffineTransform(shown, crop)
 
 
 def _right_angle(first, second):

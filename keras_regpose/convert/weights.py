@@ -125,12 +125,9 @@ def whole(variable: keras.Variable) -> Target:
 
 def _layer_targets(layer):
     if isinstance(layer, keras.layers.BatchNormalization):
-        return {
-            "weight": whole(layer.gamma),
-            "bias": whole(layer.beta),
-            "running_mean": whole(layer.moving_mean),
-            "running_var": whole(layer.moving_variance),
-        }
+        names = ("weight", "bias", "running_mean", "running_var")
+        variables = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
+        return dict(zip(names, map(whole, variables), strict=True))
     if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
         return {}
     # PyTorch's (outputs, inputs, height, width); of depthwise kernels the inputs come first.

@@ -181,10 +181,9 @@ def score_error(poses: Poses, positions: np.ndarray, samples: Sequence, bins: in
     squared = np.square(np.where(visible[..., None] > 0, poses.keypoints - truth, 0)).sum(-1)
     areas = (poses.boxes[:, 2:] - poses.boxes[:, :2]).prod(-1, keepdims=True)
     used = (visible > 0).any(1)
-    reached, expected = (
-        np.average(values, axis=1, weights=(visible > 0) + 1e-12)[used]
-        for values in (keypoint_similarity(squared, areas, poses.skeleton.sigmas), poses.expected_oks())
-    )
+    weights, similarity = (visible > 0) + 1e-12, keypoint_similarity(squared, areas, poses.skeleton.sigmas)
+    reached = np.average(similarity, axis=1, weights=weights)[used]
+    expected = np.average(poses.expected_oks(), axis=1, weights=weights)[used]
     order = np.array_split(np.argsort(expected, kind="stable"), bins)
     return float(sum(abs((reached - expected)[part].sum()) for part in order) / len(expected))
 

@@ -126,9 +126,7 @@ class Scores(dict[str, float]):
         """
         if [one.count for one in self.populations] != [one.count for one in other.populations]:
             raise ValueError("Only scores of the same people can be compared: score both on the same samples")
-        return {
-            name: interval(self[name] - other[name], self.drawn[name] - other.drawn[name]) for name in self.intervals
-        }
+        return {key: interval(self[key] - other[key], self.drawn[key] - other.drawn[key]) for key in self.intervals}
 
 
 def score_predictions(

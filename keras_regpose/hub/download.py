@@ -217,10 +217,10 @@ def download_file(url: str, target: Path, sha256_prefix: str, label: str) -> Non
             return
         part.unlink()
         if not resumed:  # A part of an earlier, other file explains it once.
-            what = (
-                f"its SHA-256 begins with {digest[: len(sha256_prefix)]} instead of {sha256_prefix}, so it was removed"
+            begins = f"its SHA-256 begins with {digest[: len(sha256_prefix)]} instead of {sha256_prefix}"
+            raise PresetError(
+                f"{url} is damaged or was exchanged: {begins}, so it was removed. Try again, or from another network"
             )
-            raise PresetError(f"{url} is damaged or was exchanged: {what}. Try again, or from another network")
 
 
 def _transfer(url, part, label):

@@ -165,10 +165,8 @@ def write_report(
     output, numbers = Path(output), describe(people)
     output.mkdir(parents=True, exist_ok=True)
     shown = Subset(people, np.unique(np.linspace(0, len(people) - 1, min(crops, len(people))).astype(int)))
-    sheets = {
-        "As the network sees them": _sheet(shown, input_size, None),
-        "As training may change them": _sheet(shown, input_size, Augmentation()),
-    }
+    plain, changed = (_sheet(shown, input_size, augmentation) for augmentation in (None, Augmentation()))
+    sheets = {"As the network sees them": plain, "As training may change them": changed}
     pictures = []
     if judgement is not None:
         numbers["suspects"] = rows = judgement.suspects(people, suspects)
@@ -182,9 +180,8 @@ def write_report(
                 lines.append((row["picture"], row["annotation_id"], keypoint, *numbers_of, row["score"], row["kind"]))
         write_whole(output / "labels.csv", csv_text(lines))
     write_whole(output / "report.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
-    html = render(
-        Path(__file__).with_name("report.html"), title=title, numbers=numbers, sheets=sheets, pictures=pictures
-    )
+    template = Path(__file__).with_name("report.html")
+    html = render(template, title=title, numbers=numbers, sheets=sheets, pictures=pictures)
     write_whole(output / "report.html", html)
     return numbers
 

@@ -14,15 +14,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` that uses TensorFlow's fused kernel where it can."""
 
     def call(self, inputs, training=None, mask=None):
-        fusable = (
-            keras.backend.backend() == "tensorflow"
-            and len(inputs.shape) == 4
-            and self.axis in (-1, 3)
-            and self.scale
-            and self.center
-            and mask is None
-            and not self.synchronized
-        )
+        usual = self.axis in (-1, 3) and self.scale and self.center and mask is None and not self.synchronized
+        fusable = usual and keras.backend.backend() == "tensorflow" and len(inputs.shape) == 4
         if not fusable:
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf

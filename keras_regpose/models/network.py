@@ -73,11 +73,7 @@ def _check_given(backbone):
 
 
 def _dense(x, units, activation, name, bias=0.0):
+    normal, constant = keras.initializers.RandomNormal(stddev=0.01), keras.initializers.Constant(bias)
     return keras.layers.Dense(
-        units,
-        activation=activation,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-        bias_initializer=keras.initializers.Constant(bias),
-        dtype="float32",
-        name=name,
+        units, activation, kernel_initializer=normal, bias_initializer=constant, dtype="float32", name=name
     )(x)
