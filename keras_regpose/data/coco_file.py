@@ -135,16 +135,9 @@ class CocoFile:
             left, top, right, bottom = extent_box(points[:, :2], points[:, 2]).tolist()
             box = [left, top, right - left, bottom - top]
         x, y, width, height = box = to_floats(box, (4,), "box").tolist()
-        return {
-            "id": number,
-            "image_id": record["image_id"],
-            "category_id": category,
-            "bbox": box,
-            "area": float(record.get("area") or 0) or estimated_area(np.array([x, y, x + width, y + height])),
-            "iscrowd": crowd,
-            "keypoints": points,
-            "num_keypoints": labelled,
-        }
+        area = float(record.get("area") or 0) or estimated_area(np.array([x, y, x + width, y + height]))
+        ids = {"id": number, "image_id": record["image_id"], "category_id": category}
+        return ids | {"bbox": box, "area": area, "iscrowd": crowd, "keypoints": points, "num_keypoints": labelled}
 
     def box_of(self, person: dict) -> np.ndarray:
         """Returns the (4,) float32 xyxy box of a person, clipped to the image (x from 0 to width − 1).

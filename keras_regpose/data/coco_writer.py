@@ -73,16 +73,9 @@ def coco_annotation(person: Sample, flags: np.ndarray | None = None) -> dict:
     flags = 2 * person.visible if flags is None else flags
     points = np.column_stack([np.where(person.visible[:, None] > 0, person.keypoints, 0), flags])
     left, top, right, bottom = person.box.tolist()
-    return {
-        "id": person.id,
-        "image_id": person.image_id,
-        "category_id": person.category_id,
-        "keypoints": points.ravel().tolist(),
-        "num_keypoints": int(np.count_nonzero(person.visible)),
-        "bbox": [left, top, right - left, bottom - top],
-        "area": person.area,
-        "iscrowd": 0,
-    }
+    ids = {"id": person.id, "image_id": person.image_id, "category_id": person.category_id}
+    labels = {"keypoints": points.ravel().tolist(), "num_keypoints": int(np.count_nonzero(person.visible))}
+    return ids | labels | {"bbox": [left, top, right - left, bottom - top], "area": person.area, "iscrowd": 0}
 
 
 def coco_category(skeleton: Skeleton, number: int = 1) -> dict:
@@ -92,11 +85,6 @@ def coco_category(skeleton: Skeleton, number: int = 1) -> dict:
     """
     pairs = [[skeleton.index(one) + 1, skeleton.index(other) + 1] for one, other in skeleton.flip_pairs]
     name = "person" if skeleton.name in SKELETONS else skeleton.name
-    return {
-        "id": number,
-        "name": name,
-        "supercategory": name,
-        "keypoints": list(skeleton.keypoints),
-        "skeleton": [[first + 1, second + 1] for first, second in skeleton.edge_indices],
-        **({"flip_pairs": pairs} if pairs else {}),
-    }
+    category = {"id": number, "name": name, "supercategory": name, "keypoints": list(skeleton.keypoints)}
+    category["skeleton"] = [[first + 1, second + 1] for first, second in skeleton.edge_indices]
+    return category | ({"flip_pairs": pairs} if pairs else {})

@@ -163,16 +163,11 @@ def score_predictions(
         return correct_keypoints(poses, positions, people)
     chosen = Subset(people, positions)
     _, scale = geometry.box_to_center_scale(poses.boxes)
-    columns = {
-        "image_id": chosen.field("image_id"),
-        "id": chosen.field("id"),
-        "category_id": chosen.field("category_id"),
-        "keypoints": poses.keypoints,
-        "scores": poses.scores,
-        "box_score": poses.box_scores.astype(np.float64),
-        "area": geometry.fix_aspect_ratio(scale, input_size).prod(-1).astype(np.float64),
-        "box": poses.boxes,
-    } | ({} if poses.sigmas is None else {"sigmas": poses.sigmas})
+    areas = geometry.fix_aspect_ratio(scale, input_size).prod(-1).astype(np.float64)
+    columns: dict[str, Any] = {name: chosen.field(name) for name in ("image_id", "id", "category_id")}
+    columns |= {"keypoints": poses.keypoints, "scores": poses.scores, "area": areas, "box": poses.boxes}
+    columns["box_score"] = poses.box_scores.astype(np.float64)
+    columns |= {} if poses.sigmas is None else {"sigmas": poses.sigmas}
     predictions = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     if score_mode is None:
         score_mode = "bbox_keypoint" if poses.sigmas is None else "bbox_rle"

@@ -48,14 +48,9 @@ class Deviation:
         difference = output.astype(np.float64) - expected
         pixels = difference.reshape(*difference.shape[:-1], -1, 2) * input_size[::-1]
         distance = np.linalg.norm(pixels[..., 0, :], axis=-1)
-        return cls(
-            median=float(np.median(distance)),
-            p95=float(np.percentile(distance, 95)),
-            maximum=float(distance.max()),
-            sigma_median=float(np.median(np.abs(pixels[..., 1, :]))) if output.shape[-1] == 4 else None,
-            crop_units=float(np.abs(difference).max()),
-            crops=len(output),
-        )
+        distances = float(np.median(distance)), float(np.percentile(distance, 95)), float(distance.max())
+        sigma = float(np.median(np.abs(pixels[..., 1, :]))) if output.shape[-1] == 4 else None
+        return cls(*distances, sigma_median=sigma, crop_units=float(np.abs(difference).max()), crops=len(output))
 
     def __str__(self):
         sigma = "" if self.sigma_median is None else f"; sigmas {self.sigma_median:.3g} px (median)"

@@ -65,15 +65,11 @@ def save_preset(
             flow_model(model.flow).save_weights(written / FLOW_FILE)
         if onnx:
             model.export(written / f"{EXPORT}.onnx", precision="float16", verbose=False)
-        description = {
-            "format": FORMAT,
-            "method": model.method,
-            "skeleton": model.skeleton.to_dict(),
-            "input_size": list(model.input_size),
-            **({"quantiles": model.quantiles} if model.quantiles else {}),
-            **facts,
-            "checksums": {name: sha256(written / name) for name in PRESET_FILES if (written / name).is_file()},
-        }
+        description: dict = {"format": FORMAT, "method": model.method, "skeleton": model.skeleton.to_dict()}
+        description |= {"input_size": list(model.input_size)}
+        description |= ({"quantiles": model.quantiles} if model.quantiles else {}) | facts
+        files = [name for name in PRESET_FILES if (written / name).is_file()]
+        description["checksums"] = {name: sha256(written / name) for name in files}
         (written / "preset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 

@@ -196,15 +196,9 @@ class Checkpoints(keras.callbacks.Callback):
             if hasattr(self.model, "jax_state_sync"):
                 self.model.jax_state_sync()
             means = [np.asarray(variable).tolist() for variable in self.model.metrics_variables]
-            state = {
-                "step": self.position.step,
-                "facts": self.facts,
-                "callbacks": {
-                    name: {attribute: getattr(callback, attribute) for attribute in callback.saved}
-                    for name, callback in self.states.items()
-                },
-                "means": means if self.position.batch else None,
-            }
+            states = {name: {key: getattr(one, key) for key in one.saved} for name, one in self.states.items()}
+            state = {"step": self.position.step, "facts": self.facts, "callbacks": states}
+            state["means"] = means if self.position.batch else None
             save_checkpoint(self.folder, variables_of(self.model, self.variables), state)
         if stop or due:
             self.saved_at = time.monotonic()
