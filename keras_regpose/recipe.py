@@ -192,11 +192,9 @@ class Recipe:
         changed = dataclasses.replace(self, **changes)
         people = changed.batch_size * changed.accumulate
         longer = changed.epochs / self.epochs
-        in_proportion = {
-            "learning_rate": self.learning_rate * people / (self.batch_size * self.accumulate),
-            "drops": self.drops and tuple(round(drop * longer) for drop in self.drops),
-            "delay_flow": round(self.delay_flow * longer),
-        }
+        rate = self.learning_rate * people / (self.batch_size * self.accumulate)
+        drops = self.drops and tuple(round(drop * longer) for drop in self.drops)
+        in_proportion = {"learning_rate": rate, "drops": drops, "delay_flow": round(self.delay_flow * longer)}
         return dataclasses.replace(changed, **in_proportion | changes)
 
     def drop_epochs(self) -> tuple[int, ...]:

@@ -8,12 +8,8 @@ EXAMPLE = "keras-regpose export my_preset pose.xml --precision int8 --annotation
 def add_options(sub):
     sub.add_argument("preset", help="name or directory of a preset")
     sub.add_argument("output", help="pose.onnx, pose.xml (OpenVINO), pose.tflite (LiteRT), or pose (a TF SavedModel)")
-    sub.add_argument(
-        "--precision",
-        default="float32",
-        choices=("float32", "bfloat16", "float16", "int8"),
-        help="bfloat16: OpenVINO; float16: ONNX, LiteRT; int8: all but TF SavedModel, with people to calibrate on",
-    )
+    what = "bfloat16: OpenVINO; float16: ONNX, LiteRT; int8: all but TF SavedModel, with people to calibrate on"
+    sub.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16", "int8"), help=what)
     add_data_options(sub)
     sub.add_argument("--people", type=positive, default=128, help="so many of them calibrate int8 and are compared on")
 

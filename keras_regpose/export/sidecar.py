@@ -54,10 +54,8 @@ class Deviation:
 
     def __str__(self):
         sigma = "" if self.sigma_median is None else f"; sigmas {self.sigma_median:.3g} px (median)"
-        return (
-            f"keypoints {self.median:.3g} px (median), {self.p95:.3g} px (95th percentile), "
-            f"{self.maximum:.3g} px (greatest){sigma} from Keras in float32, over {self.crops} crops"
-        )
+        spread = f"{self.median:.3g} px (median), {self.p95:.3g} px (95th percentile), {self.maximum:.3g} px (greatest)"
+        return f"keypoints {spread}{sigma} from Keras in float32, over {self.crops} crops"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,19 +87,11 @@ def write_sidecar(path: Path, description: Description, deviation: Deviation, fa
     if description.method == "rle":
         outputs["sigmas"] = "(B, K, 2) float32: uncertainty of x and y in the same units; score = 1 - their mean"
     height, width = description.input_size
-    content = {
-        "version": VERSION,
-        **dataclasses.asdict(description),
-        "skeleton": description.skeleton.to_dict(),
-        "input": {
-            "image": f"(B, {height}, {width}, 3) uint8: RGB 0-255 crops of one person each, whose boxes were widened "
-            "to the crop's aspect ratio and enlarged by 1.25"
-        },
-        "outputs": outputs,
-        "deviation": dataclasses.asdict(deviation),
-        **facts,
-        "files": {file.relative_to(folder).as_posix(): [file.stat().st_size, sha256(file)] for file in files},
-    }
+    crops = "RGB 0-255 crops of one person each, of boxes widened to the crop's aspect ratio and enlarged by 1.25"
+    content = {"version": VERSION, **dataclasses.asdict(description), "skeleton": description.skeleton.to_dict()}
+    content |= {"input": {"image": f"(B, {height}, {width}, 3) uint8: {crops}"}, "outputs": outputs}
+    content |= {"deviation": dataclasses.asdict(deviation), **facts}
+    content["files"] = {file.relative_to(folder).as_posix(): [file.stat().st_size, sha256(file)] for file in files}
     target.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

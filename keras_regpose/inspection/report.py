@@ -68,18 +68,16 @@ def describe(people: People) -> dict:
     sides = np.array([size or (np.inf, np.inf) for size in people.field("image_size")], float)
     most, count = labelled.sum(1) / 2, len(people)
     missing = dict.fromkeys(one for one in images if isinstance(one, str) and one and not os.path.isfile(one))
+    left_out: dict = {"count": len(people.skipped), "crowds": sum(bool(one.get("iscrowd")) for one in records)}
+    left_out["why"] = dict(Counter(why for _, why in people.skipped).most_common(_SHOWN))
+    left_out["without_keypoints"] = sum(not any(_flags(one)) for one in records)
     return {
         "people": count,
         "pictures": len(set(people.field("image_id"))),
         "keypoints": _keypoint_counts(people, labelled, records, contents),
         "sizes": {f"percentile_{share}": round(float(np.percentile(size, share)), 1) for share in (5, 25, 50, 75, 95)}
         | {"under_32": int((size < 32).sum()), "over_96": int((size > 96).sum())},
-        "left_out": {
-            "count": len(people.skipped),
-            "why": dict(Counter(why for _, why in people.skipped).most_common(_SHOWN)),
-            "crowds": sum(bool(one.get("iscrowd")) for one in records),
-            "without_keypoints": sum(not any(_flags(one)) for one in records),
-        },
+        "left_out": left_out,
         "missing_pictures": {"count": len(missing), "first": list(missing)[:_SHOWN]},
         "repeated_ids": repeated(one.get("id") for one in records),
         "repeated_boxes": repeated((one.get("image_id"), one["bbox"]) for one in records if one.get("bbox")),

@@ -21,15 +21,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
         import tensorflow as tf
 
         training = bool(training) and self.trainable
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs,
-            keras.ops.convert_to_tensor(self.gamma, "float32"),
-            keras.ops.convert_to_tensor(self.beta, "float32"),
-            mean=None if training else keras.ops.convert_to_tensor(self.moving_mean, "float32"),
-            variance=None if training else keras.ops.convert_to_tensor(self.moving_variance, "float32"),
-            epsilon=self.epsilon,
-            is_training=training,
-        )
+        used = (self.gamma, self.beta) if training else (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        used = [keras.ops.convert_to_tensor(variable, "float32") for variable in used]
+        normalize = tf.compat.v1.nn.fused_batch_norm
+        outputs, mean, variance = normalize(inputs, *used, epsilon=self.epsilon, is_training=training)
         if training:
             for running, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 running.assign(running * self.momentum + keras.ops.cast(batch, running.dtype) * (1 - self.momentum))

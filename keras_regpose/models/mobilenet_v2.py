@@ -86,14 +86,9 @@ def _block(x, expansion, channels, stride, name):
     if expansion != 1:
         x = _conv(x, x.shape[-1] * expansion, 1, 1, name=f"{name}_expand")
     x = keras.layers.ZeroPadding2D(1, name=f"{name}_depthwise_pad")(x)
-    x = keras.layers.DepthwiseConv2D(
-        3,
-        strides=stride,
-        use_bias=False,
-        # The reference's Kaiming fan-out rule counts a depthwise kernel's fan as channels · 9 / groups = 9.
-        depthwise_initializer=keras.initializers.RandomNormal(stddev=(2 / 9) ** 0.5),
-        name=f"{name}_depthwise",
-    )(x)
+    # The reference's Kaiming fan-out rule counts a depthwise kernel's fan as channels · 9 / groups = 9.
+    init = keras.initializers.RandomNormal(stddev=(2 / 9) ** 0.5)
+    x = keras.layers.DepthwiseConv2D(3, stride, use_bias=False, depthwise_initializer=init, name=f"{name}_depthwise")(x)
     x = batch_norm(x, f"{name}_depthwise_bn")
     x = keras.layers.ReLU(6.0, name=f"{name}_depthwise_relu")(x)
     x = _conv(x, channels, 1, 1, name=f"{name}_project", activate=False)

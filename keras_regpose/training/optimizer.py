@@ -36,11 +36,10 @@ def make_optimizer(recipe: Recipe, schedule) -> keras.optimizers.Optimizer:
         recipe: `Recipe`.
         schedule: float, or what `make_schedule` returns. The learning rate.
     """
+    steps = recipe.accumulate if recipe.accumulate > 1 else None
+    # The epsilon is the reference's; Keras' default is 1e-7.
     return keras.optimizers.Adam(
-        learning_rate=schedule,
-        epsilon=1e-8,  # the reference's; Keras' default is 1e-7
-        global_clipnorm=recipe.clip_norm,
-        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
+        schedule, epsilon=1e-8, global_clipnorm=recipe.clip_norm, gradient_accumulation_steps=steps
     )
 
 
