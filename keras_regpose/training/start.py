@@ -47,10 +47,8 @@ def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike 
     if Path(start).is_dir():
         taken, wanted = load_preset(start).backbone.weights, model.backbone.weights
         if [(w.name, w.shape) for w in taken] != [(w.name, w.shape) for w in wanted]:
-            raise ValueError(
-                f"The recipe's backbone has {len(wanted)} weights, that of {start} {len(taken)}, or of other shapes. "
-                "Pass --start with weights of the same backbone"
-            )
+            found = f"The recipe's backbone has {len(wanted)} weights, that of {start} {len(taken)}, or of other shapes"
+            raise ValueError(f"{found}. Pass --start with weights of the same backbone")
         model.backbone.set_weights(taken)
     elif str(start) == "imagenet" or str(start).endswith(".h5"):
         load_imagenet_backbone(model, start)

@@ -244,7 +244,7 @@ def test_a_wrong_export_is_not_written(small_model, tmp_path):
         ("pose", {"format": "onnx"}, "follows from the name: .*Received: pose and format='onnx'"),
         ("pose.onnx", {"format": "tf_saved_model"}, r"or no suffix \(tf_saved_model, a folder\)"),
         ("pose.onnx", {"precision": "bfloat16"}, "one of float32, float16, int8 for onnx. Received: 'bfloat16'"),
-        ("pose.onnx", {"precision": "int8"}, r"int8 needs calibration crops, a uint8 array of shape \(N, 64, 48, 3\)"),
+        ("pose.onnx", {"precision": "int8"}, r"int8 needs calibration=, \(N, H, W, 3\) crops"),
         ("pose.onnx", {"calibration": np.zeros((2, 48, 64, 3), "uint8")}, r"Received: uint8 of shape \(2, 48, 64, 3\)"),
         ("pose.onnx", {"calibration": np.zeros((2, 64, 48, 3), "float32")}, "Received: float32 of shape"),
         ("pose.onnx", {"calibration": np.zeros((0, 64, 48, 3), "uint8")}, "calibration holds no crop"),
@@ -283,7 +283,7 @@ def test_damaged_exports_are_refused(small_model, tmp_path):
     with pytest.raises(ValueError, match="Upgrade keras-regpose"):
         rp.load_exported(path)
     sidecar.unlink()
-    with pytest.raises(FileNotFoundError, match="cannot be used without pose.onnx.json"):
+    with pytest.raises(FileNotFoundError, match="needs pose.onnx.json, which is written with it"):
         rp.load_exported(path)
 
 
