@@ -38,12 +38,14 @@ class Frame:
         source: str or None. The path or URL that it comes from, or such as "camera 0".
         frame: int or None. Its number in a video or of a camera, from 0.
         frame_rate: float or None. The video's frames per second, where they are known.
+        time: float or None. When a video's frame is shown, in seconds from the beginning.
     """
 
     image: Any
     source: str | None = None
     frame: int | None = None
     frame_rate: float | None = None
+    time: float | None = None
 
 
 class Files:
