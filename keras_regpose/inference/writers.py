@@ -5,10 +5,10 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from keras_regpose.data.people import People
@@ -16,9 +16,14 @@ from keras_regpose.files import draft, write_whole
 from keras_regpose.images import save_picture
 from keras_regpose.inference.boxes import image_ids
 from keras_regpose.inference.poses import Poses
+from keras_regpose.optional import import_optional
 
 FORMATS = ("picture", "json", "csv", "coco")
 _USUAL_RATE = 25.0  # frames per second of a video that does not tell its own
+_TICKS = 90_000  # per second: times of written frames are whole numbers of these
+_BT709 = 1  # how numbers mean colours, by ITU-T H.273
+_SOUNDS = ("aac", "flac", "mp3", "opus")  # that browsers play in MP4; other sound becomes AAC, at one of these rates
+_SAMPLE_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 
 
 class ResultsWriter(contextlib.AbstractContextManager):
@@ -110,7 +115,7 @@ class ResultsWriter(contextlib.AbstractContextManager):
         """Returns what writes the results of an image, by format."""
         path = self._free_path(poses, "image", ".png")
         return {
-            "picture": functools.partial(save_picture, f"{path}.png"),
+            "picture": lambda picture, _: save_picture(f"{path}.png", picture),
             "json": lambda text: write_whole(f"{path}.json", f"{text}\n"),
             "csv": lambda text: write_whole(f"{path}.csv", text),
             "coco": lambda *results: self._append_to_coco(*results),
@@ -127,7 +132,7 @@ class ResultsWriter(contextlib.AbstractContextManager):
             self._video.close()
             self._current, path = poses.source, self._free_path(poses, "camera", ".mp4")
             files = {
-                "picture": _video(Path(f"{path}.mp4"), poses.frame_rate or _USUAL_RATE),
+                "picture": _video(Path(f"{path}.mp4"), poses.frame_rate or _USUAL_RATE, poses.source),
                 "json": _json_list(Path(f"{path}.json")),
                 "csv": _table(Path(f"{path}.csv")),
                 "coco": _json_list(Path(f"{path}.coco.json")),
@@ -206,7 +211,7 @@ def _coco_results(poses, people):
 
 # What of an image or a frame is appended to the files of a format.
 _VALUES = {
-    "picture": lambda poses, options, people: [np.asarray(poses.plot(**options))],
+    "picture": lambda poses, options, people: [np.asarray(poses.plot(**options)), poses.time],
     "json": lambda poses, options, people: [poses.to_json()],
     "csv": lambda poses, options, people: [poses.to_csv()],
     "coco": lambda poses, options, people: _coco_results(poses, people),
@@ -237,20 +242,82 @@ def _table(path: Path) -> Iterator[Callable]:
 
 
 @contextlib.contextmanager
-def _video(path: Path, rate: float) -> Iterator[Callable]:
-    """Yields a function that appends (H, W, 3) uint8 RGB pictures to a video."""
+def _video(path: Path, rate: float, source: str | None) -> Iterator[Callable]:
+    """Yields a function that appends (H, W, 3) uint8 RGB pictures to a video, each with its time in seconds.
+
+    It is H.264 in 4:2:0, which all browsers play, with the sound of its source, if that is a file.
+    """
+    av = import_optional("av", "Writing videos", "keras-regpose[video]")
     with draft(path) as written:
-        writer = cv2.VideoWriter()
+        count, last = 0, -1
+        with contextlib.ExitStack() as files:
+            file = files.enter_context(av.open(str(written), "w", options={"movflags": "faststart"}))
+            # Annotated pictures hold thin lines, and are made to be looked at: a little better than x264's default.
+            options = {"preset": "veryfast", "crf": "18"}
+            stream = file.add_stream("libx264", Fraction(rate).limit_denominator(1001), options, pix_fmt="yuv420p")
+            stream.codec_context.time_base = Fraction(1, _TICKS)
+            stream.codec_context.colorspace = _BT709
+            sound = files.enter_context(_sound(av, source, file))
 
-        def append(picture):
-            if not writer.isOpened():
-                code = cv2.VideoWriter.fourcc(*"mp4v")
-                if not writer.open(str(written), code, rate, picture.shape[1::-1]):
-                    raise OSError(f"OpenCV cannot write the video {path}")
-            writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            def append(picture, time):
+                nonlocal count, last
+                if not count:
+                    # 4:2:0 has a colour for each two by two pixels.
+                    stream.height, stream.width = (side + side % 2 for side in picture.shape[:2])
+                odd = ((0, stream.height - picture.shape[0]), (0, stream.width - picture.shape[1]), (0, 0))
+                if 0 < sum(map(sum, odd)) <= 2:
+                    picture = np.pad(picture, odd, "edge")
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture))
+                frame = frame.reformat(
+                    stream.width, stream.height, "yuv420p", dst_colorspace="ITU709", interpolation="AREA"
+                )
+                # Times must grow, as those of a damaged file do not always.
+                last = max(last + 1, round((count / rate if time is None else time) * _TICKS))
+                frame.pts, frame.time_base, frame.duration = last, Fraction(1, _TICKS), round(_TICKS / rate)
+                file.mux(stream.encode(frame))
+                count += 1
+                sound(last / _TICKS)
 
-        yield append
-        writer.release()
-        # OpenCV does not tell when the disk is full: it leaves a video that no program opens.
-        if not cv2.VideoCapture(str(written)).isOpened():
-            raise OSError(f"The video {path} could not be written whole. Is the disk full?")
+            yield append
+            file.mux(stream.encode())
+            sound(last / _TICKS + 1 / rate, end=True)
+        with av.open(str(written)) as file:
+            frames = sum(packet.size > 0 for packet in file.demux(video=0))
+        if frames != count:
+            raise OSError(f"Of the video {path} only {frames} of {count} frames could be written. Is the disk full?")
+
+
+@contextlib.contextmanager
+def _sound(av, source, target):
+    """Yields a function that copies the sound of a file up to a time in seconds, as AAC where MP4 cannot hold it."""
+    with contextlib.ExitStack() as files:
+        given = files.enter_context(av.open(source)) if source is not None and os.path.isfile(source) else None
+        track = given and given.streams.best("audio")
+        if not track or track.codec_context is None:
+            yield lambda time, end=False: None
+            return
+        start, copied = (given.start_time or 0) / 1e6, track.codec_context.codec.canonical_name in _SOUNDS
+        if copied:
+            stream = target.add_stream_from_template(track)
+        else:
+            rate = track.codec_context.sample_rate
+            stream = target.add_stream("aac", rate if rate in _SAMPLE_RATES else 48000)
+        packets = given.demux(track)
+        waiting = None
+
+        def copy(time, end=False):
+            nonlocal waiting
+            while (waiting := waiting or next(packets, None)) is not None:
+                if waiting.pts is not None and float(waiting.pts * waiting.time_base) - start >= time:
+                    break
+                packet, waiting = waiting, None
+                if copied and packet.dts is not None:
+                    packet.stream = stream
+                    target.mux(packet)
+                elif not copied:
+                    for frame in packet.decode():
+                        target.mux(stream.encode(frame))
+            if end and not copied:
+                target.mux(stream.encode())
+
+        yield copy

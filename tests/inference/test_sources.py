@@ -5,6 +5,7 @@ import os
 import struct
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -243,9 +244,15 @@ def test_an_exception_in_the_reading_thread_arrives():
         next(reader)
 
 
+def open_files():
+    return [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if os.path.islink(link)]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="lists the open files of Linux")
 def test_video_classes_release_their_file(tmp_path):
     video = Video(str(write_video(tmp_path / "v.avi", 10)))
     frames = iter(video)
     next(frames)
+    assert str(tmp_path / "v.avi") in open_files()
     frames.close()
-    assert not video._capture.isOpened()
+    assert str(tmp_path / "v.avi") not in open_files()

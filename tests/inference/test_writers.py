@@ -90,13 +90,13 @@ def test_csv_of_photographs_and_videos(tmp_path):
 
 def test_pictures_show_the_poses_with_the_options_of_plot(tmp_path):
     video, output = write_video(tmp_path / "dance.avi", 3), tmp_path / "poses"
-    write_results(estimate(Model(), video, BOXES), output, "picture", scale=2.0, boxes=True)
+    write_results(estimate(Model(), video, BOXES), output, "picture", scale=6.0, boxes=True)
     shown = cv2.VideoCapture(str(output / "dance.mp4")).read()[1][..., ::-1]
     poses = next(estimate(Model(), video, BOXES))
-    expected = np.asarray(poses.plot(scale=2.0, boxes=True))
-    assert shown.shape == expected.shape == (128, 192, 3)
-    plain = np.asarray(poses.plot(scale=2.0, ellipses=False))
-    assert np.abs(shown.astype(int) - expected).mean() < 6
+    expected = np.asarray(poses.plot(scale=6.0, boxes=True))
+    assert shown.shape == expected.shape == (384, 576, 3)
+    plain = np.asarray(poses.plot(scale=6.0, ellipses=False))
+    assert np.abs(shown.astype(int) - expected).mean() < 4
     assert np.abs(shown.astype(int) - expected).mean() < 0.9 * np.abs(shown.astype(int) - plain).mean()
     assert names(output) == {"dance.mp4"}
 
