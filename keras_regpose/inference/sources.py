@@ -120,15 +120,15 @@ class Video:
         except (av.error.FFmpegError, IndexError) as error:
             if camera:
                 raise ImageError(f"There is no camera {source}, or another program uses it") from error
-            why = f": {error.strerror}"
+            why = f": {getattr(error, 'strerror', error)}"
         if why:
             raise ImageError(f"The video {source} is damaged or is not a video in a format that PyAV reads{why}")
         # What has no length is not a file. Threads that decode a frame each would hold frames back.
         self.live = camera or (_is_url(source) and (source.lower().startswith(_STREAMS) or self._container.size <= 0))
         self._stream.thread_type = "SLICE" if self.live else "AUTO"
-        rate = float(self._stream.average_rate or 0)
-        self.total = None if self.live else self._stream.frames or None
+        rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
         self.rate = rate if 0 < rate < 1000 else None
+        self.total = self._stream.frames or None if self.rate and not self.live else None
 
     def __iter__(self) -> Iterator[Frame | ImageError]:
         frames = newest(self._frames()) if self.live else self._frames()
@@ -141,24 +141,31 @@ class Video:
 
     def _frames(self):
         """Yields each frame of PyAV with its number and time, and, at the end, the error that says what is missing."""
-        duration, start = (self._container.duration or 0) / 1e6, self._container.start_time
+        start, spare = self._container.start_time, 0.75 / (self.rate or 10)
         beginning = None if self.live or start is None else start / 1e6
         self._end, number, broken, moment = 0.0, 0, 0, 0.0
+        if self._stream.duration is not None:
+            duration = float(((self._stream.start_time or 0) + self._stream.duration) * self._stream.time_base)
+        else:  # as long as the longest of all streams, of which the last packet may not say how long it is
+            duration, spare = (self._container.duration or 0) / 1e6, 0.1 + 2 / (self.rate or 10)
         with self._container:
             for frame in self._decoded():
                 if frame is None or frame.is_corrupt:
                     broken += 1
                 else:
                     beginning = (frame.time or 0.0) if beginning is None else beginning
-                    # Some formats, such as old AVI files, leave out times.
-                    moment = moment + 1 / (self.rate or 25) if frame.time is None else frame.time - beginning
+                    # AVI files do not tell when a frame is shown, only when it is decoded.
+                    known = frame.time is not None and not (
+                        self._container.format.name == "avi" and self._stream.codec_context.has_b_frames
+                    )
+                    moment = frame.time - beginning if known else number / (self.rate or 25)
                     yield frame, number, moment
                 number += 1
         missing = f"{broken} frames" if broken else ""
-        if not self.live and self._end < duration - 0.1 - 2 / (self.rate or 25):
-            missing = f"What comes after {self._end:.2f} of {duration:.2f} seconds"
+        if not self.live and (self._end < duration - spare or _ends_early(self.name)):
+            missing = f"What comes after {self._end:.2f} seconds"
             broken += max(0, (self.total or 0) - number)
-        if missing and self.total:
+        if broken and self.total:
             missing = f"{broken} of the {self.total} frames"
         if missing or number == 0:
             yield ImageError(f"{missing or 'All'} of {self.name} cannot be read")
@@ -166,8 +173,12 @@ class Video:
     def _decoded(self):
         """Yields the frames in the order in which they are shown, and None for each that is broken."""
         try:
-            # A file ends where the last of its streams does.
-            for packet in self._container.demux(*([self._stream] if self.live else self._container.streams)):
+            one = self.live or self._stream.duration is not None
+            for packet in self._container.demux(*([self._stream] if one else self._container.streams)):
+                if packet.is_corrupt and not self.live:  # only a part of it is there, at the end of what is cut off
+                    if packet.stream is self._stream:
+                        yield None
+                    continue
                 if packet.pts is not None:
                     self._end = max(self._end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
                 if packet.stream is self._stream:
@@ -178,6 +189,15 @@ class Video:
         except self._av.error.FFmpegError:  # of `demux`, where a file is cut off or a stream breaks
             with contextlib.suppress(self._av.error.FFmpegError):
                 yield from self._stream.codec_context.decode(None)
+
+
+def _ends_early(path):
+    """Returns whether a file is a GIF without the byte that ends it, as those that are cut off are."""
+    if not path.lower().endswith(".gif") or not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b";"
 
 
 def _open_video(av, source):
@@ -283,7 +303,7 @@ def read_ahead(items: Iterable, count: int = 4) -> Iterator:
                 close()
 
 
-def newest(items: Generator) -> Iterator:
+def newest(items: Generator) -> Generator:
     """Yields what a generator, which runs in a thread of its own, gave last; what came before that is dropped."""
     latest, end, stop = queue.SimpleQueue(), object(), threading.Event()
 

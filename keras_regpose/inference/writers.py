@@ -290,10 +290,12 @@ def _video(path: Path, rate: float, source: str | None) -> Iterator[Callable]:
 @contextlib.contextmanager
 def _sound(av, source, target):
     """Yields a function that copies the sound of a file up to a time in seconds, as AAC where MP4 cannot hold it."""
-    with contextlib.ExitStack() as files:
-        given = files.enter_context(av.open(source)) if source is not None and os.path.isfile(source) else None
-        track = given and given.streams.best("audio")
-        if not track or track.codec_context is None:
+    if source is None or not os.path.isfile(source):
+        yield lambda time, end=False: None
+        return
+    with av.open(source) as given:
+        track = given.streams.best("audio")
+        if track is None or track.codec_context is None:
             yield lambda time, end=False: None
             return
         start, copied = (given.start_time or 0) / 1e6, track.codec_context.codec.canonical_name in _SOUNDS

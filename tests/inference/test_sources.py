@@ -2,7 +2,9 @@
 
 import http.server
 import os
+import re
 import struct
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from video_files import encode_video, number_of
 
 from keras_regpose.images import ImageError, read_image
 from keras_regpose.inference import sources
@@ -128,6 +131,106 @@ def test_video(tmp_path, suffix, code):
     for frame in frames:
         assert frame.image.shape == (48, 64, 3) and frame.source.endswith(suffix)
         assert np.abs(frame.image.mean((0, 1)) - [frame.frame * 2, 20, 10]).max() < 6
+
+
+# As phones and browsers record: no two pictures at the same distance. Whole hundredths, as GIF has them.
+TIMES = [0, 0.04, 0.08, 0.2, 0.21, 0.5, 0.9, 1.0, 1.03, 1.5, 1.6, 2.0]
+CASES = {
+    "variable.mkv": ({}, None),
+    "vp9.webm": ({"codec": "libvpx-vp9"}, None),
+    "sound.webm": ({"codec": "libvpx", "sound": "libopus"}, None),
+    "browser.webm": ({"codec": "libvpx", "file": {"live": "1"}}, None),  # its header has no duration
+    "av1.mp4": ({"codec": "libsvtav1"}, 12),
+    "sound.mp4": ({"sound": "aac", "file": {"movflags": "faststart"}}, 12),
+    "pieces.mp4": ({"file": {"movflags": "frag_keyframe+empty_moov"}}, None),
+    "jpeg.mov": ({"codec": "mjpeg", "pix_fmt": "yuvj420p", "sound": "pcm_s16le"}, 12),
+    "hevc.mp4": ({"codec": "libx265", "x265-params": "log-level=none"}, 12),
+    "stream.ts": ({"sound": "aac"}, None),
+    "flash.flv": ({"sound": "aac"}, None),
+    "animated.gif": ({"codec": "gif", "pix_fmt": "rgb8"}, 12),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_times_numbers_and_pictures_are_right(tmp_path, name):
+    options, total = CASES[name]
+    video = open_source(encode_video(tmp_path / name, TIMES, **options))
+    assert isinstance(video, Video) and (video.live, video.total) == (False, total)
+    frames = list(video)
+    assert all(isinstance(frame, Frame) for frame in frames), frames
+    assert [frame.frame for frame in frames] == list(range(12))
+    assert [frame.time for frame in frames] == pytest.approx(TIMES, abs=1e-3)
+    if name != "animated.gif":  # whose few colours are dithered
+        assert [number_of(frame.image) for frame in frames] == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("variable.mkv", "What comes after 0.67 seconds"),
+        ("vp9.webm", "What comes after 0.67 seconds"),
+        ("sound.webm", "What comes after .* seconds"),
+        ("sound.mp4", r"\d of the 12 frames"),
+        ("flash.flv", "1 frames|What comes after .* seconds"),
+        ("animated.gif", "What comes after 1.00 seconds"),
+    ],
+)
+def test_of_a_file_that_is_cut_off_the_first_part_is_read_and_it_is_said(tmp_path, name, message):
+    data = Path(encode_video(tmp_path / name, TIMES, **CASES[name][0])).read_bytes()
+    (tmp_path / f"cut_{name}").write_bytes(data[: int(0.55 * len(data))])
+    *frames, error = open_source(tmp_path / f"cut_{name}")
+    assert 5 <= len(frames) <= 9 and isinstance(error, ImageError)
+    assert [frame.time for frame in frames] == pytest.approx(TIMES[: len(frames)], abs=1e-3)
+    assert re.fullmatch(f"({message}) of .*cut_{name} cannot be read", str(error)), str(error)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_avi_files_have_no_times_but_a_rate(tmp_path, codec):
+    video = open_source(encode_video(tmp_path / "v.avi", np.arange(30) / 20, codec, clock=20))
+    assert (video.total, video.rate) == (30, 20)
+    frames = list(video)
+    assert [frame.time for frame in frames] == pytest.approx(np.arange(30) / 20, abs=0.051)
+
+
+def matrix(*four):
+    """Returns the display matrix of an MP4 file: what of x and of y becomes x, then what becomes y."""
+    x_of_x, x_of_y, y_of_x, y_of_y = (65536 * number for number in four)
+    return struct.pack(">9i", x_of_x, y_of_x, 0, x_of_y, y_of_y, 0, 0, 0, 1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("turned", "four"),
+    [
+        (lambda image: image, (1, 0, 0, 1)),
+        (lambda image: np.rot90(image, -1), (0, -1, 1, 0)),  # a phone that is held upright
+        (lambda image: np.rot90(image, 1), (0, 1, -1, 0)),
+        (lambda image: np.rot90(image, 2), (-1, 0, 0, -1)),
+        (lambda image: image[:, ::-1], (-1, 0, 0, 1)),  # a camera that mirrors
+        (lambda image: image.transpose(1, 0, 2), (0, 1, 1, 0)),
+    ],
+)
+def test_rotated_videos_are_upright(tmp_path, turned, four):
+    path = Path(encode_video(tmp_path / "v.mp4", TIMES))
+    flat = next(iter(open_source(path))).image
+    data = path.read_bytes()
+    at = data.index(matrix(1, 0, 0, 1), data.index(b"tkhd"))
+    path.write_bytes(data[:at] + matrix(*four) + data[at + 36 :])
+    np.testing.assert_array_equal(next(iter(open_source(path))).image, turned(flat))
+    # OpenCV turns by right angles only.
+    if four[0] * four[3] > 0 or four[1] * four[2] < 0:
+        assert cv2.VideoCapture(str(path)).read()[1].shape == turned(flat).shape
+
+
+def test_a_gif_of_one_picture_is_a_picture(tmp_path, picture):
+    PIL.Image.fromarray(picture).save(tmp_path / "still.gif")
+    assert isinstance(open_source(tmp_path / "still.gif"), Frame)
+
+
+def test_without_pyav_one_sentence_says_what_to_install(tmp_path, monkeypatch):
+    path = encode_video(tmp_path / "v.mp4", TIMES)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match=r"Reading videos and cameras needs av: pip install 'keras-regpose\[video\]'"):
+        open_source(path)
 
 
 def test_videos_that_are_none(tmp_path):
