@@ -41,7 +41,7 @@ def encode_video(
             tone.sample_rate = 48000
             output.mux([*track.encode(tone), *track.encode()])
         for number, (time, after) in enumerate(zip(times, [*times[1:], 2 * times[-1] - times[-2]], strict=True)):
-            picture = np.full((size[1], size[0], 3), 20 + 5 * number % 230, np.uint8)
+            picture = np.full((size[1], size[0], 3), 20 + 5 * (number % 40), np.uint8)
             picture[:, size[0] // 2 :] = noise.integers(0, 255, picture[:, size[0] // 2 :].shape)
             frame = av.VideoFrame.from_ndarray(picture)
             frame = frame.reformat(format="rgb8") if codec == "gif" else frame
@@ -53,7 +53,7 @@ def encode_video(
 
 
 def number_of(picture):
-    """Returns which picture of `encode_video` one is."""
+    """Returns which picture of `encode_video` one is, modulo 40."""
     return round((np.median(picture[:, : picture.shape[1] // 2 - 8]) - 20) / 5)
 
 

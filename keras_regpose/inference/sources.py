@@ -7,6 +7,7 @@ is yielded as the `ImageError` that says why, so that the rest still comes.
 import collections
 import concurrent.futures
 import contextlib
+import errno
 import glob
 import os
 import queue
@@ -45,6 +46,7 @@ VIDEO_SUFFIXES = (
 _STREAMS = ("rtsp:", "rtsps:", "rtmp:", "udp:", "tcp:", "srt:")
 _MAX_DOWNLOAD = 1 << 28  # bytes
 _TIMEOUT = 20  # seconds
+_SETTLE = 0.3  # seconds in which a live source reads what came while it was opened
 
 
 @dataclass(eq=False)
@@ -143,7 +145,9 @@ class Video:
         """Yields each frame of PyAV with its number and time, and, at the end, the error that says what is missing."""
         start, spare = self._container.start_time, 0.75 / (self.rate or 10)
         beginning = None if self.live or start is None else start / 1e6
-        self._end, number, broken, moment = 0.0, 0, 0, 0.0
+        self._end, self._reason, number, broken = 0.0, "", 0, 0
+        # AVI files do not tell when a frame is shown, only when it is decoded, which may be in another order.
+        counted = self._container.format.name == "avi" and self._stream.codec_context.has_b_frames
         if self._stream.duration is not None:
             duration = float(((self._stream.start_time or 0) + self._stream.duration) * self._stream.time_base)
         else:  # as long as the longest of all streams, of which the last packet may not say how long it is
@@ -154,11 +158,7 @@ class Video:
                     broken += 1
                 else:
                     beginning = (frame.time or 0.0) if beginning is None else beginning
-                    # AVI files do not tell when a frame is shown, only when it is decoded.
-                    known = frame.time is not None and not (
-                        self._container.format.name == "avi" and self._stream.codec_context.has_b_frames
-                    )
-                    moment = frame.time - beginning if known else number / (self.rate or 25)
+                    moment = number / (self.rate or 25) if frame.time is None or counted else frame.time - beginning
                     yield frame, number, moment
                 number += 1
         missing = f"{broken} frames" if broken else ""
@@ -167,7 +167,9 @@ class Video:
             broken += max(0, (self.total or 0) - number)
         if broken and self.total:
             missing = f"{broken} of the {self.total} frames"
-        if missing or number == 0:
+        if self.live and self._reason:
+            yield ImageError(f"{self.name} broke off after {number} frames: {self._reason}")
+        elif missing or number == 0:
             yield ImageError(f"{missing or 'All'} of {self.name} cannot be read")
 
     def _decoded(self):
@@ -186,7 +188,9 @@ class Video:
                         yield from packet.decode()
                     except self._av.error.FFmpegError:
                         yield None
-        except self._av.error.FFmpegError:  # of `demux`, where a file is cut off or a stream breaks
+        except self._av.error.FFmpegError as error:  # of `demux`, where a file is cut off or a stream breaks
+            # FFmpeg also says EIO at the end of an answer by HTTP that has no length.
+            self._reason = "" if isinstance(error, EOFError) or error.errno == errno.EIO else str(error.strerror)
             with contextlib.suppress(self._av.error.FFmpegError):
                 yield from self._stream.codec_context.decode(None)
 
@@ -201,9 +205,10 @@ def _ends_early(path):
 
 
 def _open_video(av, source):
-    # What is not of a format is ignored there. Packets that get lost, as UDP loses them, spoil pictures.
-    remote = {"timeout": _TIMEOUT, "options": {"rtsp_transport": "tcp"}} if _is_url(source) else {}
-    return av.open(source, **remote)
+    # Options of other formats are ignored. UDP loses packets, which spoils pictures; by default, streams are analysed for
+    # five seconds before the first picture.
+    options = {"rtsp_transport": "tcp", "analyzeduration": "1000000"}
+    return av.open(source, timeout=_TIMEOUT, options=options) if _is_url(source) else av.open(source)
 
 
 def _open_camera(av, number):
@@ -322,6 +327,7 @@ def newest(items: Generator) -> Generator:
     with concurrent.futures.ThreadPoolExecutor(1, "newest") as thread:
         reading = thread.submit(read)
         try:
+            stop.wait(_SETTLE)
             while (item := latest.get()) is not end:
                 yield item
             reading.result()

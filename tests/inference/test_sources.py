@@ -9,14 +9,17 @@ import threading
 import time
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import PIL.Image
 import pytest
 from video_files import encode_video, number_of
 
+from keras_regpose import COCO17
 from keras_regpose.images import ImageError, read_image
 from keras_regpose.inference import sources
+from keras_regpose.inference.estimator import estimate
 from keras_regpose.inference.sources import Files, Frame, Video, open_source, read_ahead
 
 
@@ -224,6 +227,65 @@ def test_rotated_videos_are_upright(tmp_path, turned, four):
 def test_a_gif_of_one_picture_is_a_picture(tmp_path, picture):
     PIL.Image.fromarray(picture).save(tmp_path / "still.gif")
     assert isinstance(open_source(tmp_path / "still.gif"), Frame)
+
+
+class Feed:
+    """A stream of FLV over HTTP, fed from a file at the pace at which it was recorded."""
+
+    def __init__(self, path):
+        self.sent = -1  # number of the picture that went out last
+        feed = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.end_headers()
+                options = {"format": "flv", "container_options": {"flush_packets": "1"}}
+                with av.open(path) as source, av.open(self.wfile, "w", **options) as target:
+                    stream = target.add_stream_from_template(source.streams.video[0])
+                    start = time.monotonic()
+                    for packet in source.demux(video=0):
+                        if packet.dts is None:
+                            continue
+                        time.sleep(max(0, start + float(packet.pts * packet.time_base) - time.monotonic()))
+                        packet.stream = stream
+                        try:
+                            target.mux(packet)
+                        except OSError:  # the reader has enough
+                            return
+                        feed.sent += 1
+
+            def log_message(self, *_):
+                pass
+
+        self.service = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.service.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.service.server_port}/camera.flv"
+
+
+def test_a_stream_that_is_faster_than_the_model_drops_frames_and_never_falls_behind(tmp_path):
+    path = tmp_path / "v.mp4"
+    encode_video(path, np.arange(105) / 15, tune="zerolatency")
+    feed, delays, seen = Feed(str(path)), [], []
+
+    class Slow:
+        skeleton, input_size = COCO17, (64, 48)
+
+        def predict_on_batch(self, crops):
+            number = number_of(crops[0, 28:36, 8:])  # around it is black
+            delays.append((feed.sent - number) % 40)
+            time.sleep(0.24)
+            return np.full((len(crops), 17, 4), 0.5, np.float32)
+
+    for poses in estimate(Slow(), feed.url, "image"):
+        seen.append((poses.frame, poses.time))
+    feed.service.shutdown()
+    feed.service.server_close()
+    numbers, times = np.array(seen).T
+    assert 12 <= len(seen) <= 30 and np.diff(numbers).max() >= 3  # of 105, at 3.6 frames a run
+    assert max(delays) < 3, delays
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("newest")]
+    np.testing.assert_allclose(times, (numbers - numbers[0]) / 15 + times[0], atol=1e-3)
 
 
 def test_without_pyav_one_sentence_says_what_to_install(tmp_path, monkeypatch):
