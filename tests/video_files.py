@@ -33,7 +33,9 @@ def encode_video(
             codec, rate=clock if clock < 1000 else round(len(times) / times[-1]), options=options
         )
         stream.width, stream.height = size
-        stream.pix_fmt, stream.codec_context.time_base = pix_fmt, Fraction(1, clock)
+        # 4:2:0 of H.264 needs even sizes.
+        stream.pix_fmt = "yuv444p" if size[0] % 2 and codec == "libx264" else pix_fmt
+        stream.codec_context.time_base = Fraction(1, clock)
         if sound:
             track = output.add_stream(sound, rate=48000, layout="mono")
             tone = (np.sin(np.arange(int(48000 * (2 * times[-1] - times[-2]))) / 20) * 9000).astype(np.int16)

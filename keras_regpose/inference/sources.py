@@ -205,8 +205,8 @@ def _ends_early(path):
 
 
 def _open_video(av, source):
-    # Options of other formats are ignored. UDP loses packets, which spoils pictures; by default, streams are analysed for
-    # five seconds before the first picture.
+    # Options of other formats are ignored. UDP loses packets, which spoils pictures; by default, five seconds of a
+    # stream are analysed before its first picture.
     options = {"rtsp_transport": "tcp", "analyzeduration": "1000000"}
     return av.open(source, timeout=_TIMEOUT, options=options) if _is_url(source) else av.open(source)
 

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -298,27 +299,39 @@ def _sound(av, source, target):
         if track is None or track.codec_context is None:
             yield lambda time, end=False: None
             return
-        start, copied = (given.start_time or 0) / 1e6, track.codec_context.codec.canonical_name in _SOUNDS
+        start, copied = Fraction(given.start_time or 0, 1_000_000), track.codec_context.codec.canonical_name in _SOUNDS
         if copied:
             stream = target.add_stream_from_template(track)
         else:
             rate = track.codec_context.sample_rate
             stream = target.add_stream("aac", rate if rate in _SAMPLE_RATES else 48000)
-        packets = given.demux(track)
-        waiting = None
+
+        def pieces():
+            """Yields when each piece of the sound begins, and its packets; damaged pieces are left out."""
+            last = -math.inf
+            with contextlib.suppress(av.error.FFmpegError):  # where the file is cut off
+                for packet in given.demux(track):
+                    if packet.dts is None or packet.pts is None or packet.dts <= last:
+                        continue
+                    last = packet.dts
+                    packet.pts, packet.dts = (one - round(start / packet.time_base) for one in (packet.pts, last))
+                    moment, frames = float(packet.pts * packet.time_base), []
+                    if copied:
+                        packet.stream = stream
+                        yield moment, [packet]
+                        continue
+                    with contextlib.suppress(av.error.FFmpegError):
+                        frames = packet.decode()
+                    yield moment, [one for frame in frames for one in stream.encode(frame)]
+
+        left = pieces()
+        piece = next(left, None)
 
         def copy(time, end=False):
-            nonlocal waiting
-            while (waiting := waiting or next(packets, None)) is not None:
-                if waiting.pts is not None and float(waiting.pts * waiting.time_base) - start >= time:
-                    break
-                packet, waiting = waiting, None
-                if copied and packet.dts is not None:
-                    packet.stream = stream
-                    target.mux(packet)
-                elif not copied:
-                    for frame in packet.decode():
-                        target.mux(stream.encode(frame))
+            nonlocal piece
+            while piece is not None and piece[0] < time:
+                target.mux(piece[1])
+                piece = next(left, None)
             if end and not copied:
                 target.mux(stream.encode())
 

@@ -1,12 +1,21 @@
 """Results as files: what is written, under which name, whole or not at all, whatever happens on the way."""
 
+import http.server
 import json
+import os
+import queue
+import shutil
+import subprocess
+import threading
+import urllib.parse
+from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import PIL.Image
 import pytest
-from video_files import damage_frame, video_facts, write_photo, write_video
+from video_files import damage_frame, encode_video, video_facts, write_photo, write_video
 
 from keras_regpose import COCO17, Poses, ResultsWriter, write_results
 from keras_regpose.inference.estimator import estimate
@@ -86,6 +95,145 @@ def test_csv_of_photographs_and_videos(tmp_path):
     assert photo[:2] == ["person,keypoint,x,y,score", "0,nose,1.0,1.0,1.0"] and len(photo) == 1 + 17
     assert video[0] == "frame,person,keypoint,x,y,score" and len(video) == 1 + 2 * 17
     assert [line.split(",")[0] for line in video[1::17]] == ["0", "2"]
+
+
+def facts(path):
+    """Returns the times at which pictures begin and the end of the last, in seconds; and the times of the sound."""
+    shown = {"video": [], "audio": []}
+    with av.open(str(path)) as file:
+        for packet in file.demux():
+            if packet.pts is not None:
+                start = float(packet.pts * packet.time_base)
+                shown[packet.stream.type].append((start, start + float(packet.duration * packet.time_base)))
+    begin, end = np.sort(shown["video"], axis=0).T
+    return begin, end[-1], sorted(shown["audio"])
+
+
+TIMES = [0, 0.04, 0.08, 0.2, 0.21, 0.5, 0.9, 1.0, 1.033, 1.5, 1.6, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sound"),
+    [
+        ("copied.mp4", {"sound": "aac"}, "aac"),
+        ("opus.webm", {"codec": "libvpx", "sound": "libopus"}, "opus"),
+        ("phone.mov", {"sound": "pcm_s16le"}, "aac"),
+        ("transport.ts", {"sound": "aac"}, "aac"),
+        ("mp2.mkv", {"sound": "mp2"}, "aac"),
+        ("silent.mkv", {}, None),
+    ],
+)
+def test_written_videos_have_the_times_and_the_sound_of_their_source(tmp_path, name, options, sound):
+    video, output = (
+        encode_video(tmp_path / name, TIMES, size=(95, 63) if options == {} else (96, 64), **options),
+        tmp_path,
+    )
+    output = tmp_path / "poses"
+    poses = list(estimate(Model(), video, "image"))
+    assert [one.time for one in poses] == pytest.approx(TIMES, abs=1e-3)
+    write_results(estimate(Model(), video, "image"), output, ("picture", "json", "csv"))
+    begin, end, heard = facts(output / f"{Path(name).stem}.mp4")
+    np.testing.assert_allclose(begin, TIMES, atol=1e-3)
+    assert 2.03 < end < 2.5
+    with av.open(str(output / f"{Path(name).stem}.mp4")) as file:
+        context = file.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt, context.width, context.height) == ("h264", "yuv420p", 96, 64)
+        assert [one.codec_context.codec.canonical_name for one in file.streams.audio] == ([sound] if sound else [])
+        if sound:  # a tone of 48000 / 20 / 2π = 382 Hz until the end of the last picture
+            tone = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)]).astype(float)
+            peak = np.fft.rfftfreq(len(tone), 1 / 48000)[np.abs(np.fft.rfft(tone)).argmax()]
+            assert peak == pytest.approx(382, abs=2)
+            assert heard[0][0] == pytest.approx(0, abs=0.05) and 2.0 < heard[-1][1] < 2.5
+            assert len(tone) / 48000 == pytest.approx(heard[-1][1], abs=0.05)
+    data = (output / f"{Path(name).stem}.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # so that browsers play before they have all of it
+    assert [one["time"] for one in read(output / f"{Path(name).stem}.json")] == [one.time for one in poses]
+    rows = (output / f"{Path(name).stem}.csv").read_text().splitlines()
+    assert rows[0].startswith("frame,time,person,keypoint") and float(rows[1 + 17 * 8].split(",")[1]) == poses[8].time
+
+
+def test_sound_ends_where_the_pictures_do(tmp_path):
+    video = encode_video(tmp_path / "long.mp4", TIMES, sound="aac")
+    with ResultsWriter(tmp_path / "poses", "picture") as writer:
+        for poses in estimate(Model(), video, "image"):
+            writer.write(poses)
+            if poses.frame == 5:
+                break
+    begin, end, heard = facts(tmp_path / "poses" / "long.mp4")
+    assert len(begin) == 6 and heard[-1][1] < end + 0.05
+
+
+def test_pictures_of_odd_and_of_changing_size(tmp_path):
+    frames = [made_up(frame, "camera 0", time=frame / 10) for frame in range(4)]
+    frames[0].image = np.full((63, 95, 3), 100, np.uint8)
+    frames[3].image = np.full((128, 192, 3), 100, np.uint8)
+    write_results(frames, tmp_path, "picture")
+    assert video_facts(tmp_path / "camera 0.mp4")[0::2] == (4, 96) and video_facts(tmp_path / "camera 0.mp4")[3] == 64
+    with av.open(str(tmp_path / "camera 0.mp4")) as file:
+        for frame in file.decode(video=0):
+            assert np.abs(frame.to_ndarray(format="rgb24").astype(int) - 100).max() <= 3
+
+
+def chromium():
+    """Returns the path of Chromium, or None where there is none and KERAS_REGPOSE_CHROMIUM does not ask for it."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None and os.environ.get("KERAS_REGPOSE_CHROMIUM"):
+        pytest.fail("KERAS_REGPOSE_CHROMIUM asks for Chromium, which is not installed: apt-get install chromium")
+    return path
+
+
+PAGE = b"""<!doctype html><video src="/dance.mp4" muted></video><p></p><script>
+const video = document.querySelector("video"), tell = text => fetch("/tell?" + encodeURIComponent(JSON.stringify(text)))
+video.onerror = () => tell({error: video.error.message})
+video.onended = () => tell({duration: video.duration, width: video.videoWidth, height: video.videoHeight,
+  at: video.currentTime, frames: video.getVideoPlaybackQuality().totalVideoFrames,
+  sound: video.webkitAudioDecodedByteCount})
+video.play().catch(error => tell({error: String(error)}))
+</script>"""
+
+
+@pytest.mark.parametrize("options", [{"sound": "aac"}, {"codec": "libvpx", "sound": "libopus"}])
+def test_chromium_plays_what_is_written(tmp_path, options):
+    if (browser := chromium()) is None:
+        pytest.skip("Chromium is not installed")
+    video = encode_video(
+        tmp_path / ("dance.webm" if "codec" in options else "dance.mkv"), TIMES, size=(95, 63), **options
+    )
+    write_results(estimate(Model(), video, "image"), tmp_path / "poses", "picture")
+    told = queue.Queue()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            path, _, query = self.path.partition("?")
+            if path == "/tell":
+                told.put(json.loads(urllib.parse.unquote(query)))
+            body = {"/": PAGE, "/dance.mp4": (tmp_path / "poses" / "dance.mp4").read_bytes()}.get(path, b"")
+            self.send_response(200)
+            self.send_header("Content-Type", "video/mp4" if path == "/dance.mp4" else "text/html")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    quiet = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
+    flags = ["headless", *quiet.split(), "disable-sync", "autoplay-policy=no-user-gesture-required"]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        flags += [f"user-data-dir={tmp_path / 'profile'}"]
+        command = [browser, *(f"--{flag}" for flag in flags), f"http://127.0.0.1:{service.server_port}/"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            result = told.get(timeout=60)
+        finally:
+            process.terminate()
+            process.wait()
+            service.shutdown()
+    assert "error" not in result, result
+    assert (result["width"], result["height"]) == (96, 64) and result["sound"] > 1000
+    assert 2.03 < result["duration"] < 2.6 and result["at"] == pytest.approx(result["duration"], abs=0.05)
+    assert result["frames"] == 12
 
 
 def test_pictures_show_the_poses_with_the_options_of_plot(tmp_path):
