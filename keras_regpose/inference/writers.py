@@ -1,6 +1,7 @@
-"""Poses as files in a folder: annotated pictures and videos, JSON, and COCO results."""
+"""Poses as files in a folder: annotated pictures and videos, JSON, CSV, COCO results and SLEAP's files."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import math
@@ -17,9 +18,10 @@ from keras_regpose.files import draft, write_whole
 from keras_regpose.images import save_picture
 from keras_regpose.inference.boxes import image_ids
 from keras_regpose.inference.poses import Poses
+from keras_regpose.inference.sleap import to_sleap
 from keras_regpose.optional import import_optional
 
-FORMATS = ("picture", "json", "csv", "coco")
+FORMATS = ("picture", "json", "csv", "coco", "slp")
 _USUAL_RATE = 25.0  # frames per second of a video that does not tell its own
 _TICKS = 90_000  # per second: times of written frames are whole numbers of these
 _BT709 = 1  # how numbers mean colours, by ITU-T H.273
@@ -35,10 +37,13 @@ class ResultsWriter(contextlib.AbstractContextManager):
 
     - "picture": `photo.png`, or `dance.mp4` of the video's size and rate.
     - "json": `photo.json`, which `Poses.from_json` reads; `dance.json` is a list with an entry for each frame.
-    - "csv": `photo.csv`, one row per joint; in `dance.csv` each row begins with the frame's number.
+    - "csv": `photo.csv`, one row per joint; in `dance.csv` each row begins with the frame's number and time.
     - "coco": COCO's results of all images in `coco.json`, those of a video in `dance.coco.json`. An image_id is the
       number that the file's name is, otherwise its name; in a video it is the frame's number, from 0. With `people`
       it is that of their annotation file, so that `pycocotools.coco.COCO(file).loadRes` takes the results.
+    - "slp": predictions for SLEAP and what reads its files, those of all images in `pictures.slp`, see `to_sleap`.
+
+    Videos are H.264, with the times and the sound of their source.
 
     Each file appears when it is complete: those of a video when the next one begins or the writer is closed, and
     `coco.json` when it is closed. If the block of `with` ends by an error or an interruption, they hold what came
@@ -46,7 +51,7 @@ class ResultsWriter(contextlib.AbstractContextManager):
 
     Args:
         folder: str or path. Made where there is none.
-        formats: str, or sequence of some of "picture", "json", "csv" and "coco".
+        formats: str, or sequence of some of "picture", "json", "csv", "coco" and "slp".
         people: `People` or None. The annotated people of the pictures, as `rp.data.Coco` reads them. COCO results take
             their image_id and category_id from these, by the picture's path, and the id of the annotation where the
             boxes are the annotated ones.
@@ -80,7 +85,7 @@ class ResultsWriter(contextlib.AbstractContextManager):
         if not self.formats or not set(self.formats) <= set(FORMATS):
             raise ValueError(f"formats must be some of {', '.join(FORMATS)}. Received: {formats!r}")
         self.people = people
-        self._names = {"coco"}
+        self._names = {"coco", "pictures"} if "slp" in self.formats else {"coco"}
         self._files = contextlib.ExitStack()
         self._video = self._files.enter_context(contextlib.ExitStack())
         self._append = {}  # what appends to the files of the current video, by format
@@ -120,11 +125,16 @@ class ResultsWriter(contextlib.AbstractContextManager):
             "json": lambda text: write_whole(f"{path}.json", f"{text}\n"),
             "csv": lambda text: write_whole(f"{path}.csv", text),
             "coco": lambda *results: self._append_to_coco(*results),
+            "slp": lambda poses: self._append_to_slp(poses),
         }
 
     @functools.cached_property
     def _append_to_coco(self):
         return self._files.enter_context(_json_list(self.folder / "coco.json"))
+
+    @functools.cached_property
+    def _append_to_slp(self):
+        return self._files.enter_context(_sleap(self.folder / "pictures.slp"))
 
     def _video_files(self, poses):
         """Returns what appends to the results of a video, by format."""
@@ -137,6 +147,7 @@ class ResultsWriter(contextlib.AbstractContextManager):
                 "json": _json_list(Path(f"{path}.json")),
                 "csv": _table(Path(f"{path}.csv")),
                 "coco": _json_list(Path(f"{path}.coco.json")),
+                "slp": _sleap(Path(f"{path}.slp")),
             }
             self._append = {form: self._video.enter_context(files[form]) for form in self.formats}
         elif poses.source != self._current:
@@ -216,6 +227,7 @@ _VALUES = {
     "json": lambda poses, options, people: [poses.to_json()],
     "csv": lambda poses, options, people: [poses.to_csv()],
     "coco": lambda poses, options, people: _coco_results(poses, people),
+    "slp": lambda poses, options, people: [dataclasses.replace(poses, image=None)],
 }
 
 
@@ -233,6 +245,16 @@ def _json_list(path: Path) -> Iterator[Callable]:
 
         yield append
         file.write("[]\n" if start == "[" else "\n]\n")
+
+
+@contextlib.contextmanager
+def _sleap(path: Path) -> Iterator[Callable]:
+    """Yields a function that adds poses to a file of SLEAP, which is written at the end."""
+    import_optional("sleap_io", "SLEAP's format", "keras-regpose[formats]")
+    kept = []
+    with draft(path) as written:
+        yield kept.append
+        to_sleap(kept).save(str(written), verbose=False)
 
 
 @contextlib.contextmanager

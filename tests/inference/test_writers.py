@@ -13,11 +13,12 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import pandas
 import PIL.Image
 import pytest
 from video_files import damage_frame, encode_video, video_facts, write_photo, write_video
 
-from keras_regpose import COCO17, Poses, ResultsWriter, write_results
+from keras_regpose import COCO17, Poses, ResultsWriter, to_sleap, write_results
 from keras_regpose.inference.estimator import estimate
 
 BOXES = [[10, 5, 60, 60], [40, 5, 90, 60]]
@@ -236,6 +237,43 @@ def test_chromium_plays_what_is_written(tmp_path, options):
     assert result["frames"] == 12
 
 
+def test_sleap_reads_what_is_written_and_other_tools_go_on(tmp_path):
+    sleap_io = pytest.importorskip("sleap_io")
+    video, kept = encode_video(tmp_path / "dance.mp4", TIMES), []
+    with ResultsWriter(tmp_path / "poses", ("slp", "csv")) as writer:
+        for poses in estimate(Model(), video, BOXES):
+            poses.ids = np.array([[3, 8], [8, 3]][poses.frame % 2])  # as following gives them
+            writer.write(poses)
+            kept.append(poses)
+        for number in (1, 2):
+            writer.write(estimate(Model(), write_photo(tmp_path / f"{number}.png", number), BOXES))
+    assert names(tmp_path / "poses") == {"dance.slp", "dance.csv", "pictures.slp", "1.csv", "2.csv"}
+    labels = sleap_io.load_slp(str(tmp_path / "poses" / "dance.slp"))
+    assert labels.videos[0].filename == video and labels.videos[0].shape == (12, 64, 96, 3)
+    assert labels.skeletons[0].node_names == list(COCO17.keypoints)
+    assert labels.skeletons[0].edge_names == list(COCO17.edges)
+    assert {frozenset(pair) for pair in labels.skeletons[0].symmetry_names} == set(map(frozenset, COCO17.flip_pairs))
+    assert [frame.frame_idx for frame in labels] == list(range(12)) and len(labels.tracks) == 2
+    for frame, poses in zip(labels, kept, strict=True):
+        for person, truth in zip(frame.predicted_instances, poses, strict=True):
+            np.testing.assert_array_equal(person.numpy(scores=True)[:, :2], truth.keypoints[0])
+            np.testing.assert_allclose(person.numpy(scores=True)[:, 2], truth.scores[0])
+            assert person.track.name == str(truth.ids[0])
+    sleap_io.save_nwb(labels, str(tmp_path / "dance.nwb"))
+    again = sleap_io.load_file(str(tmp_path / "dance.nwb"))
+    np.testing.assert_allclose(again[7].instances[1].numpy(), kept[7].keypoints[1], rtol=1e-6)
+    pictures = sleap_io.load_slp(str(tmp_path / "poses" / "pictures.slp"))
+    assert pictures.videos[0].filename == [str(tmp_path / f"{number}.png") for number in (1, 2)]
+    assert pictures[1].image.shape[:2] == (80, 100)
+    rows = pandas.read_csv(tmp_path / "poses" / "dance.csv")
+    assert list(rows) == ["frame", "time", "id", "person", "keypoint", "x", "y", "score", "sigma_x", "sigma_y"]
+    path = rows[(rows.id == 8) & (rows.keypoint == "nose")]
+    assert path.x.tolist() == pytest.approx([poses.keypoints[list(poses.ids).index(8), 0, 0] for poses in kept])
+    np.testing.assert_allclose(path.time, TIMES, atol=1e-3)
+    with pytest.raises(ValueError, match="SLEAP's files name pictures and videos"):
+        to_sleap(made_up())
+
+
 def test_pictures_show_the_poses_with_the_options_of_plot(tmp_path):
     video, output = write_video(tmp_path / "dance.avi", 3), tmp_path / "poses"
     write_results(estimate(Model(), video, BOXES), output, "picture", scale=6.0, boxes=True)
@@ -360,7 +398,7 @@ def test_videos_in_turn_need_a_writer_each(tmp_path):
 
 @pytest.mark.parametrize("formats", ["video", (), ("json", "tsv")])
 def test_unknown_formats(tmp_path, formats):
-    with pytest.raises(ValueError, match="formats must be some of picture, json, csv, coco. Received"):
+    with pytest.raises(ValueError, match="formats must be some of picture, json, csv, coco, slp. Received"):
         ResultsWriter(tmp_path, formats)
 
 
