@@ -145,7 +145,7 @@ class Video:
         """Yields each frame of PyAV with its number and time, and, at the end, the error that says what is missing."""
         start, spare = self._container.start_time, 0.75 / (self.rate or 10)
         beginning = None if self.live or start is None else start / 1e6
-        self._end, self._reason, number, broken = 0.0, "", 0, 0
+        self._packets, self._end, self._reason, number, broken = 0, 0.0, "", 0, 0
         # AVI files do not tell when a frame is shown, only when it is decoded, which may be in another order.
         counted = self._container.format.name == "avi" and self._stream.codec_context.has_b_frames
         if self._stream.duration is not None:
@@ -161,8 +161,10 @@ class Video:
                     moment = number / (self.rate or 25) if frame.time is None or counted else frame.time - beginning
                     yield frame, number, moment
                 number += 1
+            # The index of an MP4 file has all frames but those that its edit list leaves out.
+            indexed = len(self._stream.index_entries) if "mp4" in self._container.format.name else 0
         missing = f"{broken} frames" if broken else ""
-        if not self.live and (self._end < duration - spare or _ends_early(self.name)):
+        if not self.live and (self._end < duration - spare or self._packets < indexed or _ends_early(self.name)):
             missing = f"What comes after {self._end:.2f} seconds"
             broken += max(0, (self.total or 0) - number)
         if broken and self.total:
@@ -177,6 +179,7 @@ class Video:
         try:
             one = self.live or self._stream.duration is not None
             for packet in self._container.demux(*([self._stream] if one else self._container.streams)):
+                self._packets += packet.stream is self._stream and packet.size > 0
                 if packet.is_corrupt and not self.live:  # only a part of it is there, at the end of what is cut off
                     if packet.stream is self._stream:
                         yield None

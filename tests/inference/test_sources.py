@@ -187,6 +187,21 @@ def test_of_a_file_that_is_cut_off_the_first_part_is_read_and_it_is_said(tmp_pat
     assert re.fullmatch(f"({message}) of .*cut_{name} cannot be read", str(error)), str(error)
 
 
+def test_what_an_edit_list_leaves_out_is_not_missing(tmp_path):
+    path = encode_video(tmp_path / "v.mp4", np.arange(60) / 20, g="10")
+    with av.open(path) as source, av.open(str(tmp_path / "trimmed.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:  # what is before 0 is left out when it is shown, as phones trim
+                packet.pts, packet.dts = (round(one - 0.7 / packet.time_base) for one in (packet.pts, packet.dts))
+                packet.stream = stream
+                target.mux(packet)
+    frames = list(open_source(tmp_path / "trimmed.mp4"))
+    assert all(isinstance(frame, Frame) for frame in frames)
+    assert [number_of(frame.image) for frame in frames] == [number % 40 for number in range(60 - len(frames), 60)]
+    assert 44 <= len(frames) <= 46 and frames[-1].time == pytest.approx((len(frames) - 1) / 20, abs=0.06)
+
+
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
 def test_avi_files_have_no_times_but_a_rate(tmp_path, codec):
     video = open_source(encode_video(tmp_path / "v.avi", np.arange(30) / 20, codec, clock=20))
