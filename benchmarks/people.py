@@ -1,8 +1,10 @@
 r"""How good is the bundled preset on photographs that it never saw, beside MoveNet and MediaPipe on the same people?
 
 usage: python benchmarks/people_labels.py --data ../shared/data --output runs/people
-       keras-regpose train --recipe mobilenetv2_rle_people --annotations runs/people/train.json \
-           --images ../shared/data --val-annotations runs/people/val.json --start movenet-lightning.json \
+       python zoo/movenet.py ../shared/models/movenet/movenet-lightning.json --annotations runs/people/train.json \
+           --images ../shared/data --output runs/people/movenet
+       keras-regpose train --recipe mobilenetv2_rle_people --preset runs/people/movenet \
+           --annotations runs/people/train.json --images ../shared/data --val-annotations runs/people/val.json \
            --output runs/people/run
        keras-regpose evaluate runs/people/run/best --annotations runs/people/val.json --images ../shared/data \
            --recalibrated runs/people/recalibrated

@@ -40,9 +40,8 @@ def _parser():
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     common.add_argument("--quiet", action="store_true", help="show no progress bars, and of messages warnings only")
-    parser = argparse.ArgumentParser(
-        prog="keras-regpose", description="Top-down regression-based pose estimation in plain Keras.", parents=[common]
-    )
+    what = "Top-down regression-based pose estimation in plain Keras."
+    parser = argparse.ArgumentParser(prog="keras-regpose", description=what, parents=[common])
     parser.add_argument("--version", action="version", version=importlib.metadata.version("keras-regpose"))
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:

@@ -11,6 +11,7 @@ from keras_regpose.evaluation.evaluate import correct_keypoints, predict_samples
 from keras_regpose.evaluation.sheets import prediction_sheet
 from keras_regpose.images import save_picture
 from keras_regpose.presets import BUNDLED_PRESET, from_preset
+from keras_regpose.recipe import Recipe
 from keras_regpose.training import device_scope, train
 
 _log = logging.getLogger(__name__)
@@ -34,19 +35,12 @@ def run_demo(output: Path, people: int, epochs: int) -> dict:
     with device_scope():
         model = from_preset(BUNDLED_PRESET)
         before = _figures(model, test)
-        train(
-            model,
-            training,
-            output=None,
-            epochs=epochs,
-            batch_size=32,
-            learning_rate=6e-4,
-            schedule="cosine",
-            clip_norm=5.0,
-            unit_errors=True,
-            frozen_stages=7,  # the head alone learns, which takes seconds
-            augmentation=Augmentation(rotation=30, scale_range=(0.8, 1.2), half_body_probability=0),
+        augmentation = Augmentation(rotation=30, scale_range=(0.8, 1.2), half_body_probability=0)
+        recipe = Recipe.with_settings(
+            batch_size=32, learning_rate=6e-4, schedule="cosine", clip_norm=5.0, epochs=epochs
         )
+        # Frozen to its last stage: the head alone learns, which takes seconds.
+        train(model, training, recipe=recipe, unit_errors=True, frozen_stages=7, augmentation=augmentation)
     after = _figures(model, test)
     save_picture(output / "predictions.png", prediction_sheet(*predict_samples(model, test[:24]), test[:24]))
     model.save_to_preset(output / "preset")

@@ -126,11 +126,8 @@ def fix_aspect_ratio(scale: Vectors, input_size: tuple[int, int]) -> Vectors:
     ratio = width / height
     scale = np.asarray(scale, np.float32)
     box_width, box_height = scale[..., :1], scale[..., 1:]
-    return np.where(
-        box_width > box_height * ratio,
-        np.concatenate([box_width, box_width / ratio], axis=-1),
-        np.concatenate([box_height * ratio, box_height], axis=-1),
-    ).astype(np.float32)
+    grown_height = np.where(box_width > box_height * ratio, box_width / ratio, box_height)
+    return np.concatenate([np.maximum(box_width, box_height * ratio), grown_height], axis=-1).astype(np.float32)
 
 
 def crop_matrix(center: Vector, scale: Vector, rotation: float, input_size: tuple[int, int]) -> Matrix:
@@ -162,10 +159,9 @@ def crop_matrix(center: Vector, scale: Vector, rotation: float, input_size: tupl
     middle = np.asarray(center, np.float32)
     left = (middle - np.array([half_width * math.cos(angle), half_width * math.sin(angle)])).astype(np.float32)
     crop_middle, crop_left = np.array([[width / 2, height / 2], [0, height / 2]], np.float32)
-    return cv2.getAffineTransform(
-        np.stack([middle, left, _right_angle(middle, left)]),
-        np.stack([crop_middle, crop_left, _right_angle(crop_middle, crop_left)]),
-    )
+    shown = np.stack([middle, left, _right_angle(middle, left)])
+    crop = np.stack([crop_middle, crop_left, _right_angle(crop_middle, crop_left)])
+    return cv2.getAffineTransform(shown, crop)
 
 
 def _right_angle(first, second):
@@ -230,11 +226,9 @@ def _rounded_positions(matrix, height, width):
     xx, xy, yx, yy = yy * scale, -xy * scale, -yx * scale, xx * scale
     x, y = -xx * x - xy * y, -yx * x - yy * y
     columns, rows = np.arange(width), np.arange(height)
-    return cv2.convertMaps(
-        _thirty_seconds(_fixed_point(xy * rows + x), _fixed_point(xx * columns)),
-        _thirty_seconds(_fixed_point(yy * rows + y), _fixed_point(yx * columns)),
-        cv2.CV_16SC2,
-    )
+    across = _thirty_seconds(_fixed_point(xy * rows + x), _fixed_point(xx * columns))
+    down = _thirty_seconds(_fixed_point(yy * rows + y), _fixed_point(yx * columns))
+    return cv2.convertMaps(across, down, cv2.CV_16SC2)
 
 
 def _fixed_point(values):

@@ -125,10 +125,8 @@ def _refuse_code(config, directory):
     kind, module, registered = (config.get(key) for key in ("class_name", "module", "registered_name"))
     known = module is None or module in ("keras", "builtins") or str(module).startswith("keras.")
     if not known and (registered is None or keras.saving.get_registered_object(registered) is None):
-        raise PresetError(
-            f"{directory} asks for {module}.{kind}, which is no stock Keras layer, so it is not loaded. If you trust "
-            "it, import the package that registers this class first"
-        )
+        what = f"{directory} asks for {module}.{kind}, which is no stock Keras layer, so it is not loaded"
+        raise PresetError(f"{what}. If you trust it, import the package that registers this class first")
     if kind in _UNSAFE_LAYERS:
         raise PresetError(f"{directory} holds a layer that can run code or open files ({kind}), so it is not loaded")
     for value in config.values():

@@ -90,9 +90,7 @@ def from_preset(
 def _in_runtime(name, as_it_is, refresh, runtime, precision):
     """Returns a preset as a runtime other than Keras runs it."""
     if not as_it_is or str(name).endswith(".keras"):
-        raise ValueError(
-            "runtime= runs a preset as it is. Change the model in Keras, save it with save_to_preset, and load that"
-        )
+        raise ValueError("runtime= runs a preset as it is: change it in Keras, save it with save_to_preset, load that")
     folder = _folder(name, refresh)
 
     def load():
@@ -109,9 +107,7 @@ def _load(name, load_weights, refresh):
 
     if str(name).endswith(".keras"):
         if not load_weights:
-            raise ValueError(
-                f"{name} always loads with its weights. Received: load_weights=False; save a preset instead"
-            )
+            raise ValueError(f"{name} always loads with weights. Received: load_weights=False; save a preset instead")
         return loading.load_keras_file(Path(name))
     row = _row(name)
     if row is not None and not load_weights:

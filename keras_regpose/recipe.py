@@ -23,13 +23,7 @@ CHOICES = {
     "schedule": ("steps", "cosine"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
-_CALLED = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    tuple: "a list of whole numbers",
-}
+_CALLED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "whole numbers"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,7 @@ class Recipe:
         unit_errors: bool. Whether the RLE loss's flow sees errors of mean size 1; see `RLE`.
         dataset: str. Layout of the data, one of `datasets.DATASETS`.
         start: "random"; "torchvision": ImageNet weights; "heatmap": the backbone of MMPose's heatmap model of the
-            same data; "movenet": MoveNet Lightning.
+            same data; "movenet": a preset that `zoo/movenet.py` makes of MoveNet Lightning.
         head_bias: float. Where predictions start, in crop units: 0.5 is the crop's centre, 0 its corner as in MMPose.
         epochs: int. Passes over the training people.
         batch_size: int. People per step, over all devices and hosts; the learning rate follows it.
@@ -198,11 +192,9 @@ class Recipe:
         changed = dataclasses.replace(self, **changes)
         people = changed.batch_size * changed.accumulate
         longer = changed.epochs / self.epochs
-        in_proportion = {
-            "learning_rate": self.learning_rate * people / (self.batch_size * self.accumulate),
-            "drops": self.drops and tuple(round(drop * longer) for drop in self.drops),
-            "delay_flow": round(self.delay_flow * longer),
-        }
+        rate = self.learning_rate * people / (self.batch_size * self.accumulate)
+        drops = self.drops and tuple(round(drop * longer) for drop in self.drops)
+        in_proportion = {"learning_rate": rate, "drops": drops, "delay_flow": round(self.delay_flow * longer)}
         return dataclasses.replace(changed, **in_proportion | changes)
 
     def drop_epochs(self) -> tuple[int, ...]:

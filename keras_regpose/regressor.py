@@ -92,10 +92,8 @@ class PoseRegressor(keras.Model):
         assert graph is not None
         expected = (None, len(skeleton), 4 if method == "rle" else 2)
         if tuple(graph.output_shape) != expected or tuple(graph.input_shape) != (None, *input_size, 3):
-            raise ValueError(
-                f"A graph for {method!r} with {len(skeleton)} keypoints maps {(None, *input_size, 3)} to {expected}. "
-                f"Received one that maps {graph.input_shape} to {graph.output_shape}"
-            )
+            form = f"A graph for {method!r} with {len(skeleton)} keypoints maps {(None, *input_size, 3)} to {expected}"
+            raise ValueError(f"{form}. Received one that maps {graph.input_shape} to {graph.output_shape}")
         super().__init__(graph.inputs[0], graph.outputs[0], name="pose_regressor")
         self.skeleton, self.input_size, self.method = skeleton, input_size, method
         self._process = os.getpid()
@@ -149,10 +147,9 @@ class PoseRegressor(keras.Model):
     def predict_on_batch(self, x):
         """Predicts as `keras.Model.predict_on_batch` does, unless it would wait forever."""
         if self._process != os.getpid():
-            raise RuntimeError(
-                "This model was made in another process, of which this one is a fork, and the threads that compute "
-                "stay there: make it in each worker, spawn the workers, or load it with runtime='onnx'"
-            )
+            why = "of which this one is a fork, and the threads that compute stay there"
+            advice = "make it in each worker, spawn the workers, or load it with runtime='onnx'"
+            raise RuntimeError(f"This model was made in another process, {why}: {advice}")
         return super().predict_on_batch(x)
 
     def with_skeleton(self, skeleton: Skeleton) -> "PoseRegressor":
@@ -287,13 +284,8 @@ class PoseRegressor(keras.Model):
 
     def get_config(self):
         graph = keras.Model(self.inputs[0], self.outputs[0], name="pose_regressor")
-        return {
-            "graph": graph.get_config(),
-            "skeleton": self.skeleton.to_dict(),
-            "input_size": list(self.input_size),
-            "method": self.method,
-            "quantiles": self.quantiles,
-        }
+        described = {"skeleton": self.skeleton.to_dict(), "input_size": list(self.input_size), "method": self.method}
+        return described | {"graph": graph.get_config(), "quantiles": self.quantiles}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

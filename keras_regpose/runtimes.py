@@ -46,10 +46,8 @@ def open_in_runtime(
         candidates.insert(0, ("openvino", "bfloat16"))
     candidates = [(name, one) for name, one in candidates if one in FORMATS[name].PRECISIONS and one != "int8"]
     if not candidates:
-        raise ValueError(
-            f"{runtime} has no precision {precision!r} for presets; for int8, which is calibrated on people of yours, "
-            "use model.export and load_exported"
-        )
+        advice = "for int8, which is calibrated on people of yours, use model.export and load_exported"
+        raise ValueError(f"{runtime} has no precision {precision!r} for presets; {advice}")
     for name, chosen in candidates:
         try:
             model = _open(folder, name, chosen, precision, load)

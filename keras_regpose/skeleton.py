@@ -73,9 +73,7 @@ class Skeleton:
         if set(self.upper_body) & set(self.lower_body):
             raise ValueError("A keypoint cannot belong to both the upper and the lower body")
         if len(self.sigmas) != len(self) or not all(np.isfinite(s) and s > 0 for s in self.sigmas):
-            raise ValueError(
-                f"Skeleton {self.name!r} needs {len(self)} positive sigmas, one per keypoint. Received: {self.sigmas}"
-            )
+            raise ValueError(f"Skeleton {self.name!r} needs {len(self)} positive sigmas. Received: {self.sigmas}")
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -83,9 +81,7 @@ class Skeleton:
     def index(self, keypoint: str) -> int:
         """Returns the position of a keypoint's name."""
         if keypoint not in self.keypoints:
-            raise ValueError(
-                f"Skeleton {self.name!r} has no keypoint {keypoint!r}. It has: {', '.join(self.keypoints)}"
-            )
+            raise ValueError(f"Skeleton {self.name!r} has no {keypoint!r}. It has: {', '.join(self.keypoints)}")
         return self.keypoints.index(keypoint)
 
     @property
@@ -153,20 +149,17 @@ class Skeleton:
         for one in alike:
             if one.keypoints == names:
                 return one
-        known = alike[0] if alike else None
         pairs = _pairs(category.get("skeleton"))
         first = 0 if any(0 in pair for pair in pairs) else 1  # some tools count from 0
-        edges = tuple(
-            (names[one - first], names[other - first])
-            for one, other in pairs
-            if one != other and {one - first, other - first} <= set(range(len(names)))
-        )
+        there = range(first, first + len(names))
+        edges = tuple((names[a - first], names[b - first]) for a, b in pairs if a != b and a in there and b in there)
         given = _pairs(category.get("flip_pairs"))
         if not {one for pair in given for one in pair} <= set(range(1, len(names) + 1)):
             raise ValueError(f"The flip_pairs of {name!r} must count its keypoints from 1 to {len(names)}: {given}")
         given = tuple((names[one - 1], names[other - 1]) for one, other in given)
         fields = {"edges": edges, "flip_pairs": given or flip_pairs_of(names)}
-        if known is not None:
+        if alike:
+            known = alike[0]
             places = matched_keypoints(known.keypoints, names)
             called = {keypoint: names[places[k]] for k, keypoint in enumerate(known.keypoints)}
             ours = matched_keypoints(names, known.keypoints)
@@ -222,9 +215,7 @@ def keypoint_categories(
         return [entry for entry in listed if same_keypoints(entry["keypoints"], skeleton.keypoints)] or listed
     different = [entry for entry in listed if not same_keypoints(entry["keypoints"], listed[0]["keypoints"])]
     if different:
-        raise ValueError(
-            f"Categories of {where} have different keypoints: choose one with category=. It has: {_listed(listed)}"
-        )
+        raise ValueError(f"Categories of {where} differ in keypoints: choose one with category=, of {_listed(listed)}")
     return listed
 
 
@@ -307,18 +298,12 @@ def flip_pairs_of(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """
     read = sides_and_joints(names)
     place = {key: name for key, name in zip(read, names, strict=True) if read.count(key) == 1}
-    pairs = tuple(
-        (name, place["right", joint])
-        for (side, joint), name in place.items()
-        if side == "left" and ("right", joint) in place
-    )
+    left = {joint: name for (side, joint), name in place.items() if side == "left"}
+    pairs = tuple((name, place["right", joint]) for joint, name in left.items() if ("right", joint) in place)
     alone = [name for (side, _), name in zip(read, names, strict=True) if side and name not in sum(pairs, ())]
     if alone:
-        _log.warning(
-            "Without a counterpart on the other side, so that mirroring leaves them where they are: %s. Pass a "
-            "Skeleton with flip_pairs if they have one",
-            ", ".join(alone),
-        )
+        listed = ", ".join(alone)
+        _log.warning("Without a counterpart, so mirroring leaves them: %s. A Skeleton's flip_pairs add one", listed)
     return pairs
 
 
@@ -339,11 +324,7 @@ def matched_keypoints(names: Sequence[str], others: Sequence[str]) -> dict[int, 
     if list(names) == list(others):
         return {position: position for position in range(len(names))}
     ours, theirs = sides_and_joints(names), sides_and_joints(others)
-    return {
-        position: theirs.index(key)
-        for position, key in enumerate(ours)
-        if ours.count(key) == 1 and theirs.count(key) == 1
-    }
+    return {k: theirs.index(key) for k, key in enumerate(ours) if ours.count(key) == theirs.count(key) == 1}
 
 
 def same_keypoints(names: Sequence[str], others: Sequence[str]) -> bool:

@@ -80,12 +80,10 @@ def preset_info(name: str) -> dict:
     info |= {"head": recipe.get("head", "pooled"), **facts}
     info["evaluation"] = shared_facts()["datasets"][info["dataset"]]["evaluation"]
     url = info.get("checkpoint")
-    info["checkpoint"] = url and {
-        "url": url,
-        "sha256_prefix": re.findall(r"-([0-9a-f]{8})_\d{8}\.pth$", url)[0],
-        "format": "1.x" if "/v1/" in url else "0.x",
-    }
-    info = {"caveats": [], "overview": {}} | info
+    if url:
+        digits = re.findall(r"-([0-9a-f]{8})_\d{8}\.pth$", url)[0]
+        info["checkpoint"] = {"url": url, "sha256_prefix": digits, "format": "1.x" if "/v1/" in url else "0.x"}
+    info = {"caveats": [], "overview": {}, "checkpoint": None} | info
     if url is None:
         info["metrics"] = _measured(name, info["evaluation"])
     return info

@@ -98,7 +98,7 @@ def test_a_finished_run_goes_on_with_more_epochs(own, tmp_path, capsys):
     train = ["train", *data, "--val-share", "0.25", "--preset", preset, *SHORT, "--output", str(run)]
     assert main(train) == 0
     assert main([*train, "--epochs", "2"]) == 2
-    assert "holds a run already. Add --resume" in sentence(capsys)
+    assert "holds a run. Add --resume" in sentence(capsys)
     assert main([*train, "--epochs", "2", "--resume"]) == 0
     captured = capsys.readouterr()
     assert "2 epochs; this sitting" in captured.out and "Going on to epoch 2, not 1" in captured.err

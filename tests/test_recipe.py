@@ -301,8 +301,8 @@ def test_mistakes_are_explained(tmp_path):
         ('start = "imagenet"', "start must be one of"),
         ('epochs = "3"', "epochs must be a whole number. Received: '3'"),
         ('learning_rate = "1e-3"', "learning_rate must be a number. Received: '1e-3'"),
-        ("input_size = 256", "input_size must be a list of whole numbers. Received: 256"),
-        ("drops = 5", "drops must be a list of whole numbers. Received: 5"),
+        ("input_size = 256", "input_size must be whole numbers. Received: 256"),
+        ("drops = 5", "drops must be whole numbers. Received: 5"),
         ("backbone = 50", "backbone must be a text. Received: 50"),
         ("warmup = -1", "warmup must not be negative. Received: -1"),
     ):

@@ -163,7 +163,7 @@ def test_a_keras_file_opens_in_a_fresh_process(tmp_path):
 def test_keras_files_that_are_no_pose_regressor_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no file .*missing.keras"):
         from_preset(tmp_path / "missing.keras")
-    with pytest.raises(ValueError, match="always loads with its weights. Received: load_weights=False"):
+    with pytest.raises(ValueError, match="always loads with weights. Received: load_weights=False"):
         from_preset(tmp_path / "any.keras", load_weights=False)
     (tmp_path / "torn.keras").write_bytes(b"torn")
     with pytest.raises(ValueError, match="torn.keras is damaged .*It must be a file that model.save wrote"):

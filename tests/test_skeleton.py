@@ -58,7 +58,7 @@ def test_sigmas_default():
         ({"keypoints": ()}, "at least one keypoint"),
         ({"keypoints": "nose"}, "sequence of names"),
         ({"keypoints": ("a", "a")}, "Repeated: a"),
-        ({"keypoints": ("a", "b"), "edges": (("a", "c"),)}, "has no keypoint 'c'"),
+        ({"keypoints": ("a", "b"), "edges": (("a", "c"),)}, "has no 'c'"),
         ({"keypoints": ("a", "b"), "edges": (("a", "a"),)}, "two different keypoints"),
         ({"keypoints": ("a", "b", "c"), "flip_pairs": (("a", "b"), ("b", "c"))}, "one flip pair only"),
         ({"keypoints": ("a", "b"), "sigmas": (0.1,)}, "2 positive sigmas"),

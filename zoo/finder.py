@@ -22,8 +22,8 @@ import tensorflow as tf
 import tf2onnx
 from bundle import store_half_precision
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tfjs import read_tfjs
 
-from keras_regpose.convert.tfjs import read_tfjs
 from keras_regpose.files import draft
 from keras_regpose.inference.people_finder import FOLDER, MAPS
 

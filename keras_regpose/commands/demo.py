@@ -25,11 +25,8 @@ def run(options):
     people = from_preset(BUNDLED_PRESET, runtime="onnx").estimate(image, boxes=options.box)
     people.save(output / "photograph.png")
     people.save(output / "photograph.json")
-    print(
-        f"{len(people)} people found: the picture is {output / 'photograph.png'}, the numbers are in "
-        f"{output / 'photograph.json'} ({time.monotonic() - start:.1f} s)",
-        flush=True,
-    )
+    seconds = time.monotonic() - start
+    print(f"{len(people)} people found: {output / 'photograph.png'} and photograph.json ({seconds:.1f} s)", flush=True)
     if options.image:
         return
     from keras_regpose.demo import run_demo
@@ -40,7 +37,5 @@ def run(options):
     print(f"{'':24}{'before':>10}{'after':>10}")
     for name, before in figures["before"].items():
         print(f"{name:24}{before:10.3f}{figures['after'][name]:10.3f}")
-    print(
-        f"Pictures are in {output / 'predictions.png'}, the model is in {output / 'preset'} "
-        f"({time.monotonic() - start:.0f} s in all)"
-    )
+    seconds = time.monotonic() - start
+    print(f"Pictures: {output / 'predictions.png'}; the model: {output / 'preset'} ({seconds:.0f} s in all)")

@@ -21,10 +21,7 @@ def add_options(sub):
     sub.add_argument("--batch-size", type=positive, default=32)
     sub.add_argument("--against", metavar="PRESET", help="also compare with this preset, on the same people")
     sub.add_argument("--json", help="also write the figures to this file")
-    sub.add_argument(
-        "--pictures",
-        help="also write the worst, median and best predictions to this PNG file, and print each keypoint's errors",
-    )
+    sub.add_argument("--pictures", help="PNG for the worst, median and best predictions; prints each keypoint's errors")
     sub.add_argument("--calibration", help="also compare predicted σ with actual errors, and plot it to this PNG file")
     sub.add_argument("--recalibrated", help="folder for a preset whose σ agrees with the errors on this data")
 

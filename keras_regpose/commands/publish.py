@@ -12,9 +12,7 @@ def add_options(sub):
     sub.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
     sub.add_argument("--license", help="the Hub's name of the licence, such as apache-2.0, for the card that is made")
     sub.add_argument("--tag", help="name of this version; the next free of v1, v2, … if left out")
-    sub.add_argument(
-        "--replace", action="store_true", help="replace a model of another skeleton, or one that is not a preset"
-    )
+    sub.add_argument("--replace", action="store_true", help="replace a model of another skeleton, or what is no preset")
 
 
 def run(options):
@@ -25,8 +23,6 @@ def run(options):
     print(publication)
     if options.dry_run:
         card = Path(options.preset) / "README.md"
-        print(
-            f"The card is {card}" if card.is_file() else f"The card is made; write one to {card} to send that instead"
-        )
+        print(f"The card is {card}" if card.is_file() else f"The card is made; write one to {card} to send that")
     if publication.commit:
         print(f'Load it with keras_regpose.from_preset("{publication.address}")')

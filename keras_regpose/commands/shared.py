@@ -103,7 +103,5 @@ def open_samples(options, split: str, boxes: str | None = None, skeleton: Skelet
     elif options.dataset is None:
         raise ValueError("Say whose people: --annotations FILE --images DIR, or --dataset LAYOUT")
     else:
-        samples = open_dataset(
-            options.dataset, options.data, split, boxes=boxes, count=options.count, seed=options.seed or 0
-        )
+        samples = open_dataset(options.dataset, options.data, split, boxes, count=options.count, seed=options.seed or 0)
     return samples[: options.limit] if options.limit else samples

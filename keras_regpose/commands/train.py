@@ -33,16 +33,10 @@ def add_options(sub):
     add_data_options(sub)
     sub.add_argument("--val-annotations", metavar="FILE", help="people to validate on, beside those of --annotations")
     sub.add_argument("--val-images", metavar="DIR", help="folder of their pictures; default: --images")
-    sub.add_argument(
-        "--val-share", type=float, help="or validate on this share of the pictures of --annotations; 0: none"
-    )
+    sub.add_argument("--val-share", type=float, help="or on this share of the pictures of --annotations; 0: none")
     sub.add_argument("--preset", help="fine-tune a preset (name or directory)")
     start = sub.add_mutually_exclusive_group()
-    start.add_argument(
-        "--start",
-        help="weights for the backbone: torchvision's or an MMPose heatmap model's .pth file, a preset directory, "
-        "MoveNet's .json, or imagenet",
-    )
+    start.add_argument("--start", help="a .pth file of torchvision or an MMPose heatmap model, a preset, or imagenet")
     start.add_argument("--from-random", action="store_true", help="start from random weights, whatever the recipe says")
     for kind in (Recipe, Augmentation):
         described = _described(kind)
@@ -110,7 +104,7 @@ def run(options):
             model = from_preset(options.preset, skeleton=samples.skeleton, dtype=recipe.precision)
             unfreeze(model)  # whatever was frozen when the preset was made
         else:
-            model = starting_model(recipe, samples.skeleton, options.start, samples)
+            model = starting_model(recipe, samples.skeleton, options.start)
         began = time.monotonic()
         names = ("output", "resume", "checkpoint_minutes")
         settings = {name: getattr(options, name) for name in names}
@@ -131,9 +125,7 @@ def _people(options, recipe):
         return open_samples(options, "train"), open_samples(options, "val", _detections(options, recipe))
     given = [name for name in ("val_annotations", "val_images", "val_share") if getattr(options, name) is not None]
     if given not in (["val_annotations"], ["val_annotations", "val_images"], ["val_share"]):
-        raise ValueError(
-            "Say whom to validate on: --val-annotations FILE, with or without --val-images, or --val-share"
-        )
+        raise ValueError("Say whom to validate on: --val-annotations FILE, perhaps with --val-images, or --val-share")
     samples = open_samples(options, "train")
     if options.val_share is not None:
         return samples.split(options.val_share, recipe.seed) if options.val_share else (samples, None)
@@ -176,9 +168,7 @@ def _refuse_settings_of_the_model(options):
     """A preset brings its network and weights along; what would choose others must not be passed over in silence."""
     for name in ("start", "from_random", "backbone", "input_size", "method", "head"):
         if getattr(options, name):
-            raise ValueError(
-                f"--{name.replace('_', '-')} does not go with --preset, whose model is as it is. Leave one of them out"
-            )
+            raise ValueError(f"--{name.replace('_', '-')} does not go with --preset, whose model stays. Leave one out")
 
 
 def _summarize(history, output, seconds):

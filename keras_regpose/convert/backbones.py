@@ -35,10 +35,8 @@ def load_imagenet_backbone(model: PoseRegressor, weights: str | os.PathLike = "i
     backbone = backbone_of(model)
     if backbone is None or backbone.imagenet is None:
         known = ", ".join(name for entry in BACKBONES if entry.imagenet for name in entry.examples)
-        raise ValueError(
-            f"keras.applications has ImageNet weights for: {known}. For a ResNet or MobileNetV2, download "
-            "torchvision's .pth file from pytorch.org and load that"
-        )
+        advice = "For a ResNet or MobileNetV2, download torchvision's .pth file from pytorch.org and load that"
+        raise ValueError(f"keras.applications has ImageNet weights for: {known}. {advice}")
     if weights != "imagenet" and not os.path.isfile(weights):
         raise FileNotFoundError(f"There is no file of weights {weights}")
     try:
@@ -46,13 +44,9 @@ def load_imagenet_backbone(model: PoseRegressor, weights: str | os.PathLike = "i
     except Exception as error:  # Keras does not say what it raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if weights != "imagenet":
-            raise ValueError(
-                f"{weights} does not hold the weights of {backbone.imagenet.__name__} ({reason})"
-            ) from error
-        raise ConnectionError(
-            f"The ImageNet weights of {backbone.imagenet.__name__} could not be downloaded ({reason}). Download that "
-            "file on another machine and give its path"
-        ) from error
+            raise ValueError(f"{weights} does not hold weights of {backbone.imagenet.__name__} ({reason})") from error
+        what = f"The ImageNet weights of {backbone.imagenet.__name__} could not be downloaded ({reason})"
+        raise ConnectionError(f"{what}. Download that file on another machine and give its path") from error
     values = {layer.name: layer.get_weights() for layer in trained.layers}
     layers = [layer for layer in model.backbone.layers if layer.weights and not is_scaling(layer)]
     for layer in layers:

@@ -12,11 +12,7 @@ from keras_regpose.zoo import preset_info
 
 # Buffers of MMPose's flow, which never change: what they say is in the structure of ours.
 _FLOW = "head.loss_module.flow_model"
-_FLOW_CONSTANTS = {
-    f"{_FLOW}.loc": np.zeros(2),
-    f"{_FLOW}.cov": np.eye(2),
-    f"{_FLOW}.mask": np.array([[0, 1], [1, 0]] * 3),
-}
+_CONSTANTS = {f"{_FLOW}.loc": np.zeros(2), f"{_FLOW}.cov": np.eye(2), f"{_FLOW}.mask": np.array([[0, 1], [1, 0]] * 3)}
 
 
 def from_mmpose(path_or_state_dict: str | os.PathLike | dict, preset: str) -> PoseRegressor:
@@ -41,14 +37,12 @@ def from_mmpose(path_or_state_dict: str | os.PathLike | dict, preset: str) -> Po
     ...     "td-reg_res50_rle-8xb64-210e_coco-256x192-d37efd64_20220913.pth", "resnet50_rle_coco"
     ... )
     """
-    info = preset_info(preset)
+    row = preset_info(preset)
     source, tensors = read_state_dict(path_or_state_dict, ("data_preprocessor.",), _current_name)
-    for name, constant in _FLOW_CONSTANTS.items():
+    for name, constant in _CONSTANTS.items():
         if not np.array_equal(tensors.pop(name, constant), constant):
             raise CheckpointError(f"{source}: {name} is not that of MMPose's flow, to which these weights belong")
-    model = PoseRegressor(
-        info["backbone"], SKELETONS[info["skeleton"]], tuple(info["input_size"]), method=info["method"]
-    )
+    model = PoseRegressor(row["backbone"], SKELETONS[row["skeleton"]], tuple(row["input_size"]), method=row["method"])
     assign_tensors(mmpose_targets(model), tensors, source)
     return model
 
@@ -80,10 +74,8 @@ def _head_targets(model):
 
         return Target(shape, tuple(part(position, variable) for position, variable in enumerate(variables)))
 
-    return {
-        "head.fc.weight": target((rows, channels), [layer.kernel for layer in layers]),
-        "head.fc.bias": target((rows,), [layer.bias for layer in layers]),
-    }
+    kernels, biases = [layer.kernel for layer in layers], [layer.bias for layer in layers]
+    return {"head.fc.weight": target((rows, channels), kernels), "head.fc.bias": target((rows,), biases)}
 
 
 def _flow_targets(flow):

@@ -77,10 +77,9 @@ def verify_checksum(path: str | os.PathLike) -> None:
         return
     found = sha256(path)[:8]
     if found != digits[1]:
-        raise CheckpointError(
-            f"{path} is damaged or not what its name says: its SHA-256 begins with {found}, the name says {digits[1]}. "
-            "Download it again, or rename it if these digits are not a checksum"
-        )
+        what = f"its SHA-256 begins with {found}, the name says {digits[1]}"
+        advice = "Download it again, or rename it if these digits are not a checksum"
+        raise CheckpointError(f"{path} is damaged or not what its name says: {what}. {advice}")
 
 
 def _read_zip(file, content):
@@ -103,9 +102,7 @@ def _read_zip(file, content):
         for key, (kind, count) in declared.items():
             member = members.get(f"{root}data/{key}")
             if member is not None and member.file_size != count * np.dtype(_DTYPES[kind]).itemsize:
-                raise CheckpointError(
-                    f"storage {shorten(key)} has {member.file_size} bytes instead of {count} {kind} items"
-                )
+                raise CheckpointError(f"storage {shorten(key)} has {member.file_size} bytes, not {count} {kind} items")
             if member is not None:
                 yield key, _storage(content, _data_offset(content, member), kind, count)
 

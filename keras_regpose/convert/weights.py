@@ -104,11 +104,9 @@ def assign_tensors(targets: dict[str, Target], tensors: dict, source: str) -> No
     unexpected = [str(name) for name in tensors if name not in targets]
     if missing or unexpected:
         found = [f"{kind} {_enumerate(names)}" for kind, names in (("lacks", missing), ("has", unexpected)) if names]
-        raise CheckpointError(
-            f"{source} does not fit the network: it {', and '.join(found)}"
-            + (", which the network does not know" if unexpected else "")
-            + ". Is it the checkpoint of another model?"
-        )
+        unknown = ", which the network does not know" if unexpected else ""
+        misfit = f"does not fit the network: it {', and '.join(found)}{unknown}"
+        raise CheckpointError(f"{source} {misfit}. Is it the checkpoint of another model?")
     for name, target in targets.items():
         tensor = tensors[name]
         if isinstance(tensor, Stub) or not np.issubdtype(getattr(tensor, "dtype", None) or object, np.floating):
@@ -127,12 +125,9 @@ def whole(variable: keras.Variable) -> Target:
 
 def _layer_targets(layer):
     if isinstance(layer, keras.layers.BatchNormalization):
-        return {
-            "weight": whole(layer.gamma),
-            "bias": whole(layer.beta),
-            "running_mean": whole(layer.moving_mean),
-            "running_var": whole(layer.moving_variance),
-        }
+        names = ("weight", "bias", "running_mean", "running_var")
+        variables = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
+        return dict(zip(names, map(whole, variables), strict=True))
     if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
         return {}
     # PyTorch's (outputs, inputs, height, width); of depthwise kernels the inputs come first.

@@ -51,9 +51,7 @@ class PoseBatches(keras.utils.PyDataset):
         super().__init__(workers=1)
         _, hosts = self.host
         if self.batch_size % hosts:
-            raise ValueError(
-                f"A batch of {self.batch_size} cannot be shared by {hosts} hosts. Use a multiple of {hosts}"
-            )
+            raise ValueError(f"A batch of {self.batch_size} cannot be shared by {hosts} hosts. Use a multiple of that")
         self._readers = None
         self._ahead: dict[tuple[int, int], concurrent.futures.Future] = {}
 

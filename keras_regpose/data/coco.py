@@ -73,16 +73,11 @@ class Coco(People):
             # COCO's lists of test images have all 80 categories, and its people are number 1.
             known = file.described or category is not None or len(file.categories) == 1
             detections, skipped = read_detections(boxes, max_skipped_share, file.categories if known else (1,))
-            samples = [
-                _detected(one, file)
-                for one in detections
-                if one.image_id in file.images and one.score >= box_score_threshold
-            ]
+            found = (one for one in detections if one.image_id in file.images and one.score >= box_score_threshold)
+            samples = [_detected(one, file) for one in found]
             if not samples:
-                raise ValueError(
-                    f"None of the {len(detections)} detections in {os.fspath(boxes)} is a person in an image of {path} "
-                    f"with a score of at least {box_score_threshold}"
-                )
+                what = f"is a person in an image of {path} with a score of at least {box_score_threshold}"
+                raise ValueError(f"None of the {len(detections)} detections in {os.fspath(boxes)} {what}")
         else:
             records = file.records
             if records is None:
@@ -128,7 +123,4 @@ def _sample(file, image_id, points, **fields):
 def _refuse_normalized(samples, path):
     """Labels as shares of the image would all lie in its first pixel."""
     if all(sample.keypoints[sample.visible > 0].max() <= 1 for sample in samples):
-        raise ValueError(
-            f"All keypoints of {path} lie between 0 and 1: they are shares of the image, so multiply them by its width "
-            f"and height"
-        )
+        raise ValueError(f"Keypoints of {path} are shares of the image, 0 to 1: multiply them by its width and height")

@@ -75,10 +75,8 @@ class CocoFile:
         self.skeleton, self._orders, self.described = _keypoints(dict(contents), skeleton, category, self.name)
         if self._orders is None:
             self._orders = self._fitting()
-        self.category_names = {
-            entry["id"]: str(entry.get("name", entry["id"]))
-            for entry in listed_entries(contents, "categories", self.name)
-        }
+        listed = listed_entries(contents, "categories", self.name)
+        self.category_names = {entry["id"]: str(entry.get("name", entry["id"])) for entry in listed}
         self.categories = list(self.category_names if self._orders is None else self._orders)
 
     def _fitting(self):
@@ -87,9 +85,7 @@ class CocoFile:
         records = [record for record in self.records or () if isinstance(record, dict)]
         every = dict.fromkeys(record.get("category_id", 1) for record in records)
         needed = 3 * len(self.skeleton)
-        fitting = {
-            record.get("category_id", 1) for record in records if np.size(record.get("keypoints") or ()) == needed
-        }
+        fitting = {one.get("category_id", 1) for one in records if np.size(one.get("keypoints") or ()) == needed}
         return None if len(fitting) in (0, len(every)) else {number: None for number in every if number in fitting}
 
     @cached_property
@@ -139,16 +135,9 @@ class CocoFile:
             left, top, right, bottom = extent_box(points[:, :2], points[:, 2]).tolist()
             box = [left, top, right - left, bottom - top]
         x, y, width, height = box = to_floats(box, (4,), "box").tolist()
-        return {
-            "id": number,
-            "image_id": record["image_id"],
-            "category_id": category,
-            "bbox": box,
-            "area": float(record.get("area") or 0) or estimated_area(np.array([x, y, x + width, y + height])),
-            "iscrowd": crowd,
-            "keypoints": points,
-            "num_keypoints": labelled,
-        }
+        area = float(record.get("area") or 0) or estimated_area(np.array([x, y, x + width, y + height]))
+        ids = {"id": number, "image_id": record["image_id"], "category_id": category}
+        return ids | {"bbox": box, "area": area, "iscrowd": crowd, "keypoints": points, "num_keypoints": labelled}
 
     def box_of(self, person: dict) -> np.ndarray:
         """Returns the (4,) float32 xyxy box of a person, clipped to the image (x from 0 to width − 1).
@@ -191,9 +180,7 @@ class CocoFile:
     def tell(self) -> None:
         """Says in the log what was left out, and which images of those asked for are missing."""
         if self.left_out:
-            names = ", ".join(
-                f"{count} of {self.category_names.get(category, category)}" for category, count in self.left_out.items()
-            )
+            names = ", ".join(f"{n} of {self.category_names.get(key, key)}" for key, n in self.left_out.items())
             _log.info("Annotations of other categories were left out of %s: %s", self.name, names)
         missing = [] if self._folder is None else self._folder.missing
         if missing:
@@ -217,18 +204,16 @@ class CocoFile:
                 if not strict:
                     continue
                 reason = f"lacks {error.args[0]}" if isinstance(error, KeyError) else f"cannot be used: {error}"
-                raise ValueError(
-                    f"Annotation {record.get('id', position + 1)} of {self.name} {reason}: pass a COCO keypoint file, "
-                    "such as person_keypoints_val2017.json"
-                ) from None
+                advice = "pass a COCO keypoint file, such as person_keypoints_val2017.json"
+                named = f"Annotation {record.get('id', position + 1)} of {self.name}"
+                raise ValueError(f"{named} {reason}: {advice}") from None
             if person is not None:
                 annotations.append(person | {"keypoints": person["keypoints"].ravel().tolist()})
         sizes = {number: zip(("width", "height"), self.size_of(number) or (), strict=False) for number in self.images}
         images = [{"id": number, **dict(size)} for number, size in sizes.items()]
         names = {"keypoints": list(self.skeleton.keypoints)} if self.described else {}
-        categories = [
-            {"id": number, "name": self.category_names.get(number, str(number)), **names} for number in self.categories
-        ]
+        known = self.category_names
+        categories = [{"id": number, "name": known.get(number, str(number)), **names} for number in self.categories]
         return {"images": images, "annotations": annotations, "categories": categories}
 
 
@@ -300,11 +285,10 @@ def _keypoints(contents, skeleton, category, where):
         if not len(matched) == len(names) == len(skeleton):
             ours = [name for place, name in enumerate(skeleton.keypoints) if place not in matched]
             theirs = [name for place, name in enumerate(names) if place not in matched.values()]
-            raise ValueError(
-                f"The category {entry.get('name', entry['id'])!r} of {where} has other keypoints than the skeleton "
-                f"{skeleton.name!r}: it lacks {', '.join(ours) or 'none'} and has {', '.join(theirs) or 'none'}. "
-                "Leave the skeleton out to read the file's own, or choose another category"
-            )
+            what = f"it lacks {', '.join(ours) or 'none'} and has {', '.join(theirs) or 'none'}"
+            named = f"The category {entry.get('name', entry['id'])!r} of {where}"
+            advice = "Leave the skeleton out to read the file's own, or choose another category"
+            raise ValueError(f"{named} has other keypoints than the skeleton {skeleton.name!r}: {what}. {advice}")
         order = [matched[place] for place in range(len(names))]
         orders[entry["id"]] = None if order == sorted(order) else order
     return skeleton, orders, True
@@ -314,10 +298,7 @@ def _points(values: Sequence, skeleton: Skeleton) -> np.ndarray:
     """Returns (K, 3) keypoints; coordinates that are not finite are zero where nothing is labelled."""
     points = to_floats(values, None, "list of keypoints").copy()  # null is NaN
     if points.size != 3 * len(skeleton):
-        raise ValueError(
-            f"it has {points.size} keypoint numbers, the skeleton {skeleton.name!r} with its {len(skeleton)} "
-            f"keypoints needs {3 * len(skeleton)}"
-        )
+        raise ValueError(f"it has {points.size} keypoint numbers, {skeleton.name!r} needs {3 * len(skeleton)}")
     points = points.reshape(-1, 3)
     if not (points[:, 2].min() >= 0 and np.isfinite(points).all()):
         points[:, 2] = np.where(points[:, 2] > 0, points[:, 2], 0)
@@ -332,8 +313,7 @@ def _images_by_id(contents, name):
     for image in listed_entries(contents, "images", name):
         before = known.setdefault(image["id"], image)
         if before.get("file_name") != image.get("file_name"):
-            raise ValueError(
-                f"{name} lists the image id {image['id']} twice, for {before.get('file_name')} and "
-                f"{image.get('file_name')}: give the images of one of the merged files other ids"
-            )
+            names = f"{before.get('file_name')} and {image.get('file_name')}"
+            advice = "give the images of one of the merged files other ids"
+            raise ValueError(f"{name} lists the image id {image['id']} twice, for {names}: {advice}")
     return known

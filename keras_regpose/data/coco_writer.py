@@ -45,9 +45,7 @@ def write_coco(people: People, path: str | os.PathLike, images: str | os.PathLik
         place = person.image
         if not isinstance(place, str):
             if images is None:
-                raise ValueError(
-                    f"The picture of sample {person.id} is no file: pass images=, a folder for such pictures"
-                )
+                raise ValueError(f"The picture of sample {person.id} is no file: pass images=, a folder for it")
             place = os.path.join(images, f"{person.image_id:012d}.png")
             if person.image_id not in listed:
                 save_picture(place, read_image(person.image))
@@ -75,16 +73,9 @@ def coco_annotation(person: Sample, flags: np.ndarray | None = None) -> dict:
     flags = 2 * person.visible if flags is None else flags
     points = np.column_stack([np.where(person.visible[:, None] > 0, person.keypoints, 0), flags])
     left, top, right, bottom = person.box.tolist()
-    return {
-        "id": person.id,
-        "image_id": person.image_id,
-        "category_id": person.category_id,
-        "keypoints": points.ravel().tolist(),
-        "num_keypoints": int(np.count_nonzero(person.visible)),
-        "bbox": [left, top, right - left, bottom - top],
-        "area": person.area,
-        "iscrowd": 0,
-    }
+    ids = {"id": person.id, "image_id": person.image_id, "category_id": person.category_id}
+    labels = {"keypoints": points.ravel().tolist(), "num_keypoints": int(np.count_nonzero(person.visible))}
+    return ids | labels | {"bbox": [left, top, right - left, bottom - top], "area": person.area, "iscrowd": 0}
 
 
 def coco_category(skeleton: Skeleton, number: int = 1) -> dict:
@@ -94,11 +85,6 @@ def coco_category(skeleton: Skeleton, number: int = 1) -> dict:
     """
     pairs = [[skeleton.index(one) + 1, skeleton.index(other) + 1] for one, other in skeleton.flip_pairs]
     name = "person" if skeleton.name in SKELETONS else skeleton.name
-    return {
-        "id": number,
-        "name": name,
-        "supercategory": name,
-        "keypoints": list(skeleton.keypoints),
-        "skeleton": [[first + 1, second + 1] for first, second in skeleton.edge_indices],
-        **({"flip_pairs": pairs} if pairs else {}),
-    }
+    category = {"id": number, "name": name, "supercategory": name, "keypoints": list(skeleton.keypoints)}
+    category["skeleton"] = [[first + 1, second + 1] for first, second in skeleton.edge_indices]
+    return category | ({"flip_pairs": pairs} if pairs else {})

@@ -6,12 +6,10 @@ import numpy as np
 
 from keras_regpose.data.coco_file import CocoFile
 from keras_regpose.data.people import People
-from keras_regpose.data.records import collect, require_folder, to_floats
+from keras_regpose.data.records import collect, require_folder, scaled_box, to_floats
 from keras_regpose.data.sample import Sample
 from keras_regpose.files import read_json
 from keras_regpose.skeleton import Skeleton
-
-_PIXELS_PER_SCALE = 200
 
 
 class Landmarks(People):
@@ -77,8 +75,4 @@ class Landmarks(People):
 
 
 def _square(record):
-    center, scale = to_floats(record["center"], (2,), "center"), float(to_floats(record["scale"], (), "scale"))
-    if scale <= 0:
-        raise ValueError(f"its scale must be above 0, received {scale}")
-    half = scale * _PIXELS_PER_SCALE / 2
-    return np.concatenate([center - half, center + half]).astype(np.float32)
+    return scaled_box(to_floats(record["center"], (2,), "center"), float(to_floats(record["scale"], (), "scale")))

@@ -53,12 +53,9 @@ class Lsp(People):
         path, images = os.path.join(root, "joints.mat"), os.path.join(root, "images")
         joints, extended = _read_joints(path)
         require_folder(images)
-        indices = range(len(joints)) if split is None else self.split_indices(len(joints), split, extended).tolist()
-        digits = 5 if extended else 4
-        records = [
-            {"id": index + 1, "joints": joints[index], "image": os.path.join(images, f"im{index + 1:0{digits}d}.jpg")}
-            for index in indices
-        ]
+        rows = range(len(joints)) if split is None else self.split_indices(len(joints), split, extended).tolist()
+        name = "im{:05d}.jpg" if extended else "im{:04d}.jpg"
+        records = [{"id": i + 1, "joints": joints[i], "image": os.path.join(images, name.format(i + 1))} for i in rows]
         empty = f"{path} has no photographs for the split {split!r}: it has {len(joints)} in all"
         samples, skipped = collect(records, _sample, "photograph", path, max_skipped_share, empty)
         super().__init__(samples, LSP14, skipped=skipped)

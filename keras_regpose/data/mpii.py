@@ -5,13 +5,12 @@ import os
 import numpy as np
 
 from keras_regpose.data.people import People
-from keras_regpose.data.records import collect, read_mat, require_folder, to_floats
+from keras_regpose.data.records import collect, read_mat, require_folder, scaled_box, to_floats
 from keras_regpose.data.sample import Sample
 from keras_regpose.files import read_json
 from keras_regpose.skeleton import MPII16
 
-# The annotated scale is the person's height in units of 200 pixels; the annotated centre lies too high for a box.
-_PIXELS_PER_SCALE = 200
+# Pixels at scale 1: the annotated centre lies too high for a box.
 _CENTER_OFFSET = 15
 # PCKh's head size is this share of the head box's diagonal.
 _HEAD_SHARE = 0.6
@@ -67,9 +66,8 @@ class Mpii(People):
             image_id = image_ids.setdefault(record["image"], len(image_ids))
             return _sample(position, record, images, image_id, head_sizes[position])
 
-        samples, skipped = collect(
-            records, make_sample, "person", path, max_skipped_share, f"{path} has no people with labelled joints"
-        )
+        empty = f"{path} has no people with labelled joints"
+        samples, skipped = collect(records, make_sample, "person", path, max_skipped_share, empty)
         super().__init__(samples, MPII16, skipped=skipped)
 
 
@@ -79,16 +77,13 @@ def _sample(position, record, images, image_id, head_size):
     visible = to_floats(record["joints_vis"], (count,), "list joints_vis").clip(0, 1).astype(np.float32)
     center = to_floats(record["center"], (2,), "center")
     scale = float(to_floats(record["scale"], (), "scale"))
-    if scale <= 0:
-        raise ValueError(f"its scale must be above 0, received {scale}")
     if center[0] == -1:
         raise ValueError("its center is not labelled")
     if not visible.any():
         return None
     keypoints[visible == 0] = 0
     center = center + np.array([-1, _CENTER_OFFSET * scale - 1])
-    half = scale * _PIXELS_PER_SCALE / 2
-    box = np.concatenate([center - half, center + half]).astype(np.float32)
+    box = scaled_box(center, scale)
     image = os.path.join(os.fspath(images), record["image"])
     return Sample(image, box, keypoints, visible, image_id, position, head_size=head_size)
 
@@ -96,8 +91,5 @@ def _sample(position, record, images, image_id, head_size):
 def _head_sizes(path, count):
     boxes = np.asarray(read_mat(path, "headboxes_src"), np.float64)
     if boxes.shape != (2, 2, count):
-        raise ValueError(
-            f"The head boxes in {path} must have the shape (2, 2, {count}), one for each annotated person. "
-            f"Received: {boxes.shape}"
-        )
+        raise ValueError(f"Head boxes in {path} must be (2, 2, {count}), one per person. Received: {boxes.shape}")
     return (_HEAD_SHARE * np.linalg.norm(boxes[1] - boxes[0], axis=0)).tolist()

@@ -238,10 +238,9 @@ def _label_studio(tasks, finder):
             around = [number for number, box in boxes.items() if _lies_in(point, box)] or list(boxes)
             owner = one.get("parentID") or owners.get(one["id"]) or (around[0] if len(around) == 1 else None)
             if name in persons[owner] or (owner is None and boxes) or one.get("image_rotation"):
-                raise ValueError(
-                    f"whose the keypoint {name!r} of task {task.get('id')} is, or where, cannot be told: rotate no "
-                    f"pictures, draw a rectangle around each person, and relate keypoints to it where they overlap"
-                )
+                what = f"whose the keypoint {name!r} of task {task.get('id')} is, or where, cannot be told"
+                advice = "draw a rectangle around each person, and relate keypoints to it where they overlap"
+                raise ValueError(f"{what}: rotate no pictures, {advice}")
             size = one["original_width"], one["original_height"]
             persons[owner][name] = np.multiply(point, size) / 100
         for owner, points in persons.items():

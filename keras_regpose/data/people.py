@@ -71,10 +71,9 @@ class People(Sequence[Sample]):
             raise ValueError(f"Samples must be a list of Sample, or those of a reader such as Coco. Received: {kind}")
         people = samples if isinstance(samples, People) else People(samples, skeleton)
         if len(people) and len(people[0].keypoints) != len(skeleton):
-            raise ValueError(
-                f"The samples have {len(people[0].keypoints)} keypoints, the skeleton {skeleton.name!r} of the model "
-                f"has {len(skeleton)}. Use from_preset(name, skeleton=...) for a model with other keypoints"
-            )
+            needed = f"the skeleton {skeleton.name!r} of the model has {len(skeleton)}"
+            advice = "Use from_preset(name, skeleton=...) for a model with other keypoints"
+            raise ValueError(f"The samples have {len(people[0].keypoints)} keypoints, {needed}. {advice}")
         return people
 
     @property
@@ -194,11 +193,7 @@ class Subset(People):
         chosen = set(self.field(name))
         kept = [entry for entry in contents["annotations"] if entry[name] in chosen]
         images = {entry["image_id"] for entry in kept}
-        return {
-            **contents,
-            "annotations": kept,
-            "images": [image for image in contents["images"] if image["id"] in images],
-        }
+        return {**contents, "annotations": kept, "images": [one for one in contents["images"] if one["id"] in images]}
 
     @property
     def photographs(self) -> np.ndarray:
@@ -216,9 +211,8 @@ class _Columns:
     """Samples packed by field: as Python objects, COCO's people would take more than a gigabyte."""
 
     def __init__(self, samples):
-        self.columns: dict[str, Any] = {
-            field.name: _column([getattr(sample, field.name) for sample in samples]) for field in fields(Sample)
-        }
+        columns = {field.name: [getattr(sample, field.name) for sample in samples] for field in fields(Sample)}
+        self.columns: dict[str, Any] = {name: _column(values) for name, values in columns.items()}
 
     def __len__(self):
         return len(self.columns["image"])

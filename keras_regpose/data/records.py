@@ -59,10 +59,8 @@ def collect(
                 made.append(one)
     if len(skipped) > max_skipped_share * len(records):
         what, why = skipped[0]
-        raise ValueError(
-            f"{len(skipped)} of {len(records)} records in {source} cannot be used, more than the "
-            f"{max_skipped_share:.0%} allowed; the first is {what}: {why}"
-        )
+        share = f"{len(skipped)} of {len(records)} records in {source} cannot be used"
+        raise ValueError(f"{share}, more than the {max_skipped_share:.0%} allowed; the first is {what}: {why}")
     if not made and empty is not None:
         raise ValueError(empty)
     for what, why in skipped[:_TOLD]:
@@ -122,6 +120,17 @@ def to_floats(values, shape: tuple[int, ...] | None, what: str) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ValueError(f"its {what} has values that are not finite")
     return array.reshape(shape)
+
+
+def scaled_box(center: np.ndarray, scale: float) -> np.ndarray:
+    """Returns the (4,) xyxy box of a person who is annotated by a centre and by the height in units of 200 pixels.
+
+    Raises:
+        ValueError: If the scale is not above 0.
+    """
+    if scale <= 0:
+        raise ValueError(f"its scale must be above 0, received {scale}")
+    return np.concatenate([center - 100 * scale, center + 100 * scale]).astype(np.float32)
 
 
 def extent_box(keypoints: np.ndarray, visible: np.ndarray) -> np.ndarray:

@@ -48,7 +48,5 @@ class UnreadableImages:
                 self.errors[image] = str(error)
                 self._lost += people
         if self._lost / self.people > self.max_share:
-            raise ImageError(
-                f"{self._lost} of {self.people} people's images cannot be read, more than the {self.max_share:.0%} "
-                f"allowed. The last: {error}"
-            ) from None
+            lost = f"{self._lost} of {self.people} people's images cannot be read"
+            raise ImageError(f"{lost}, more than the {self.max_share:.0%} allowed. The last: {error}") from None

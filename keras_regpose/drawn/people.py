@@ -60,10 +60,8 @@ class Synthetic(People):
         skeleton: Skeleton = COCO17,
     ):
         if count < 0 or seed < 0 or people_per_image < 1:
-            raise ValueError(
-                "Synthetic needs count ≥ 0, seed ≥ 0 and people_per_image ≥ 1. "
-                f"Received: count={count}, seed={seed}, people_per_image={people_per_image}"
-            )
+            given = f"count={count}, seed={seed}, people_per_image={people_per_image}"
+            raise ValueError(f"Synthetic needs count ≥ 0, seed ≥ 0 and people_per_image ≥ 1. Received: {given}")
         if len(image_size) != 2 or min(image_size) < 32:
             raise ValueError(f"image_size must be (height, width) of at least 32 pixels each. Received: {image_size}")
         known = random_person(np.random.default_rng(0))[0]

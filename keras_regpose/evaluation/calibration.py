@@ -94,9 +94,7 @@ def calibrate(errors: np.ndarray, sigmas: np.ndarray, bins: int = 10) -> Calibra
 
     errors, sigmas = np.abs(np.ravel(errors)).astype(np.float64), np.ravel(sigmas).astype(np.float64)
     if len(errors) != len(sigmas) or len(errors) < bins:
-        raise ValueError(
-            f"A calibration needs at least {bins} errors with their σ. Received: {len(errors)} and {len(sigmas)}"
-        )
+        raise ValueError(f"A calibration needs {bins} or more errors with σ. Received: {len(errors)} and {len(sigmas)}")
     if not (np.isfinite(errors).all() and np.isfinite(sigmas).all() and (sigmas > 0).all()):
         raise ValueError("A calibration needs finite errors and positive σ")
     ratio = errors / sigmas
@@ -183,10 +181,9 @@ def score_error(poses: Poses, positions: np.ndarray, samples: Sequence, bins: in
     squared = np.square(np.where(visible[..., None] > 0, poses.keypoints - truth, 0)).sum(-1)
     areas = (poses.boxes[:, 2:] - poses.boxes[:, :2]).prod(-1, keepdims=True)
     used = (visible > 0).any(1)
-    reached, expected = (
-        np.average(values, axis=1, weights=(visible > 0) + 1e-12)[used]
-        for values in (keypoint_similarity(squared, areas, poses.skeleton.sigmas), poses.expected_oks())
-    )
+    weights, similarity = (visible > 0) + 1e-12, keypoint_similarity(squared, areas, poses.skeleton.sigmas)
+    reached = np.average(similarity, axis=1, weights=weights)[used]
+    expected = np.average(poses.expected_oks(), axis=1, weights=weights)[used]
     order = np.array_split(np.argsort(expected, kind="stable"), bins)
     return float(sum(abs((reached - expected)[part].sum()) for part in order) / len(expected))
 
@@ -206,9 +203,7 @@ def plot_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
     sigma, error = calibration.sigma, calibration.error
     limits = [0.8 * min(sigma.min(), error[error > 0].min(initial=sigma.min())), 1.25 * max(sigma.max(), error.max())]
     left.plot(limits, limits, color="0.6", linestyle="--", label="ideal: mean |error| = σ")
-    left.plot(
-        limits, [calibration.factor * limit for limit in limits], color="0.8", label=f"{calibration.factor:.2f} σ"
-    )
+    left.plot(limits, [calibration.factor * one for one in limits], color="0.8", label=f"{calibration.factor:.2f} σ")
     left.plot(sigma, error, "o-", color="#0072b2", label=f"{len(sigma)} bins of {calibration.count} coordinates")
     left.set(xscale="log", yscale="log", xlim=limits, ylim=limits, aspect="equal")
     left.set(xlabel="predicted σ in pixels", ylabel="mean |error| in pixels", title="Error by predicted σ")

@@ -129,10 +129,8 @@ def coco_evaluation(
     if sigmas is None and keypoint_names is not None:
         known = {skeleton.keypoints: skeleton.sigmas for skeleton in SKELETONS.values()}
         if keypoint_names not in known:
-            raise ValueError(
-                f"OKS needs one sigma per keypoint: pass sigmas=skeleton.sigmas, because no built-in skeleton has the "
-                f"{keypoint_count} keypoints that the annotations name"
-            )
+            why = f"no built-in skeleton has the {keypoint_count} keypoints that the annotations name"
+            raise ValueError(f"OKS needs one sigma per keypoint: pass sigmas=skeleton.sigmas, because {why}")
         sigmas = known[keypoint_names]
     checked_sigmas = check_sigmas(sigmas, keypoint_count)
     for field, known in (("image_id", "images"), ("category_id", "categories")):
@@ -142,9 +140,7 @@ def coco_evaluation(
             raise ValueError(f"Predictions must be for the annotated images. Received {field} {examples} unknown there")
     received = columns["keypoints"].shape[1]
     if predictions and received != keypoint_count:
-        raise ValueError(
-            f"Predictions need as many keypoints as the annotations, {keypoint_count}. Received: {received}"
-        )
+        raise ValueError(f"Predictions need the annotations' {keypoint_count} keypoints. Received: {received}")
     results = _score_and_suppress(columns, score_mode, nms, nms_threshold, keypoint_threshold, checked_sigmas)
     with contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO()):
         return _evaluate(truth, results, checked_sigmas)
@@ -232,9 +228,7 @@ def _load_truth(annotations):
     if not isinstance(annotations, Mapping):
         where, annotations = os.fspath(annotations), read_json(annotations)
     if not isinstance(annotations, Mapping) or not annotations.get("annotations") or not annotations.get("images"):
-        raise ValueError(
-            f"Evaluation needs ground truth: {where} must have 'images' and 'annotations' that are not empty"
-        )
+        raise ValueError(f"Evaluation needs ground truth: {where} needs 'images' and 'annotations' that are not empty")
 
     names = keypoint_categories(dict(annotations), None, where)
     names = tuple(names[0]["keypoints"]) if names else None

@@ -45,9 +45,8 @@ def error_kinds(poses: Poses, positions: np.ndarray, samples: Sequence[Sample]) 
     """
     people = People.of(samples, poses.skeleton)
     truth, labelled = np.asarray(people.field("keypoints"), float), np.asarray(people.field("visible")) > 0
-    areas = np.array(
-        [area or estimated_area(box) for area, box in zip(people.field("area"), people.field("box"), strict=True)]
-    )
+    sizes = zip(people.field("area"), people.field("box"), strict=True)
+    areas = np.array([area or estimated_area(box) for area, box in sizes])
     partners = poses.skeleton.flip_permutation
     photographs, every = people.photographs, np.arange(len(partners))
     order = np.argsort(photographs, kind="stable")

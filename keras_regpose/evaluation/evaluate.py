@@ -126,10 +126,7 @@ class Scores(dict[str, float]):
         """
         if [one.count for one in self.populations] != [one.count for one in other.populations]:
             raise ValueError("Only scores of the same people can be compared: score both on the same samples")
-        return {
-            name: interval(value.value - other[name], self.drawn[name] - other.drawn[name])
-            for name, value in self.intervals.items()
-        }
+        return {key: interval(self[key] - other[key], self.drawn[key] - other.drawn[key]) for key in self.intervals}
 
 
 def score_predictions(
@@ -166,16 +163,11 @@ def score_predictions(
         return correct_keypoints(poses, positions, people)
     chosen = Subset(people, positions)
     _, scale = geometry.box_to_center_scale(poses.boxes)
-    columns = {
-        "image_id": chosen.field("image_id"),
-        "id": chosen.field("id"),
-        "category_id": chosen.field("category_id"),
-        "keypoints": poses.keypoints,
-        "scores": poses.scores,
-        "box_score": poses.box_scores.astype(np.float64),
-        "area": geometry.fix_aspect_ratio(scale, input_size).prod(-1).astype(np.float64),
-        "box": poses.boxes,
-    } | ({} if poses.sigmas is None else {"sigmas": poses.sigmas})
+    areas = geometry.fix_aspect_ratio(scale, input_size).prod(-1).astype(np.float64)
+    columns: dict[str, Any] = {name: chosen.field(name) for name in ("image_id", "id", "category_id")}
+    columns |= {"keypoints": poses.keypoints, "scores": poses.scores, "area": areas, "box": poses.boxes}
+    columns["box_score"] = poses.box_scores.astype(np.float64)
+    columns |= {} if poses.sigmas is None else {"sigmas": poses.sigmas}
     predictions = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     if score_mode is None:
         score_mode = "bbox_keypoint" if poses.sigmas is None else "bbox_rle"
@@ -283,7 +275,4 @@ def check_same_keypoints(model, other) -> None:
     """Raises ValueError unless two models have the same keypoints in the same order: else labels would fit one only."""
     names, others = model.skeleton.keypoints, other.skeleton.keypoints
     if names != others:
-        raise ValueError(
-            f"Only models of the same keypoints in the same order can be compared. Received: {', '.join(names)}; and "
-            f"{', '.join(others)}"
-        )
+        raise ValueError(f"Compared models need the same keypoints in the same order. Received: {names} and {others}")

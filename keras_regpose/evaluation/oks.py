@@ -185,10 +185,7 @@ def check_sigmas(sigmas: Sequence[float] | None, keypoint_count: int) -> Float32
     """Returns the OKS sigmas as a (K,) float32 array: those given, or COCO's where there are 17 keypoints."""
     if sigmas is None:
         if keypoint_count != len(COCO17):
-            raise ValueError(
-                f"OKS needs one sigma per keypoint: pass sigmas=skeleton.sigmas. "
-                f"Received: none for {keypoint_count} keypoints"
-            )
+            raise ValueError(f"OKS of {keypoint_count} keypoints needs a sigma for each: pass sigmas=skeleton.sigmas")
         sigmas = COCO17.sigmas
     # float32, because the reference figures were made with it.
     checked = np.asarray(sigmas, np.float32)

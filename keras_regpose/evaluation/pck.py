@@ -52,10 +52,9 @@ def normalized_distances(
     if normalizer.ndim == 0:
         normalizer = np.full(len(pred), normalizer)
     if normalizer.shape != pred.shape[:1] or np.isinf(normalizer).any() or (normalizer < 0).any():
-        raise ValueError(
-            f"The normaliser must be one length per person, {len(pred)} in all, none negative or infinite. "
-            f"Received: shape {normalizer.shape}, smallest value {normalizer.min(initial=np.inf)}"
-        )
+        given = f"shape {normalizer.shape}, smallest value {normalizer.min(initial=np.inf)}"
+        needed = f"one length per person, {len(pred)} in all, none negative or infinite"
+        raise ValueError(f"The normaliser must be {needed}. Received: {given}")
     counted = (visible != 0) & (normalizer > 0)[:, None]
     if not np.isfinite(pred).all():
         raise ValueError("Predicted keypoints must be finite. Received: NaN or infinity")
@@ -143,7 +142,7 @@ def torso_size(keypoints: Points, visible: PerKeypoint, skeleton: Skeleton) -> F
     >>> torso_size(points, [[1, 1], [1, 0]], skeleton).tolist()
     [5.0, nan]
     """
-    return _distance("The torso", keypoints, visible, skeleton, TORSO, "use box_size instead")
+    return pair_distance(keypoints, visible, skeleton, TORSO)
 
 
 def pair_distance(
@@ -173,17 +172,8 @@ def pair_distance(
     """
     if isinstance(pair, str) or len(set(pair)) != 2 or len(pair) != 2:
         raise ValueError(f"A distance is between two different keypoints, such as ('neck', 'hip'). Received: {pair!r}")
-    advice = f"choose two of {', '.join(skeleton.keypoints)}"
-    return _distance("A distance", keypoints, visible, skeleton, pair, advice)
-
-
-def _distance(subject, keypoints, visible, skeleton, pair, advice):
-    subject, count = f"{subject} of {skeleton.name!r}", len(skeleton)
-    keypoints, visible = check_people(subject, count, keypoints=keypoints, visible=visible).values()
-    missing = set(pair) - set(skeleton.keypoints)
-    if missing:
-        raise ValueError(f"Skeleton {skeleton.name!r} has no {' and no '.join(sorted(missing))}: {advice}")
-    ends = [skeleton.index(name) for name in pair]
+    ends, subject = [skeleton.index(name) for name in pair], f"A distance of {skeleton.name!r}"
+    keypoints, visible = check_people(subject, len(skeleton), keypoints=keypoints, visible=visible).values()
     size = np.linalg.norm(keypoints[:, ends[0]] - keypoints[:, ends[1]], axis=-1)
     return np.where(visible[:, ends].all(-1), size, np.nan)
 

@@ -89,27 +89,20 @@ def calibration_crops(samples: Sequence, input_size: tuple[int, int], count: int
 def _check_format(path, format, precision):
     found = next((name for name, kind in FORMATS.items() if kind.SUFFIX == path.suffix), None)
     if found is None or format not in (None, found):
-        raise ValueError(
-            "The format follows from the name: .onnx, .xml (OpenVINO), .tflite (LiteRT), or no suffix (tf_saved_model, "
-            f"a folder). Received: {path.name}" + (f" and format={format!r}" if format else "")
-        )
+        given = path.name + (f" and format={format!r}" if format else "")
+        suffixes = ".onnx, .xml (OpenVINO), .tflite (LiteRT), or no suffix (tf_saved_model, a folder)"
+        raise ValueError(f"The format follows from the name: {suffixes}. Received: {given}")
     precisions = FORMATS[found].PRECISIONS
     if precision not in precisions:
         raise ValueError(f"precision must be one of {', '.join(precisions)} for {found}. Received: {precision!r}")
     if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            f"Models are exported with the TensorFlow backend: set KERAS_BACKEND=tensorflow. "
-            f"This process runs on {keras.backend.backend()}"
-        )
+        raise ValueError(f"Exports need KERAS_BACKEND=tensorflow. This process runs on {keras.backend.backend()}")
     return found
 
 
 def _check_calibration(calibration, input_size):
     if calibration is None:
-        raise ValueError(
-            f"int8 needs calibration crops, a uint8 array of shape (N, {input_size[0]}, {input_size[1]}, 3): "
-            "rp.export.calibration_crops(samples, model.input_size) makes them from any dataset"
-        )
+        raise ValueError("int8 needs calibration=, (N, H, W, 3) crops: rp.export.calibration_crops makes them")
     calibration = check_crops("calibration", calibration, input_size)
     if len(calibration) == 0:
         raise ValueError("calibration holds no crop: pass at least one, better a hundred")
@@ -123,9 +116,7 @@ def _check_deviation(deviation, format, precision, input_size):
             "the model's values exceed what this precision can hold, or its weights are not finite"
         )
     if precision == "float32" and deviation.crop_units > _FLOAT32_TOLERANCE:
-        raise ValueError(
-            f"The export to {format} does not give the model's outputs, so nothing was written: {deviation}"
-        )
+        raise ValueError(f"The export to {format} gives other outputs, so nothing was written: {deviation}")
     if deviation.median > _USELESS * max(input_size):
         raise ValueError(
             f"The {precision} export to {format} would be of no use, so nothing was written: {deviation}. The model's "

@@ -33,12 +33,10 @@ def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) ->
     onnx = import_optional("onnx", "An ONNX export")
     onnxruntime = import_optional("onnxruntime", "An ONNX export")
     merged = path.with_name("merged.onnx")
+    graph, outputs = graph_with_names(frozen), [f"{name}:0" for name in frozen.output_names]
+    names = {f"{name}:0": name for name in ("image", *frozen.output_names)}
     model, _ = tf2onnx.convert.from_graph_def(
-        graph_with_names(frozen),
-        input_names=["image:0"],
-        output_names=[f"{name}:0" for name in frozen.output_names],
-        opset=_OPSET,
-        tensors_to_rename={f"{name}:0": name for name in ("image", *frozen.output_names)},
+        graph, input_names=["image:0"], output_names=outputs, opset=_OPSET, tensors_to_rename=names
     )
     gc.collect()  # tf2onnx leaves eighty times the size of the model behind, in objects that refer to each other
     # The basic level merges padding and normalisation into convolutions, and keeps to standard operators.

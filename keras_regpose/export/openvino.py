@@ -63,11 +63,8 @@ def _processor_has(features):
 def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
     """Returns a function from (B, H, W, 3) uint8 crops to keypoints (and sigmas)."""
     openvino = import_optional("openvino", "An OpenVINO export")
-    settings = {
-        "INFERENCE_PRECISION_HINT": _RUNS_IN[precision],
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-    }
+    settings: dict = {"INFERENCE_PRECISION_HINT": _RUNS_IN[precision], "PERFORMANCE_HINT": "LATENCY"}
+    settings["INFERENCE_NUM_THREADS"] = threads
     if precision == "int8" and not _processor_has({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}):
         # Products of eight bits overflow silently on processors that lack VNNI: compute them in float32 there.
         settings["LP_TRANSFORMS_MODE"] = False

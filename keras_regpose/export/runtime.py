@@ -55,10 +55,7 @@ def check_crops(name: str, crops, input_size: tuple[int, int]) -> np.ndarray:
     """Returns (B, H, W, 3) uint8 crops as one piece of memory, after a check that they are such."""
     crops = np.ascontiguousarray(crops)
     if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (*input_size, 3):
-        raise ValueError(
-            f"{name} must be uint8 of shape (B, {input_size[0]}, {input_size[1]}, 3). "
-            f"Received: {crops.dtype} of shape {crops.shape}"
-        )
+        raise ValueError(f"{name} must be uint8 (B, H, W, 3) of {input_size}. Received: {crops.dtype} {crops.shape}")
     return crops
 
 

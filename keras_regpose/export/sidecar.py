@@ -48,21 +48,14 @@ class Deviation:
         difference = output.astype(np.float64) - expected
         pixels = difference.reshape(*difference.shape[:-1], -1, 2) * input_size[::-1]
         distance = np.linalg.norm(pixels[..., 0, :], axis=-1)
-        return cls(
-            median=float(np.median(distance)),
-            p95=float(np.percentile(distance, 95)),
-            maximum=float(distance.max()),
-            sigma_median=float(np.median(np.abs(pixels[..., 1, :]))) if output.shape[-1] == 4 else None,
-            crop_units=float(np.abs(difference).max()),
-            crops=len(output),
-        )
+        distances = float(np.median(distance)), float(np.percentile(distance, 95)), float(distance.max())
+        sigma = float(np.median(np.abs(pixels[..., 1, :]))) if output.shape[-1] == 4 else None
+        return cls(*distances, sigma_median=sigma, crop_units=float(np.abs(difference).max()), crops=len(output))
 
     def __str__(self):
         sigma = "" if self.sigma_median is None else f"; sigmas {self.sigma_median:.3g} px (median)"
-        return (
-            f"keypoints {self.median:.3g} px (median), {self.p95:.3g} px (95th percentile), "
-            f"{self.maximum:.3g} px (greatest){sigma} from Keras in float32, over {self.crops} crops"
-        )
+        spread = f"{self.median:.3g} px (median), {self.p95:.3g} px (95th percentile), {self.maximum:.3g} px (greatest)"
+        return f"keypoints {spread}{sigma} from Keras in float32, over {self.crops} crops"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,19 +87,11 @@ def write_sidecar(path: Path, description: Description, deviation: Deviation, fa
     if description.method == "rle":
         outputs["sigmas"] = "(B, K, 2) float32: uncertainty of x and y in the same units; score = 1 - their mean"
     height, width = description.input_size
-    content = {
-        "version": VERSION,
-        **dataclasses.asdict(description),
-        "skeleton": description.skeleton.to_dict(),
-        "input": {
-            "image": f"(B, {height}, {width}, 3) uint8: RGB 0-255 crops of one person each, whose boxes were widened "
-            "to the crop's aspect ratio and enlarged by 1.25"
-        },
-        "outputs": outputs,
-        "deviation": dataclasses.asdict(deviation),
-        **facts,
-        "files": {file.relative_to(folder).as_posix(): [file.stat().st_size, sha256(file)] for file in files},
-    }
+    crops = "RGB 0-255 crops of one person each, of boxes widened to the crop's aspect ratio and enlarged by 1.25"
+    content = {"version": VERSION, **dataclasses.asdict(description), "skeleton": description.skeleton.to_dict()}
+    content |= {"input": {"image": f"(B, {height}, {width}, 3) uint8: {crops}"}, "outputs": outputs}
+    content |= {"deviation": dataclasses.asdict(deviation), **facts}
+    content["files"] = {file.relative_to(folder).as_posix(): [file.stat().st_size, sha256(file)] for file in files}
     target.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
@@ -122,9 +107,7 @@ def read_sidecar(path: str | os.PathLike) -> Description:
         raise FileNotFoundError(f"There is no export at {path}")
     file = sidecar_path(path)
     if not file.is_file():
-        raise FileNotFoundError(
-            f"{path} cannot be used without {file.name}, which model.export writes with it: copy both, or export again"
-        )
+        raise FileNotFoundError(f"{path} needs {file.name}, which is written with it: copy both, or export again")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         version, files = content["version"], dict(content["files"])

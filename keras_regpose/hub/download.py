@@ -59,10 +59,9 @@ def hub_preset(
     folder = intact_preset(path, expected)
     if folder is None:
         _forget(path)
-        raise PresetError(
-            f"hf://{repo_id} at {path.name[:10]} is damaged: what was downloaded differs from its checksums, and was "
-            "removed. Try again; if it stays so, tell the owner of the repository"
-        )
+        what = "what was downloaded differs from its checksums, and was removed"
+        advice = "Try again; if it stays so, tell the owner of the repository"
+        raise PresetError(f"hf://{repo_id} at {path.name[:10]} is damaged: {what}. {advice}")
     return folder
 
 
@@ -84,10 +83,8 @@ def _download_snapshot(repo_id, revision):
     info = _in_time(lambda: api.model_info(repo_id, revision=revision, timeout=_TIMEOUT))
     names = {file.rfilename for file in info.siblings}
     if "preset.json" not in names:
-        raise PresetError(
-            f"hf://{repo_id} is not a preset: it has no preset.json. If it is a Keras model, "
-            f'keras.saving.load_model("hf://{repo_id}") opens it'
-        )
+        advice = f'If it is a Keras model, keras.saving.load_model("hf://{repo_id}") opens it'
+        raise PresetError(f"hf://{repo_id} is not a preset: it has no preset.json. {advice}")
 
     options = {"library_name": "keras_regpose", "etag_timeout": _TIMEOUT}
     path = huggingface_hub.snapshot_download(repo_id, revision=info.sha, allow_patterns=[*PRESET_FILES], **options)
@@ -156,58 +153,40 @@ def hub_access(repo_id: str, revision: str | None = None, writing: bool = False)
 def _explained(error, repo_id, revision, writing):
     from huggingface_hub import constants, errors
 
-    where = f"{repo_id} on {constants.ENDPOINT}"
+    hub, where = constants.ENDPOINT, f"{repo_id} on {constants.ENDPOINT}"
+    login = "run `hf auth login`, or set HF_TOKEN"
     causes = [error]
     while (cause := causes[-1].__cause__) is not None:
         causes.append(cause)
     if is_disk_full(error):
         return disk_full(Path(constants.HF_HUB_CACHE), "set HF_HOME to a folder of another disk")
-    offline = any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes)
-    if offline and writing:
-        return ConnectionError("HF_HUB_OFFLINE is set, so nothing is published. Unset it to go online")
-    if offline:
-        return ConnectionError(
-            f"HF_HUB_OFFLINE is set, and {repo_id}{f'@{revision}' if revision else ''} is not in the cache "
-            f"({constants.HF_HUB_CACHE}). Unset it to go online once"
-        )
+    if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes):
+        wanted = f"{repo_id}@{revision}" if revision else repo_id
+        lack = "so nothing is published" if writing else f"and {wanted} is not in the cache ({constants.HF_HUB_CACHE})"
+        return ConnectionError(f"HF_HUB_OFFLINE is set, {lack}. Unset it to go online")
     answered = next((cause for cause in causes if isinstance(cause, errors.HfHubHTTPError)), None)
-    status = None if answered is None else answered.response.status_code
+    if answered is None:
+        reason = " ".join(str(causes[-1]).split()) or type(causes[-1]).__name__
+        advice = "Check the connection, proxies and HF_ENDPOINT"
+        return ConnectionError(f"{hub} cannot be reached for {repo_id} ({reason}). {advice}")
+    status = answered.response.status_code
     if isinstance(answered, errors.GatedRepoError):
-        return PermissionError(
-            f"{where} is gated. Ask for access at {constants.ENDPOINT}/{repo_id}, then run `hf auth login`, or set "
-            "HF_TOKEN"
-        )
+        return PermissionError(f"{where} is gated. Ask for access at {hub}/{repo_id}, then {login}")
     if status in (401, 403) and writing:
-        return PermissionError(
-            f"You may not write to {where} ({status}). Run `hf auth login`, or set HF_TOKEN, with a token that may "
-            "write there"
-        )
+        return PermissionError(f"You may not write to {where} ({status}): {login}, with a token that may")
     if status in (401, 403):
-        return PermissionError(
-            f"{where} is not shown to you ({status}): it is private, or there is none. Check the name, and run "
-            "`hf auth login`, or set HF_TOKEN, with a token that may read it"
-        )
+        why = "it is private, or there is none. Check the name, and"
+        return PermissionError(f"{where} is not shown to you ({status}): {why} {login}, with a token that may read it")
     if isinstance(answered, errors.RevisionNotFoundError):
-        return FileNotFoundError(
-            f"{where} has no revision {revision!r}. Its branches and tags are listed at "
-            f"{constants.ENDPOINT}/{repo_id}/tree/main"
-        )
+        return FileNotFoundError(f"{where} has no revision {revision!r}. There are those of {hub}/{repo_id}/tree/main")
     if status == 404:
         return FileNotFoundError(f"There is no {where}. Check the name; if it is private, log in with `hf auth login`")
-    if answered is not None and status == 429:
+    if status == 429:
         wait = answered.response.headers.get("Retry-After")
-        return ConnectionError(
-            f"{constants.ENDPOINT} received too many requests from here (429). Try again "
-            f"{f'in {wait} seconds' if wait else 'in some minutes'}, or log in with `hf auth login`"
-        )
-    if status is not None:
-        nothing = " Nothing was published." if writing else ""
-        return ConnectionError(f"{constants.ENDPOINT} failed for {repo_id} ({status}).{nothing} Try again later")
-    reason = " ".join(str(causes[-1]).split()) or type(causes[-1]).__name__
-    return ConnectionError(
-        f"{constants.ENDPOINT} cannot be reached for {repo_id} ({reason}). Check the connection, proxies and "
-        "HF_ENDPOINT"
-    )
+        later = f"in {wait} seconds" if wait else "in some minutes"
+        return ConnectionError(f"{hub} received too many requests from here (429). Try again {later}, or {login}")
+    nothing = " Nothing was published." if writing else ""
+    return ConnectionError(f"{hub} failed for {repo_id} ({status}).{nothing} Try again later")
 
 
 def download_file(url: str, target: Path, sha256_prefix: str, label: str) -> None:
@@ -238,9 +217,9 @@ def download_file(url: str, target: Path, sha256_prefix: str, label: str) -> Non
             return
         part.unlink()
         if not resumed:  # A part of an earlier, other file explains it once.
+            begins = f"its SHA-256 begins with {digest[: len(sha256_prefix)]} instead of {sha256_prefix}"
             raise PresetError(
-                f"{url} is damaged or was exchanged: its SHA-256 begins with {digest[: len(sha256_prefix)]} instead of "
-                f"{sha256_prefix}, so it was removed. Try again, or from another network"
+                f"{url} is damaged or was exchanged: {begins}, so it was removed. Try again, or from another network"
             )
 
 
@@ -274,9 +253,7 @@ def _transfer(url, part, label):
             if not received:
                 raise ConnectionError(f"{url} cannot be reached ({reason}). Check the connection and proxies")
             if failures > _RETRIES:
-                raise ConnectionError(
-                    f"The download of {url} broke off ({reason}). Run it again: it goes on after {size / 1e6:.1f} MB"
-                )
+                raise ConnectionError(f"{url} broke off ({reason}). Run it again: it goes on after {size / 1e6:.1f} MB")
             time.sleep(min(1, failures))
 
 

@@ -65,15 +65,11 @@ def save_preset(
             flow_model(model.flow).save_weights(written / FLOW_FILE)
         if onnx:
             model.export(written / f"{EXPORT}.onnx", precision="float16", verbose=False)
-        description = {
-            "format": FORMAT,
-            "method": model.method,
-            "skeleton": model.skeleton.to_dict(),
-            "input_size": list(model.input_size),
-            **({"quantiles": model.quantiles} if model.quantiles else {}),
-            **facts,
-            "checksums": {name: sha256(written / name) for name in PRESET_FILES if (written / name).is_file()},
-        }
+        description: dict = {"format": FORMAT, "method": model.method, "skeleton": model.skeleton.to_dict()}
+        description |= {"input_size": list(model.input_size)}
+        description |= ({"quantiles": model.quantiles} if model.quantiles else {}) | facts
+        files = [name for name in PRESET_FILES if (written / name).is_file()]
+        description["checksums"] = {name: sha256(written / name) for name in files}
         (written / "preset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
@@ -111,10 +107,8 @@ class PresetFolder:
         with damage_explained(file):
             description = json.loads(file.read_text(encoding="utf-8"))
             if description["format"] != FORMAT:
-                raise NewerFormatError(
-                    f"{directory} has preset format {description['format']}, this version reads {FORMAT}. "
-                    "Upgrade keras-regpose"
-                )
+                found = f"{directory} has preset format {description['format']}"
+                raise NewerFormatError(f"{found}, this version reads {FORMAT}. Upgrade keras-regpose")
             skeleton, method = Skeleton.from_dict(description["skeleton"]), description["method"]
             if method not in METHODS:
                 raise ValueError(f"method must be one of {METHODS}, not {method!r}")
@@ -153,10 +147,8 @@ class PresetFolder:
             PresetError: If a file is another one than was saved.
         """
         if damaged := self.damaged_files():
-            raise PresetError(
-                f"{self.path} is damaged: {' and '.join(damaged)} differ from the SHA-256 in preset.json. "
-                "Download or save the preset again"
-            )
+            what = f"{' and '.join(damaged)} differ from the SHA-256 in preset.json"
+            raise PresetError(f"{self.path} is damaged: {what}. Download or save the preset again")
 
 
 @contextlib.contextmanager

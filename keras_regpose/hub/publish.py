@@ -168,63 +168,44 @@ def _publish(plan, files, description, replace):
         _check_remote(plan, remote, description, replace)
         tags = {tag.name: tag.target_commit for tag in api.list_repo_refs(plan.repo_id).tags}
         if plan.tag in tags:
-            raise ValueError(
-                f"{plan.repo_id} has the tag {plan.tag} already. Choose another, or leave it to be numbered"
-            )
+            raise ValueError(f"{plan.repo_id} has the tag {plan.tag} already. Choose another, or let it be numbered")
         theirs = {file.rfilename for file in remote.siblings or ()}
         stale = sorted((theirs & set(PRESET_FILES)) - set(files))
-        operations = [
-            huggingface_hub.CommitOperationAdd(name, file if isinstance(file, bytes) else str(file))
-            for name, file in files.items()
-        ]
-        operations += [huggingface_hub.CommitOperationDelete(name) for name in stale]
+        operations: list = [huggingface_hub.CommitOperationDelete(name) for name in stale]
+        for name, file in files.items():
+            content = file if isinstance(file, bytes) else str(file)
+            operations.append(huggingface_hub.CommitOperationAdd(name, content))
         skeleton = description["skeleton"]
-        commit = api.create_commit(
-            plan.repo_id,
-            operations,
-            commit_message=f"Pose model of {len(skeleton['keypoints'])} keypoints ({skeleton['name']})",
-            parent_commit=remote.sha,
-        )
+        message = f"Pose model of {len(skeleton['keypoints'])} keypoints ({skeleton['name']})"
+        commit = api.create_commit(plan.repo_id, operations, commit_message=message, parent_commit=remote.sha)
     # A commit that changes nothing is not made, and keeps its name.
     numbers = [int(name[1:]) for name in tags if re.fullmatch(r"v\d+", name)]
     unchanged = (name for name, target in tags.items() if target == commit.oid)
     tag = plan.tag or next(unchanged, f"v{max(numbers, default=0) + 1}")
     if tag not in tags:
-        _make_tag(api, plan.repo_id, tag, commit.oid)
+        try:
+            with hub_access(plan.repo_id, writing=True):
+                api.create_tag(plan.repo_id, tag=tag, revision=commit.oid)
+        except OSError as error:
+            what = f"{plan.repo_id} is published (commit {commit.oid[:10]}), but without its tag {tag}"
+            raise ConnectionError(f"{what}. Publish it again to make it") from error
     return Publication(plan.repo_id, bool(remote.private), tag, plan.sizes, plan.card, commit.oid)
-
-
-def _make_tag(api, repo_id, tag, commit):
-    try:
-        with hub_access(repo_id, writing=True):
-            api.create_tag(repo_id, tag=tag, revision=commit)
-    except OSError as error:
-        raise ConnectionError(
-            f"{repo_id} is published (commit {commit[:10]}), but without its tag {tag}. Publish it again to make it"
-        ) from error
 
 
 def _check_remote(plan, remote, description, replace):
     if plan.private and not remote.private:
-        raise ValueError(
-            f"{plan.repo_id} exists and is public, so nothing was sent. Make it private in its settings on the Hub "
-            "first, or choose another name"
-        )
+        raise ValueError(f"{plan.repo_id} is public, so nothing was sent. Make it private, or choose another name")
     names = {file.rfilename for file in remote.siblings}
     if replace or not names - {".gitattributes", CARD}:
         return
+    advice = "Choose another name, or say that it may be replaced (replace=True, --replace)"
     if "preset.json" not in names:
-        raise ValueError(
-            f"{plan.repo_id} holds something that is not a preset ({', '.join(sorted(names)[:5])}). Choose another "
-            "name, or say that it may be replaced (replace=True, --replace)"
-        )
+        raise ValueError(f"{plan.repo_id} is not a preset: it has {', '.join(sorted(names)[:5])}. {advice}")
     theirs, ours = _remote_skeleton(plan.repo_id, remote.sha), description["skeleton"]
     if theirs.get("keypoints") != ours["keypoints"]:
-        raise ValueError(
-            f"{plan.repo_id} holds a model of the skeleton {theirs.get('name')!r} with "
-            f"{len(theirs.get('keypoints', []))} keypoints, this one is of {ours['name']!r} with "
-            f"{len(ours['keypoints'])}. Choose another name, or say that it may be replaced (replace=True, --replace)"
-        )
+        found = f"the skeleton {theirs.get('name')!r} with {len(theirs.get('keypoints', []))} keypoints"
+        this = f"{ours['name']!r} with {len(ours['keypoints'])}"
+        raise ValueError(f"{plan.repo_id} holds a model of {found}, this one is of {this}. {advice}")
 
 
 def _remote_skeleton(repo_id, revision):

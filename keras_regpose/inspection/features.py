@@ -65,10 +65,8 @@ def crop_features(model, samples: Sequence[Sample], progress: Callable[[int], ob
     for start in range(0, len(people), _BATCH):
         chosen = np.arange(start, min(start + _BATCH, len(people)))
         *maps, outputs = (np.stack(views, 1) for views in zip(*run(chosen), strict=True))
-        maps = [
-            np.clip((one - mean) @ matrix, -6e4, 6e4).astype(np.float16)
-            for one, (mean, matrix) in zip(maps, bases, strict=True)
-        ]
+        pairs = zip(maps, bases, strict=True)
+        maps = [np.clip((one - mean) @ matrix, -6e4, 6e4).astype(np.float16) for one, (mean, matrix) in pairs]
         failed = loader.unreadable.errors
         readable = [place for place in chosen.tolist() if not failed or str(people[place].image) not in failed]
         made.append([one[np.array(readable, int) - start] for one in (*maps, outputs)])
@@ -82,9 +80,8 @@ def crop_features(model, samples: Sequence[Sample], progress: Callable[[int], ob
 def _levels(model):
     """Returns the last feature map, and before it the last ones of about twice and four times its resolution."""
     padded = keras.layers.ZeroPadding2D, keras.layers.InputLayer
-    outputs = [
-        one.output for one in model.backbone.layers if not isinstance(one.output, list) and not isinstance(one, padded)
-    ]
+    layers = [one for one in model.backbone.layers if not isinstance(one, padded)]
+    outputs = [one.output for one in layers if not isinstance(one.output, list)]
     levels = [model.get_layer("pool").input]
     for _ in _CHANNELS[1:]:
         cells = 2 * levels[0].shape[1] * levels[0].shape[2]

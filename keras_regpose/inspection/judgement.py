@@ -6,12 +6,8 @@ import numpy as np
 
 from keras_regpose.data.people import People
 
-SWAPPED, ANOTHER, ELSEWHERE, MISPLACED = KINDS = (
-    "sides swapped",
-    "another person",
-    "another keypoint's place",
-    "misplaced",
-)
+KINDS = ("sides swapped", "another person", "another keypoint's place", "misplaced")
+SWAPPED, ANOTHER, ELSEWHERE, MISPLACED = KINDS
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +50,7 @@ class LabelJudgement:
             elif self.kinds[i] != ANOTHER:
                 suspected = [names[int(self.keypoint_scores[i].argmax())]]
             picture = sample.image if isinstance(sample.image, str) else f"image {sample.image_id}"
-            rows.append(
-                {
-                    "position": int(self.positions[i]),
-                    "picture": picture,
-                    "annotation_id": int(sample.id),
-                    "kind": str(self.kinds[i]),
-                    "keypoints": suspected,
-                    "score": round(float(self.scores[i]), 2),
-                    "expected": np.round(self.expected[i], 1).tolist(),
-                }
-            )
+            row = {"position": int(self.positions[i]), "picture": picture, "annotation_id": int(sample.id)}
+            row |= {"kind": str(self.kinds[i]), "keypoints": suspected, "score": round(float(self.scores[i]), 2)}
+            rows.append(row | {"expected": np.round(self.expected[i], 1).tolist()})
         return rows

@@ -68,18 +68,16 @@ def describe(people: People) -> dict:
     sides = np.array([size or (np.inf, np.inf) for size in people.field("image_size")], float)
     most, count = labelled.sum(1) / 2, len(people)
     missing = dict.fromkeys(one for one in images if isinstance(one, str) and one and not os.path.isfile(one))
+    left_out: dict = {"count": len(people.skipped), "crowds": sum(bool(one.get("iscrowd")) for one in records)}
+    left_out["why"] = dict(Counter(why for _, why in people.skipped).most_common(_SHOWN))
+    left_out["without_keypoints"] = sum(not any(_flags(one)) for one in records)
     return {
         "people": count,
         "pictures": len(set(people.field("image_id"))),
         "keypoints": _keypoint_counts(people, labelled, records, contents),
         "sizes": {f"percentile_{share}": round(float(np.percentile(size, share)), 1) for share in (5, 25, 50, 75, 95)}
         | {"under_32": int((size < 32).sum()), "over_96": int((size > 96).sum())},
-        "left_out": {
-            "count": len(people.skipped),
-            "why": dict(Counter(why for _, why in people.skipped).most_common(_SHOWN)),
-            "crowds": sum(bool(one.get("iscrowd")) for one in records),
-            "without_keypoints": sum(not any(_flags(one)) for one in records),
-        },
+        "left_out": left_out,
         "missing_pictures": {"count": len(missing), "first": list(missing)[:_SHOWN]},
         "repeated_ids": repeated(one.get("id") for one in records),
         "repeated_boxes": repeated((one.get("image_id"), one["bbox"]) for one in records if one.get("bbox")),
@@ -165,10 +163,8 @@ def write_report(
     output, numbers = Path(output), describe(people)
     output.mkdir(parents=True, exist_ok=True)
     shown = Subset(people, np.unique(np.linspace(0, len(people) - 1, min(crops, len(people))).astype(int)))
-    sheets = {
-        "As the network sees them": _sheet(shown, input_size, None),
-        "As training may change them": _sheet(shown, input_size, Augmentation()),
-    }
+    plain, changed = (_sheet(shown, input_size, augmentation) for augmentation in (None, Augmentation()))
+    sheets = {"As the network sees them": plain, "As training may change them": changed}
     pictures = []
     if judgement is not None:
         numbers["suspects"] = rows = judgement.suspects(people, suspects)
@@ -182,9 +178,8 @@ def write_report(
                 lines.append((row["picture"], row["annotation_id"], keypoint, *numbers_of, row["score"], row["kind"]))
         write_whole(output / "labels.csv", csv_text(lines))
     write_whole(output / "report.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
-    html = render(
-        Path(__file__).with_name("report.html"), title=title, numbers=numbers, sheets=sheets, pictures=pictures
-    )
+    template = Path(__file__).with_name("report.html")
+    html = render(template, title=title, numbers=numbers, sheets=sheets, pictures=pictures)
     write_whole(output / "report.html", html)
     return numbers
 

@@ -82,12 +82,10 @@ class RealNVP(keras.layers.Layer):
         """Returns the density as a `tfp.distributions.TransformedDistribution`."""
         probability = _tensorflow_probability()
         # Data → latent runs through the couplings from the last to the first, which is a Chain's inverse.
-        couplings = [
-            probability.bijectors.RealNVP(
-                num_masked=-1 if coupling % 2 == 0 else 1, shift_and_log_scale_fn=self._shift_and_log_scale(coupling)
-            )
-            for coupling in reversed(range(_COUPLINGS))
-        ]
+        couplings = []
+        for coupling in reversed(range(_COUPLINGS)):
+            masked, function = -1 if coupling % 2 == 0 else 1, self._shift_and_log_scale(coupling)
+            couplings.append(probability.bijectors.RealNVP(masked, shift_and_log_scale_fn=function))
         normal = probability.distributions.MultivariateNormalDiag(loc=keras.ops.zeros(2), scale_diag=keras.ops.ones(2))
         return probability.distributions.TransformedDistribution(normal, probability.bijectors.Chain(couplings))
 
@@ -117,7 +115,5 @@ def _tensorflow_probability():
         import tensorflow_probability
 
         return tensorflow_probability
-    raise RuntimeError(
-        f"The RLE loss needs the TensorFlow or the JAX backend of Keras. Received: {keras.backend.backend()!r}. "
-        "Set KERAS_BACKEND before Python starts."
-    )
+    received = f"Received: {keras.backend.backend()!r}. Set KERAS_BACKEND before Python starts."
+    raise RuntimeError(f"The RLE loss needs the TensorFlow or the JAX backend of Keras. {received}")

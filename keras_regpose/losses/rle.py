@@ -38,10 +38,8 @@ def rle_terms(
         ValueError: If the shapes or the distribution are not as above.
     """
     if pred.shape[-1] != 4 or target.shape[-1] != 3:
-        raise ValueError(
-            "RLE needs predictions (B, K, 4) = x, y, σx, σy and targets (B, K, 3) = x, y, weight. "
-            f"Received: {tuple(pred.shape)} and {tuple(target.shape)}"
-        )
+        needed = "predictions (B, K, 4) = x, y, σx, σy and targets (B, K, 3) = x, y, weight"
+        raise ValueError(f"RLE needs {needed}. Received: {tuple(pred.shape)} and {tuple(target.shape)}")
     if distribution not in ("laplace", "gaussian"):
         raise ValueError(f"RLE's distribution must be 'laplace' or 'gaussian'. Received: {distribution!r}")
     pred, target = ops.cast(pred, "float32"), ops.cast(target, "float32")

@@ -23,10 +23,8 @@ class SmoothL1(keras.losses.Loss):
     def call(self, y_true, y_pred):
         """Returns the (B,) losses of (B, K, 3) targets x, y, weight and (B, K, 2) predictions in crop units."""
         if y_pred.shape[-1] != 2 or y_true.shape[-1] != 3:
-            raise ValueError(
-                f"{type(self).__name__} needs predictions (B, K, 2) = x, y and targets (B, K, 3) = x, y, weight. "
-                f"Received: {tuple(y_pred.shape)} and {tuple(y_true.shape)}"
-            )
+            needed = f"{type(self).__name__} needs predictions (B, K, 2) = x, y and targets (B, K, 3) = x, y, weight"
+            raise ValueError(f"{needed}. Received: {tuple(y_pred.shape)} and {tuple(y_true.shape)}")
         y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
         weight = y_true[..., 2:]
         if self.keypoint_weights is not None:

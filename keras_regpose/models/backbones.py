@@ -109,10 +109,7 @@ def build_backbone(name: str, image):
         if found and backbone.build is not None:
             return backbone.build(image, *found.groups())
     known = ", ".join(example for backbone in BACKBONES for example in backbone.examples)
-    raise ValueError(
-        f"Unknown backbone {name!r}. Known: {known}. Any Keras model that gives one feature map can be passed instead "
-        "of a name."
-    )
+    raise ValueError(f"Unknown backbone {name!r}. Known: {known}. A Keras model with one feature map does as well")
 
 
 def backbone_of(model: keras.Model) -> Backbone | None:

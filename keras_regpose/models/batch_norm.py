@@ -14,29 +14,17 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` that uses TensorFlow's fused kernel where it can."""
 
     def call(self, inputs, training=None, mask=None):
-        fusable = (
-            keras.backend.backend() == "tensorflow"
-            and len(inputs.shape) == 4
-            and self.axis in (-1, 3)
-            and self.scale
-            and self.center
-            and mask is None
-            and not self.synchronized
-        )
+        usual = self.axis in (-1, 3) and self.scale and self.center and mask is None and not self.synchronized
+        fusable = usual and keras.backend.backend() == "tensorflow" and len(inputs.shape) == 4
         if not fusable:
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 
         training = bool(training) and self.trainable
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs,
-            keras.ops.convert_to_tensor(self.gamma, "float32"),
-            keras.ops.convert_to_tensor(self.beta, "float32"),
-            mean=None if training else keras.ops.convert_to_tensor(self.moving_mean, "float32"),
-            variance=None if training else keras.ops.convert_to_tensor(self.moving_variance, "float32"),
-            epsilon=self.epsilon,
-            is_training=training,
-        )
+        used = (self.gamma, self.beta) if training else (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        used = [keras.ops.convert_to_tensor(variable, "float32") for variable in used]
+        normalize = tf.compat.v1.nn.fused_batch_norm
+        outputs, mean, variance = normalize(inputs, *used, epsilon=self.epsilon, is_training=training)
         if training:
             for running, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 running.assign(running * self.momentum + keras.ops.cast(batch, running.dtype) * (1 - self.momentum))

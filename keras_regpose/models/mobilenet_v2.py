@@ -10,15 +10,7 @@ import keras
 from keras_regpose.models.convolution import batch_norm, convolution
 
 # (expansion, channels, blocks, stride of the first block) of the seven stages; Sandler et al., table 2
-STAGES = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
+STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
 def mobilenet_v2(image, width: float = 1.0) -> dict:
@@ -69,9 +61,9 @@ def torch_module(layer: str, library: str) -> str:
     norm = int(convolution != layer)
     kind = "bn" if norm else "conv"
     if convolution in ("conv1", "conv2"):
-        return (
-            f"{convolution}.{kind}" if library == "mmpose" else f"features.{0 if convolution == 'conv1' else 18}.{norm}"
-        )
+        if library == "mmpose":
+            return f"{convolution}.{kind}"
+        return f"features.{0 if convolution == 'conv1' else 18}.{norm}"
     stage, block, step = convolution.removeprefix("layer").split("_")
     steps = ("depthwise", "project") if STAGES[int(stage) - 1][0] == 1 else ("expand", "depthwise", "project")
     position = steps.index(step)
@@ -94,14 +86,9 @@ def _block(x, expansion, channels, stride, name):
     if expansion != 1:
         x = _conv(x, x.shape[-1] * expansion, 1, 1, name=f"{name}_expand")
     x = keras.layers.ZeroPadding2D(1, name=f"{name}_depthwise_pad")(x)
-    x = keras.layers.DepthwiseConv2D(
-        3,
-        strides=stride,
-        use_bias=False,
-        # The reference's Kaiming fan-out rule counts a depthwise kernel's fan as channels · 9 / groups = 9.
-        depthwise_initializer=keras.initializers.RandomNormal(stddev=(2 / 9) ** 0.5),
-        name=f"{name}_depthwise",
-    )(x)
+    # The reference's Kaiming fan-out rule counts a depthwise kernel's fan as channels · 9 / groups = 9.
+    init = keras.initializers.RandomNormal(stddev=(2 / 9) ** 0.5)
+    x = keras.layers.DepthwiseConv2D(3, stride, use_bias=False, depthwise_initializer=init, name=f"{name}_depthwise")(x)
     x = batch_norm(x, f"{name}_depthwise_bn")
     x = keras.layers.ReLU(6.0, name=f"{name}_depthwise_relu")(x)
     x = _conv(x, channels, 1, 1, name=f"{name}_project", activate=False)

@@ -64,24 +64,16 @@ def _with_sigmas(coordinates, seen, keypoint_count):
 
 def _check_given(backbone):
     if not isinstance(backbone, keras.Model) or not getattr(backbone, "inputs", None):
-        raise ValueError(
-            "The backbone must be a name or a functional keras.Model (a KerasCV, keras.applications or KerasHub "
-            f"backbone). Received: {type(backbone).__name__}"
-        )
+        kinds = "a name or a functional keras.Model (a KerasCV, keras.applications or KerasHub backbone)"
+        raise ValueError(f"The backbone must be {kinds}. Received: {type(backbone).__name__}")
     if len(backbone.inputs) != 1 or len(backbone.outputs) != 1 or len(backbone.outputs[0].shape) != 4:
         shapes = [tuple(output.shape) for output in backbone.outputs]
-        raise ValueError(
-            "The backbone must turn one image into one feature map (B, H, W, C). "
-            f"Received: {len(backbone.inputs)} inputs, outputs {shapes}. Leave out its classifier (include_top=False)."
-        )
+        given = f"{len(backbone.inputs)} inputs, outputs {shapes}. Leave out its classifier (include_top=False)"
+        raise ValueError(f"The backbone must turn one image into one feature map (B, H, W, C). Received: {given}.")
 
 
 def _dense(x, units, activation, name, bias=0.0):
+    normal, constant = keras.initializers.RandomNormal(stddev=0.01), keras.initializers.Constant(bias)
     return keras.layers.Dense(
-        units,
-        activation=activation,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-        bias_initializer=keras.initializers.Constant(bias),
-        dtype="float32",
-        name=name,
+        units, activation, kernel_initializer=normal, bias_initializer=constant, dtype="float32", name=name
     )(x)

@@ -9,14 +9,8 @@ import keras
 
 from keras_regpose.models.convolution import batch_norm, convolution
 
-# depth: (blocks per stage, whether the blocks are bottlenecks)
-DEPTHS = {
-    18: ((2, 2, 2, 2), False),
-    34: ((3, 4, 6, 3), False),
-    50: ((3, 4, 6, 3), True),
-    101: ((3, 4, 23, 3), True),
-    152: ((3, 8, 36, 3), True),
-}
+# depth: blocks per stage, which are bottlenecks from 50 on
+DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 def resnet(image, depth: int) -> dict:
@@ -34,7 +28,7 @@ def resnet(image, depth: int) -> dict:
     """
     if depth not in DEPTHS:
         raise ValueError(f"ResNet depth must be one of {sorted(DEPTHS)}. Received: {depth}")
-    blocks_per_stage, bottleneck = DEPTHS[depth]
+    bottleneck = depth >= 50
     x = convolution(image, 64, 7, 2, name="conv1")
     x = batch_norm(x, "bn1")
     x = keras.layers.ReLU(name="relu")(x)
@@ -42,7 +36,7 @@ def resnet(image, depth: int) -> dict:
     x = keras.layers.ZeroPadding2D(1, name="maxpool_pad")(x)
     x = keras.layers.MaxPooling2D(3, 2, name="maxpool")(x)
     features = {}
-    for stage, block_count in enumerate(blocks_per_stage, start=1):
+    for stage, block_count in enumerate(DEPTHS[depth], start=1):
         for block in range(block_count):
             stride = 2 if stage > 1 and block == 0 else 1
             x = _block(x, 64 * 2 ** (stage - 1), stride, bottleneck, f"layer{stage}_{block}")
@@ -53,11 +47,9 @@ def resnet(image, depth: int) -> dict:
 def _block(x, filters, stride, bottleneck, name):
     out_filters = 4 * filters if bottleneck else filters
     # (filters, kernel size, stride) of each convolution of the block
-    convolutions = (
-        [(filters, 1, 1), (filters, 3, stride), (out_filters, 1, 1)]
-        if bottleneck
-        else [(filters, 3, stride), (filters, 3, 1)]
-    )
+    convolutions = [(filters, 3, stride), (filters, 3, 1)]
+    if bottleneck:
+        convolutions = [(filters, 1, 1), (filters, 3, stride), (out_filters, 1, 1)]
     y = x
     for number, (channels, kernel_size, conv_stride) in enumerate(convolutions, start=1):
         y = convolution(y, channels, kernel_size, conv_stride, name=f"{name}_conv{number}")

@@ -39,10 +39,7 @@ class MovingAverage(keras.callbacks.Callback):
         statistics = (v for v in model.non_trainable_variables if v.path.endswith(("moving_mean", "moving_variance")))
         self.averaged = [*model.trainable_variables, *statistics]
         self.steps = keras.Variable(0, dtype="int32", trainable=False, name="average_steps")
-        averages = [
-            keras.Variable(np.array(variable), dtype=variable.dtype, trainable=False, name="average")
-            for variable in self.averaged
-        ]
+        averages = [keras.Variable(np.array(v), dtype=v.dtype, trainable=False, name="average") for v in self.averaged]
         self.saved_variables = [self.steps, *averages]  # by checkpoints
         self.update = _compiled_update()
 
@@ -238,9 +235,7 @@ class SaveBestPreset(keras.callbacks.Callback):
         values = (-logs[name] if name in ERRORS else logs[name] for name in names if name in logs)
         value = next(values, None)
         if value is None and not self.latest:
-            raise ValueError(
-                f"SaveBestPreset finds none of {', '.join(names)} in the logs: put KeypointMetrics before it"
-            )
+            raise ValueError(f"SaveBestPreset finds no {', '.join(names)} in the logs: put KeypointMetrics before it")
         if self.latest or (value is not None and value > self.best):
             self.best = value
             with self.average.applied() if self.average else contextlib.nullcontext(), on_this_host_alone():

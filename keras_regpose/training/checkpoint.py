@@ -94,10 +94,8 @@ def _check_fit(file, arrays, variables):
     wanted = [(variable.path, tuple(variable.shape)) for variable in variables]
     for (theirs, shape), (ours, needed) in itertools.zip_longest(stored, wanted, fillvalue=("no variable", "")):
         if shape != needed:
-            raise ValueError(
-                f"The checkpoint {file} belongs to another model: it has {theirs} {shape} where this one has {ours} "
-                f"{needed}. Use another --output folder"
-            )
+            misfit = f"it has {theirs} {shape} where this one has {ours} {needed}"
+            raise ValueError(f"The checkpoint {file} belongs to another model: {misfit}. Use another --output folder")
 
 
 def variables_of(model: keras.Model, further: Sequence[keras.Variable] = ()) -> list[keras.Variable]:
@@ -160,10 +158,8 @@ class Checkpoints(keras.callbacks.Callback):
         longer = ("epochs", "drops", "delay_flow") if before["epochs"] != epochs else ()
         for name, value in self.facts.items():
             if before.get(name) != value and name not in (*longer, "patience"):
-                raise ValueError(
-                    f"The run to resume has {name} = {before.get(name)!r}, this one {value!r}. Use the same "
-                    "settings and data, or another output folder"
-                )
+                what = f"The run to resume has {name} = {before.get(name)!r}, this one {value!r}"
+                raise ValueError(f"{what}. Use the same settings and data, or another output folder")
         for name, state in stored["callbacks"].items():
             if name in self.states:
                 callback = self.states[name]
@@ -172,9 +168,7 @@ class Checkpoints(keras.callbacks.Callback):
                 _log.warning("The run to resume had a callback %s, of which nothing is known here", name)
         self.means = stored["means"]
         if position.step > epochs * position.steps_per_epoch:
-            raise ValueError(
-                f"The run to resume is beyond epoch {epochs}. Ask for more epochs, or another output folder"
-            )
+            raise ValueError(f"The run to resume is beyond epoch {epochs}. Ask for more epochs, or another folder")
         if longer:
             rate = float(position.schedule(position.step))
             _log.info("Going on to epoch %d, not %d: the learning rate is now %.3g", epochs, before["epochs"], rate)
@@ -202,15 +196,9 @@ class Checkpoints(keras.callbacks.Callback):
             if hasattr(self.model, "jax_state_sync"):
                 self.model.jax_state_sync()
             means = [np.asarray(variable).tolist() for variable in self.model.metrics_variables]
-            state = {
-                "step": self.position.step,
-                "facts": self.facts,
-                "callbacks": {
-                    name: {attribute: getattr(callback, attribute) for attribute in callback.saved}
-                    for name, callback in self.states.items()
-                },
-                "means": means if self.position.batch else None,
-            }
+            states = {name: {key: getattr(one, key) for key in one.saved} for name, one in self.states.items()}
+            state = {"step": self.position.step, "facts": self.facts, "callbacks": states}
+            state["means"] = means if self.position.batch else None
             save_checkpoint(self.folder, variables_of(self.model, self.variables), state)
         if stop or due:
             self.saved_at = time.monotonic()

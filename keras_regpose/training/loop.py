@@ -85,10 +85,8 @@ def train(
     check_strategy()
     precision = model.get_layer("pool").dtype_policy.name
     if precision != recipe.precision:
-        raise ValueError(
-            f"The model computes in {precision}, but precision is {recipe.precision}. Pass precision={precision!r}, or "
-            f"train model.with_dtype({recipe.precision!r})"
-        )
+        advice = f"Pass precision={precision!r}, or train model.with_dtype({recipe.precision!r})"
+        raise ValueError(f"The model computes in {precision}, but precision is {recipe.precision}. {advice}")
     output = None if output is None else Path(output)
     first_host = this_host()[0] == 0
     # An endless stream: which batches an epoch sees does not depend on how often fit looks at the data.
@@ -141,9 +139,7 @@ def in_order(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callba
 def _open_output(output, checkpoints, resume, network):
     """Loads the last checkpoint of a run that goes on, and refuses to write over one that is not meant to."""
     if not resume and any(checkpoints.folder.glob("step-*.npz")):
-        raise ValueError(
-            f"{output} holds a run already. Add --resume (resume=True) to go on with it, or choose another folder"
-        )
+        raise ValueError(f"{output} holds a run. Add --resume (resume=True) to go on with it, or choose another folder")
     output.mkdir(parents=True, exist_ok=True)
     if resume:
         checkpoints.restore(network)

@@ -36,11 +36,10 @@ def make_optimizer(recipe: Recipe, schedule) -> keras.optimizers.Optimizer:
         recipe: `Recipe`.
         schedule: float, or what `make_schedule` returns. The learning rate.
     """
+    steps = recipe.accumulate if recipe.accumulate > 1 else None
+    # The epsilon is the reference's; Keras' default is 1e-7.
     return keras.optimizers.Adam(
-        learning_rate=schedule,
-        epsilon=1e-8,  # the reference's; Keras' default is 1e-7
-        global_clipnorm=recipe.clip_norm,
-        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
+        schedule, epsilon=1e-8, global_clipnorm=recipe.clip_norm, gradient_accumulation_steps=steps
     )
 
 
@@ -59,10 +58,9 @@ def frozen_stages(model: PoseRegressor, stages: int):
     if stages >= 0:
         backbone = backbone_of(model)
         if backbone is None:
-            raise ValueError(
-                f"frozen_stages must be -1 for a backbone whose stages are not known. Received: {stages}. Set "
-                "`layer.trainable = False` on the layers to freeze instead"
-            )
+            advice = "Set `layer.trainable = False` on the layers to freeze instead"
+            unknown = "frozen_stages must be -1 for a backbone whose stages are not known"
+            raise ValueError(f"{unknown}. Received: {stages}. {advice}")
         count = len(backbone.stages) - 1
         if stages > count:
             raise ValueError(f"frozen_stages must be at most {count} for this backbone. Received: {stages}")

@@ -50,10 +50,9 @@ class Position(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         loss = float((logs or {})["loss"])
         if not np.isfinite(loss):
-            raise ValueError(
-                f"The loss is {loss} in epoch {self.epoch + 1}, batch {self.batch + 1}. Look at the labels of its "
-                f"images, or lower the learning rate. The images: {self._images()}"
-            )
+            where = f"The loss is {loss} in epoch {self.epoch + 1}, batch {self.batch + 1}"
+            advice = "Look at the labels of its images, or lower the learning rate"
+            raise ValueError(f"{where}. {advice}. The images: {self._images()}")
         self.batch += 1
         self.step += 1
 

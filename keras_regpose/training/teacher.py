@@ -74,9 +74,7 @@ def _in_skeleton(poses, skeleton):
     """Returns (N, K, 2) positions and (N, K) weights in the order of another skeleton, 0 where it has no such one."""
     kept = matched_keypoints(skeleton.keypoints, poses.skeleton.keypoints)
     if not kept:
-        raise ValueError(
-            f"The teacher's skeleton {poses.skeleton.name!r} has no keypoint of {skeleton.name!r}, by their names"
-        )
+        raise ValueError(f"The teacher's skeleton {poses.skeleton.name!r} has no keypoint of {skeleton.name!r}")
     points = np.zeros((len(poses), len(skeleton), 2), np.float32)
     weights = np.zeros(points.shape[:2], np.float32)
     sure = poses.scores if poses.sigmas is None else poses.expected_oks()

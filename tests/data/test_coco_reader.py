@@ -143,7 +143,7 @@ def test_other_skeletons(tmp_path):
     assert people.skeleton is triangle
     np.testing.assert_array_equal(people[0].keypoints, [[1, 2], [30, 40], [0, 0]])
     np.testing.assert_array_equal(people[0].visible, [1, 1, 0])
-    with pytest.raises(ValueError, match="annotation 1: it has 9 keypoint numbers, the skeleton 'coco17' .* needs 51"):
+    with pytest.raises(ValueError, match="annotation 1: it has 9 keypoint numbers, 'coco17' needs 51"):
         Coco(path, tmp_path)
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps([{"image_id": 2, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]))

@@ -93,7 +93,7 @@ def test_head_sizes(tmp_path):
     people = Mpii(path, tmp_path, head_boxes=tmp_path / "gt.mat")
     assert [(sample.id, sample.head_size) for sample in people] == [(0, pytest.approx(30)), (2, pytest.approx(3))]
     assert Mpii(path, tmp_path)[0].head_size is None
-    with pytest.raises(ValueError, match=r"must have the shape \(2, 2, 2\).*Received: \(2, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"must be \(2, 2, 2\).*Received: \(2, 2, 3\)"):
         Mpii(write(tmp_path, records[:2]), tmp_path, head_boxes=tmp_path / "gt.mat")
 
 

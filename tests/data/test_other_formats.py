@@ -315,7 +315,7 @@ def test_two_skeletons_of_sleap(labels, tmp_path):
     ball = sleap_io.Skeleton(nodes=["top", "bottom"], name="ball")
     labels[0].instances.append(sleap_io.Instance.from_numpy(np.array([[1, 2], [3, 4.5]]), skeleton=ball))
     sleap_io.Labels(labels.labeled_frames).save(str(tmp_path / "two.slp"), verbose=False)
-    with pytest.raises(ValueError, match=r"choose one with category=. It has: hands \(1\), ball \(2\)"):
+    with pytest.raises(ValueError, match=r"choose one with category=, of hands \(1\), ball \(2\)"):
         read(tmp_path / "two.slp")
     people = read(tmp_path / "two.slp", category="ball")
     assert [points(sample) for sample in people] == [{0: [1, 2], 1: [3, 4.5]}] and people[0].category_id == 2
@@ -429,7 +429,7 @@ def test_labels_of_rectangles_are_categories(exported):
             keypoint("k2", "tail", 75, 75),
         )
     )
-    with pytest.raises(ValueError, match=r"It has: climber \(1\), dog \(2\)"):
+    with pytest.raises(ValueError, match=r"category=, of climber \(1\), dog \(2\)"):
         read(path)
     dog = read(path, category="dog")
     assert dog.skeleton.keypoints == ("tail",) and points(dog[0]) == {0: [48, 36]}

@@ -115,7 +115,7 @@ def test_only_labelled_keypoints_count():
 @pytest.mark.parametrize(
     ("errors", "sigmas", "message"),
     [
-        (np.ones(5), np.ones(5), "needs at least 10 errors with their σ. Received: 5 and 5"),
+        (np.ones(5), np.ones(5), "needs 10 or more errors with σ. Received: 5 and 5"),
         (np.ones(20), np.zeros(20), "finite errors and positive σ"),
         (np.full(20, np.nan), np.ones(20), "finite errors and positive σ"),
     ],

@@ -13,6 +13,7 @@ import keras_regpose as rp
 from keras_regpose.datasets import open_dataset
 from keras_regpose.export import calibration_crops
 from keras_regpose.export.formats import FORMATS
+from keras_regpose.export.openvino import computes_bfloat16
 from keras_regpose.export.sidecar import Deviation
 from keras_regpose.presets import BUNDLED_PRESET
 from keras_regpose.skeleton import SKELETONS
@@ -112,6 +113,8 @@ def test_lower_precisions_move_keypoints_in_photographs_little(format, precision
         rp.load_exported(path).predict_on_batch(crops), model.predict_on_batch(crops), model.input_size
     )
     greatest = MEDIAN[precision] / (2 if (network, precision) == ("bundled", "int8") else 1)
+    if precision == "bfloat16" and not computes_bfloat16():
+        greatest = 0.3  # OpenVINO's emulation rounds after every layer; `auto` never takes it on such a processor
     assert 1e-3 < deviation.median <= greatest and deviation.sigma_median <= greatest
 
 
@@ -241,7 +244,7 @@ def test_a_wrong_export_is_not_written(small_model, tmp_path):
         ("pose", {"format": "onnx"}, "follows from the name: .*Received: pose and format='onnx'"),
         ("pose.onnx", {"format": "tf_saved_model"}, r"or no suffix \(tf_saved_model, a folder\)"),
         ("pose.onnx", {"precision": "bfloat16"}, "one of float32, float16, int8 for onnx. Received: 'bfloat16'"),
-        ("pose.onnx", {"precision": "int8"}, r"int8 needs calibration crops, a uint8 array of shape \(N, 64, 48, 3\)"),
+        ("pose.onnx", {"precision": "int8"}, r"int8 needs calibration=, \(N, H, W, 3\) crops"),
         ("pose.onnx", {"calibration": np.zeros((2, 48, 64, 3), "uint8")}, r"Received: uint8 of shape \(2, 48, 64, 3\)"),
         ("pose.onnx", {"calibration": np.zeros((2, 64, 48, 3), "float32")}, "Received: float32 of shape"),
         ("pose.onnx", {"calibration": np.zeros((0, 64, 48, 3), "uint8")}, "calibration holds no crop"),
@@ -280,7 +283,7 @@ def test_damaged_exports_are_refused(small_model, tmp_path):
     with pytest.raises(ValueError, match="Upgrade keras-regpose"):
         rp.load_exported(path)
     sidecar.unlink()
-    with pytest.raises(FileNotFoundError, match="cannot be used without pose.onnx.json"):
+    with pytest.raises(FileNotFoundError, match="needs pose.onnx.json, which is written with it"):
         rp.load_exported(path)
 
 

@@ -75,7 +75,7 @@ def test_revisions(published, preset_bytes, caches):
 @pytest.mark.parametrize(
     ("token", "revision", "kind", "message"),
     [
-        (None, "v9", FileNotFoundError, "org/pose on .* has no revision 'v9'. Its branches and tags are listed at"),
+        (None, "v9", FileNotFoundError, "org/pose on .* has no revision 'v9'. There are those of"),
         (OWNER_TOKEN, None, FileNotFoundError, "There is no org/absent on .*. Check the name"),
         (None, None, PermissionError, r"org/absent on .* is not shown to you \(401\): .*HF_TOKEN"),
     ],

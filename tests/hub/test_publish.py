@@ -152,7 +152,7 @@ def test_another_skeleton_is_not_overwritten_by_mistake(hub, owner, preset, lsp)
 
 def test_other_kinds_of_models_are_not_overwritten_by_mistake(hub, owner, preset):
     hub.upload("org/pose", {"config.json": b"{}", "model.safetensors": b"weights"})
-    with pytest.raises(ValueError, match=r"holds something that is not a preset \(config.json, model.safetensors\)"):
+    with pytest.raises(ValueError, match=r"is not a preset: it has config.json, model.safetensors"):
         publish_preset(preset, "org/pose")
     publish_preset(preset, "org/pose", replace=True)
     assert json.loads(hub.files("org/pose")["preset.json"])["skeleton"] == COCO17.to_dict()
@@ -168,7 +168,7 @@ def test_private_stays_private(hub, preset, monkeypatch):
     assert publish_preset(preset, "org/secret").private  # a repository stays what it is
     publish_preset(preset, "org/open")
     (preset / "README.md").write_text("# Secret\n")
-    with pytest.raises(ValueError, match="org/open exists and is public, so nothing was sent. Make it private"):
+    with pytest.raises(ValueError, match="org/open is public, so nothing was sent. Make it private"):
         publish_preset(preset, "org/open", private=True)
     assert b"# Secret\n" not in hub.files("org/open").values()
 

@@ -265,7 +265,7 @@ def test_expected_oks_is_the_mean_over_laplace_errors():
 def test_keypoints_by_name_and_angles():
     poses = make(3)
     np.testing.assert_array_equal(poses["left_wrist"], poses.keypoints[:, 9])
-    with pytest.raises(ValueError, match="'coco17' has no keypoint 'left_hand'. It has: nose, "):
+    with pytest.raises(ValueError, match="'coco17' has no 'left_hand'. It has: nose, "):
         _ = poses["left_hand"]
     arm = Skeleton("arm", ("shoulder", "elbow", "wrist"))
     points = [[[0, 0], [9, 0], [9, 9]], [[0, 0], [9, 0], [18, 0]], [[5, 5], [0, 0], [0, 5]], [[9, 0], [9, 0], [9, 9]]]

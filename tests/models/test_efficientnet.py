@@ -92,7 +92,7 @@ def test_weights_that_do_not_fit_are_explained(model, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="There is no file of weights"):
         load_imagenet_backbone(model, tmp_path / "missing.h5")
     (tmp_path / "torn.h5").write_bytes(b"torn")
-    with pytest.raises(ValueError, match="torn.h5 does not hold the weights of EfficientNetB0"):
+    with pytest.raises(ValueError, match="torn.h5 does not hold weights of EfficientNetB0"):
         load_imagenet_backbone(model, tmp_path / "torn.h5")
     with pytest.raises(ValueError, match="ImageNet weights for: efficientnetb0. For a ResNet or MobileNetV2, download"):
         load_imagenet_backbone(PoseRegressor("mobilenetv2_0.25", COCO17, SIZE))

@@ -291,7 +291,7 @@ def fill_disk(ballast):
 
 def test_what_does_not_fit_is_refused(tmp_path):
     train(plain_model(), PEOPLE, VALIDATION, tmp_path, **SETTINGS | {"epochs": 1})
-    with pytest.raises(ValueError, match="holds a run already. Add --resume"):
+    with pytest.raises(ValueError, match="holds a run. Add --resume"):
         train(plain_model(), PEOPLE, VALIDATION, tmp_path, **SETTINGS)
     with pytest.raises(ValueError, match="has warmup = 4, this one 5. Use the same settings"):
         resume(tmp_path, plain_model, epochs=1, warmup=5)

@@ -62,7 +62,7 @@ def test_the_row_of_mobilenetv2_starts_from_mmposes_heatmap_model(coco, golden, 
 def test_the_row_of_mobilenetv2_says_where_its_start_is(coco, tmp_path, capsys):
     assert main(["train", "--recipe", ROW, "--data", str(coco), "--output", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert "td-hm_mobilenetv2_8xb64-210e_coco-256x192" in error and "--start FILE, or pass --from-random" in error
+    assert "td-hm_mobilenetv2_8xb64-210e_coco-256x192" in error and "with --start FILE, or pass --from-random" in error
 
 
 @pytest.mark.slow

