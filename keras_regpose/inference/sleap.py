@@ -42,29 +42,26 @@ def to_sleap(results: Poses | Iterable[Poses]) -> "sleap_io.Labels":
         if known not in skeletons:
             pairs, edges = list(known.flip_pairs), list(known.edges)
             skeletons[known] = sleap_io.Skeleton(list(known.keypoints), edges, pairs, name=known.name)
-        of_video = poses.frame is not None
-        key = poses.source if of_video else None
+        key, size = None if poses.frame is None else poses.source, poses.image_size or (0, 0)
         if key not in videos:
             # Not opened: it may be a camera, or lie elsewhere by the time the file is read.
-            shape = (0, *(poses.image_size or (0, 0)), 3)
-            videos[key] = sleap_io.Video(
-                poses.source if of_video else [], backend_metadata={"shape": shape}, open_backend=False
-            )
-        video = videos[key]
-        if not of_video:
+            videos[key] = sleap_io.Video([] if key is None else key, open_backend=False)
+        video, number = videos[key], poses.frame
+        if number is None:
+            number = len(video.filename)
             video.filename.append(os.path.abspath(poses.source))
-        number = len(video.filename) - 1 if poses.frame is None else poses.frame
-        video.backend_metadata["shape"] = (number + 1, *video.backend_metadata["shape"][1:])
-        names = [None] * len(poses) if poses.ids is None else poses.ids.tolist()
+            video.backend_metadata |= {"filename": video.filename[0], "filenames": video.filename}
+        video.backend_metadata["shape"] = (number + 1, *size, 3)
+        ids = [None] * len(poses) if poses.ids is None else poses.ids.tolist()
         people = [
             sleap_io.PredictedInstance.from_numpy(
                 points,
                 skeletons[known],
                 scores,
                 float(scores.mean()),
-                None if name is None else tracks.setdefault(name, sleap_io.Track(str(name))),
+                None if one is None else tracks.setdefault(one, sleap_io.Track(str(one))),
             )
-            for points, scores, name in zip(poses.keypoints, poses.scores, names, strict=True)
+            for points, scores, one in zip(poses.keypoints, poses.scores, ids, strict=True)
         ]
         frames.append(sleap_io.LabeledFrame(video, number, people))
     kinds = {"videos": videos, "skeletons": skeletons, "tracks": tracks}
