@@ -143,10 +143,8 @@ def test_the_guide_of_videos(tmp_path, monkeypatch):
     writer.release()
     names = {}
     for block in blocks_of_the_guide("python", VIDEO):
-        if "sleap_io" in block:
-            pytest.importorskip("sleap_io")
         exec(compile(block, str(VIDEO), "exec"), names)
-    for written in ("poses/dance.mp4", "poses/dance.json", "poses/dance.csv", "dance.nwb"):
+    for written in ("poses/dance.mp4", "poses/dance.json", "poses/dance.csv", "dance.slp"):
         assert (tmp_path / written).is_file()
 
 

@@ -140,10 +140,8 @@ class Poses:
 
     def _arrays(self):
         """Returns the arrays that there are, by name; only σ and ids may be missing."""
-        optional = ("sigmas", "ids")
-        return {
-            name: getattr(self, name) for name in _ARRAYS if name not in optional or getattr(self, name) is not None
-        }
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        return {name: array for name, array in arrays.items() if array is not None or name not in ("sigmas", "ids")}
 
     def angle(self, first: str, vertex: str, last: str) -> np.ndarray:
         """Returns the angle at a joint.
@@ -364,10 +362,9 @@ class Poses:
     def _columns(self):
         """Returns the columns of a table with one row per joint."""
         count = len(self.skeleton)
-        ids = None if self.ids is None else np.repeat(self.ids, count)
         of_video = {"frame": self.frame, "time": self.time}
-        of_video = {name: [value] * (len(self) * count) for name, value in of_video.items() if value is not None}
-        columns = of_video | ({} if ids is None else {"id": ids})
+        columns = {name: [value] * (len(self) * count) for name, value in of_video.items() if value is not None}
+        columns |= {} if self.ids is None else {"id": np.repeat(self.ids, count)}
         columns |= {
             "person": np.repeat(np.arange(len(self)), count),
             "keypoint": list(self.skeleton.keypoints) * len(self),

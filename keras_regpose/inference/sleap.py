@@ -52,16 +52,11 @@ def to_sleap(results: Poses | Iterable[Poses]) -> "sleap_io.Labels":
             video.filename.append(os.path.abspath(poses.source))
             video.backend_metadata |= {"filename": video.filename[0], "filenames": video.filename}
         video.backend_metadata["shape"] = (number + 1, *size, 3)
-        ids = [None] * len(poses) if poses.ids is None else poses.ids.tolist()
+        ids = [] if poses.ids is None else poses.ids.tolist()
+        who = [tracks.setdefault(one, sleap_io.Track(str(one))) for one in ids] or [None] * len(poses)
         people = [
-            sleap_io.PredictedInstance.from_numpy(
-                points,
-                skeletons[known],
-                scores,
-                float(scores.mean()),
-                None if one is None else tracks.setdefault(one, sleap_io.Track(str(one))),
-            )
-            for points, scores, one in zip(poses.keypoints, poses.scores, ids, strict=True)
+            sleap_io.PredictedInstance.from_numpy(points, skeletons[known], *others)
+            for points, *others in zip(poses.keypoints, poses.scores, poses.scores.mean(1), who, strict=True)
         ]
         frames.append(sleap_io.LabeledFrame(video, number, people))
     kinds = {"videos": videos, "skeletons": skeletons, "tracks": tracks}

@@ -28,21 +28,7 @@ from keras_regpose.images import ImageError, decode_image, read_image
 from keras_regpose.optional import import_optional
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm")
-VIDEO_SUFFIXES = (
-    ".mp4",
-    ".avi",
-    ".mov",
-    ".mkv",
-    ".webm",
-    ".m4v",
-    ".mpg",
-    ".mpeg",
-    ".wmv",
-    ".flv",
-    ".ts",
-    ".3gp",
-    ".gif",
-)
+VIDEO_SUFFIXES = tuple(".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv .flv .ts .3gp .gif".split())
 _STREAMS = ("rtsp:", "rtsps:", "rtmp:", "udp:", "tcp:", "srt:")
 _MAX_DOWNLOAD = 1 << 28  # bytes
 _TIMEOUT = 20  # seconds

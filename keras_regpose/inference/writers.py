@@ -272,89 +272,74 @@ def _video(path: Path, rate: float, source: str | None) -> Iterator[Callable]:
     """
     av = import_optional("av", "Writing videos", "keras-regpose[video]")
     with draft(path) as written:
-        count, last = 0, -1
-        with contextlib.ExitStack() as files:
-            file = files.enter_context(av.open(str(written), "w", options={"movflags": "faststart"}))
+        count, last, start = 0, -1, {"options": {"movflags": "faststart"}}
+        with av.open(str(written), "w", **start) as file, contextlib.closing(_sound(av, source, file)) as sound:
             # Annotated pictures hold thin lines, and are made to be looked at: a little better than x264's default.
             options = {"preset": "veryfast", "crf": "18"}
             stream = file.add_stream("libx264", Fraction(rate).limit_denominator(1001), options, pix_fmt="yuv420p")
             stream.codec_context.time_base = Fraction(1, _TICKS)
             stream.codec_context.colorspace = _BT709
-            sound = files.enter_context(_sound(av, source, file))
+            next(sound)
 
             def append(picture, time):
                 nonlocal count, last
+                # 4:2:0 has a colour for each two by two pixels.
+                picture = np.pad(picture, [*((0, side % 2) for side in picture.shape[:2]), (0, 0)], "edge")
                 if not count:
-                    # 4:2:0 has a colour for each two by two pixels.
-                    stream.height, stream.width = (side + side % 2 for side in picture.shape[:2])
-                odd = ((0, stream.height - picture.shape[0]), (0, stream.width - picture.shape[1]), (0, 0))
-                if 0 < sum(map(sum, odd)) <= 2:
-                    picture = np.pad(picture, odd, "edge")
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture))
-                frame = frame.reformat(
-                    stream.width, stream.height, "yuv420p", dst_colorspace="ITU709", interpolation="AREA"
-                )
+                    stream.height, stream.width = picture.shape[:2]
+                size, colours = (stream.width, stream.height), {"format": "yuv420p", "dst_colorspace": "ITU709"}
+                frame = av.VideoFrame.from_ndarray(picture).reformat(*size, **colours, interpolation="AREA")
                 # Times must grow, as those of a damaged file do not always.
                 last = max(last + 1, round((count / rate if time is None else time) * _TICKS))
                 frame.pts, frame.time_base, frame.duration = last, Fraction(1, _TICKS), round(_TICKS / rate)
                 file.mux(stream.encode(frame))
                 count += 1
-                sound(last / _TICKS)
+                sound.send(last / _TICKS)
 
             yield append
             file.mux(stream.encode())
-            sound(last / _TICKS + 1 / rate, end=True)
+            sound.send(last / _TICKS + 1 / rate)
         with av.open(str(written)) as file:
             frames = sum(packet.size > 0 for packet in file.demux(video=0))
         if frames != count:
             raise OSError(f"Of the video {path} only {frames} of {count} frames could be written. Is the disk full?")
 
 
-@contextlib.contextmanager
 def _sound(av, source, target):
-    """Yields a function that copies the sound of a file up to a time in seconds, as AAC where MP4 cannot hold it."""
-    if source is None or not os.path.isfile(source):
-        yield lambda time, end=False: None
-        return
-    with av.open(source) as given:
-        track = given.streams.best("audio")
-        if track is None or track.codec_context is None:
-            yield lambda time, end=False: None
-            return
-        start, copied = Fraction(given.start_time or 0, 1_000_000), track.codec_context.codec.canonical_name in _SOUNDS
-        if copied:
+    """Copies the sound of a file up to each time in seconds that is sent to it, as AAC where MP4 cannot hold it."""
+    with contextlib.ExitStack() as files:
+        given = files.enter_context(av.open(source)) if os.path.isfile(source or "") else None
+        track = given and given.streams.best("audio")
+        while track is None or track.codec_context is None:
+            yield
+        if copied := track.codec_context.codec.canonical_name in _SOUNDS:
             stream = target.add_stream_from_template(track)
         else:
             rate = track.codec_context.sample_rate
             stream = target.add_stream("aac", rate if rate in _SAMPLE_RATES else 48000)
+            files.callback(lambda: target.mux(stream.encode()))
+        start, last, until = Fraction(given.start_time or 0, 1_000_000), -math.inf, (yield)
+        for packet in _until_error(given.demux(track), av.error.FFmpegError):
+            if packet.dts is None or packet.pts is None or packet.dts <= last:
+                continue  # it is damaged
+            last = packet.dts
+            packet.pts, packet.dts = (one - round(start / packet.time_base) for one in (packet.pts, last))
+            while packet.pts * packet.time_base >= until:
+                until = yield
+            if copied:
+                packet.stream = stream
+                target.mux(packet)
+            else:
+                frames = []
+                with contextlib.suppress(av.error.FFmpegError):
+                    frames = packet.decode()
+                for frame in frames:
+                    target.mux(stream.encode(frame))
+        while True:
+            yield
 
-        def pieces():
-            """Yields when each piece of the sound begins, and its packets; damaged pieces are left out."""
-            last = -math.inf
-            with contextlib.suppress(av.error.FFmpegError):  # where the file is cut off
-                for packet in given.demux(track):
-                    if packet.dts is None or packet.pts is None or packet.dts <= last:
-                        continue
-                    last = packet.dts
-                    packet.pts, packet.dts = (one - round(start / packet.time_base) for one in (packet.pts, last))
-                    moment, frames = float(packet.pts * packet.time_base), []
-                    if copied:
-                        packet.stream = stream
-                        yield moment, [packet]
-                        continue
-                    with contextlib.suppress(av.error.FFmpegError):
-                        frames = packet.decode()
-                    yield moment, [one for frame in frames for one in stream.encode(frame)]
 
-        left = pieces()
-        piece = next(left, None)
-
-        def copy(time, end=False):
-            nonlocal piece
-            while piece is not None and piece[0] < time:
-                target.mux(piece[1])
-                piece = next(left, None)
-            if end and not copied:
-                target.mux(stream.encode())
-
-        yield copy
+def _until_error(items, error):
+    """Yields items until an error, as there is where a file is cut off."""
+    with contextlib.suppress(error):
+        yield from items
