@@ -1,5 +1,6 @@
 """Videos and photographs for tests, as files."""
 
+import struct
 from fractions import Fraction
 
 import cv2
@@ -41,7 +42,7 @@ def encode_video(
             tone = (np.sin(np.arange(int(48000 * (2 * times[-1] - times[-2]))) / 20) * 9000).astype(np.int16)
             tone = av.AudioFrame.from_ndarray(tone[None], "s16", "mono")
             tone.sample_rate = 48000
-            output.mux([*track.encode(tone), *track.encode()])
+            output.mux([packet for packet in (*track.encode(tone), *track.encode()) if packet.size])
         for number, (time, after) in enumerate(zip(times, [*times[1:], 2 * times[-1] - times[-2]], strict=True)):
             picture = np.full((size[1], size[0], 3), 20 + 5 * (number % 40), np.uint8)
             picture[:, size[0] // 2 :] = noise.integers(0, 255, picture[:, size[0] // 2 :].shape)
@@ -52,6 +53,17 @@ def encode_video(
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
     return str(path)
+
+
+def turn(path, *four):
+    """Changes the display matrix of an MP4 file: what of x and of y becomes x, then what becomes y."""
+
+    def matrix(x_of_x, x_of_y, y_of_x, y_of_y):
+        return struct.pack(">9i", x_of_x << 16, y_of_x << 16, 0, x_of_y << 16, y_of_y << 16, 0, 0, 0, 1 << 30)
+
+    data = path.read_bytes()
+    at = data.index(matrix(1, 0, 0, 1), data.index(b"tkhd"))
+    path.write_bytes(data[:at] + matrix(*four) + data[at + 36 :])
 
 
 def number_of(picture):

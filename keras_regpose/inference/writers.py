@@ -275,7 +275,8 @@ def _video(path: Path, rate: float, source: str | None) -> Iterator[Callable]:
         count, last, start = 0, -1, {"options": {"movflags": "faststart"}}
         with av.open(str(written), "w", **start) as file, contextlib.closing(_sound(av, source, file)) as sound:
             # Annotated pictures hold thin lines, and are made to be looked at: a little better than x264's default.
-            options = {"preset": "veryfast", "crf": "18"}
+            # B-frames would make MP4 tell a wrong length where frames come at a variable rate.
+            options = {"preset": "veryfast", "crf": "18", "bf": "0"}
             stream = file.add_stream("libx264", Fraction(rate).limit_denominator(1001), options, pix_fmt="yuv420p")
             stream.codec_context.time_base = Fraction(1, _TICKS)
             stream.codec_context.colorspace = _BT709
