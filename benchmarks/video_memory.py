@@ -1,11 +1,12 @@
 """Does the memory in use grow while a long video is estimated?
 
 usage: python benchmarks/video_memory.py
-Makes an MP4 of 10,000 frames, reads it through `model.estimate` with 1 and with 50 people per frame, writes what comes
-out (of 1 person also as a video), and keeps the memory in use in benchmarks/results/video_memory.json. Takes some
-minutes on two cores; reads /proc, so Linux only.
+Makes an MP4 of 10,000 frames, reads it through `model.estimate` with 1 and with 50 people per frame, writes the
+video, JSON and CSV of 1 person, and keeps the memory in use in benchmarks/results/video_memory.json. Takes some minutes
+on two cores; reads /proc, so Linux only.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -49,11 +50,13 @@ def measure(path, people):
     model = rp.PoseRegressor("mobilenetv2_0.25", rp.COCO17, input_size=(64, 48))
     boxes = [[5 * number, 10, 5 * number + 60, 200] for number in range(people)]
     memory, seen = [], 0
-    formats = ("picture", "json", "csv") if people == 1 else ("csv",)
-    with rp.ResultsWriter(os.path.join(os.path.dirname(path), str(people)), formats) as writer:
+    formats = ("picture", "json", "csv") if people == 1 else ()
+    with contextlib.ExitStack() as files:
+        output = os.path.join(os.path.dirname(path), "poses")
+        write = files.enter_context(rp.ResultsWriter(output, formats)).write if formats else id
         for poses in model.estimate(path, boxes):
             assert poses.frame == seen and len(poses) == people
-            writer.write(poses)
+            write(poses)
             seen += 1
             if seen % 100 == 0:
                 gc.collect()

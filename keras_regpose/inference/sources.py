@@ -152,9 +152,8 @@ class Video:
         missing = f"{broken} frames" if broken else ""
         if not self.live and (self._end < duration - spare or self._packets < indexed or _ends_early(self.name)):
             missing = f"What comes after {self._end:.2f} seconds"
-            broken += max(0, (self.total or 0) - number)
-        if broken and self.total:
-            missing = f"{broken} of the {self.total} frames"
+        if missing and (left := (self.total or 0) - number + broken) > 0:
+            missing = f"{left} of the {self.total} frames"
         if self.live and self._reason:
             yield ImageError(f"{self.name} broke off after {number} frames: {self._reason}")
         elif missing or number == 0:

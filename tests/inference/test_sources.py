@@ -208,6 +208,10 @@ def test_avi_files_have_no_times_but_a_rate(tmp_path, codec):
     assert (video.total, video.rate) == (30, 20)
     frames = list(video)
     assert [frame.time for frame in frames] == pytest.approx(np.arange(30) / 20, abs=0.051)
+    data = (tmp_path / "v.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: int(0.9 * len(data))])
+    *frames, error = open_source(tmp_path / "cut.avi")
+    assert 24 <= len(frames) <= 28 and str(error).startswith(f"{30 - len(frames)} of the 30 frames of ")
 
 
 @pytest.mark.parametrize(
