@@ -138,7 +138,7 @@ class Poses:
             index = index.astype(int) if index.size == 0 and index.dtype != bool else index
         return dataclasses.replace(self, **{name: array[index] for name, array in self._arrays().items()})
 
-    def _arrays(self):
+    def _arrays(self) -> dict[str, Any]:
         """Returns the arrays that there are, by name; only σ and ids may be missing."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         return {name: array for name, array in arrays.items() if array is not None or name not in ("sigmas", "ids")}

@@ -185,11 +185,7 @@ class Video:
 
 def _ends_early(path):
     """Returns whether a file is a GIF without the byte that ends it, as those that are cut off are."""
-    if not path.lower().endswith(".gif") or not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() != b";"
+    return path.lower().endswith(".gif") and os.path.isfile(path) and Path(path).read_bytes()[-1:] != b";"
 
 
 def _open_video(av, source):

@@ -272,8 +272,8 @@ def _video(path: Path, rate: float, source: str | None) -> Iterator[Callable]:
     """
     av = import_optional("av", "Writing videos", "keras-regpose[video]")
     with draft(path) as written:
-        count, last, start = 0, -1, {"options": {"movflags": "faststart"}}
-        with av.open(str(written), "w", **start) as file, contextlib.closing(_sound(av, source, file)) as sound:
+        count, last, index = 0, -1, {"movflags": "faststart"}  # in front of the pictures
+        with av.open(str(written), "w", options=index) as file, contextlib.closing(_sound(av, source, file)) as sound:
             # Annotated pictures hold thin lines, and are made to be looked at: a little better than x264's default.
             # B-frames would make MP4 tell a wrong length where frames come at a variable rate.
             options = {"preset": "veryfast", "crf": "18", "bf": "0"}
@@ -310,8 +310,8 @@ def _sound(av, source, target):
     """Copies the sound of a file up to each time in seconds that is sent to it, as AAC where MP4 cannot hold it."""
     with contextlib.ExitStack() as files:
         given = files.enter_context(av.open(source)) if os.path.isfile(source or "") else None
-        track = given and given.streams.best("audio")
-        while track is None or track.codec_context is None:
+        track = given.streams.best("audio") if given else None
+        while given is None or track is None or track.codec_context is None:
             yield
         if copied := track.codec_context.codec.canonical_name in _SOUNDS:
             stream = target.add_stream_from_template(track)
