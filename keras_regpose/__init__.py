@@ -20,6 +20,7 @@ _PUBLIC = {
     "load_exported": "keras_regpose.export.runtime",
     "preset_info": "keras_regpose.zoo",
     "set_progress": "keras_regpose.progress",
+    "to_sleap": "keras_regpose.inference.sleap",
     "write_results": "keras_regpose.inference.writers",
 }
 _PACKAGES = ("convert", "data", "export", "hub", "inspection", "losses", "metrics", "models", "training")

@@ -8,9 +8,11 @@ import re
 import shlex
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow
+from conftest import GOLDEN
 from own_data import write_own_data
 
 import keras_regpose
@@ -22,6 +24,7 @@ MODULES = [module.name for module in pkgutil.walk_packages(keras_regpose.__path_
 README = Path(__file__).parents[1] / "README.md"
 GUIDE = README.parent / "docs" / "own_keypoints.md"
 DEPLOY = README.parent / "docs" / "deploy.md"
+VIDEO = README.parent / "docs" / "video.md"
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -129,6 +132,20 @@ def test_the_server_answers_sixteen_clients_as_one(requests, tmp_path, monkeypat
 
 def blocks_of_the_guide(language, guide=GUIDE):
     return re.findall(rf"```{language}\n(.*?)```", guide.read_text(encoding="utf-8"), re.S)
+
+
+def test_the_guide_of_videos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    people = cv2.imread(str(GOLDEN / "people.png"))
+    writer = cv2.VideoWriter("dance.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 10, people.shape[1::-1])
+    for _ in range(6):
+        writer.write(people)
+    writer.release()
+    names = {}
+    for block in blocks_of_the_guide("python", VIDEO):
+        exec(compile(block, str(VIDEO), "exec"), names)
+    for written in ("poses/dance.mp4", "poses/dance.json", "poses/dance.csv", "dance.slp"):
+        assert (tmp_path / written).is_file()
 
 
 def test_the_guide_of_another_tools_file(tmp_path, monkeypatch):

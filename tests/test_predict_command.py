@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,46 @@ def test_interrupted_what_was_done_is_there_and_valid(preset, tmp_path, number):
     assert [frame["frame"] for frame in frames] == list(range(len(frames)))
     assert video_facts(output / "long.mp4")[0] == len(frames)
     assert {path.name for path in output.iterdir()} == {"long.json", "long.mp4"}
+
+
+def test_where_no_window_can_be_one_sentence_says_so(preset, tmp_path, capsys, monkeypatch):
+    arguments = ["predict", "--preset", preset, write_photo(tmp_path / "photo.png"), "--show"]
+    monkeypatch.delenv("DISPLAY", raising=False)
+    if sys.platform == "linux":
+        assert main(arguments) == 2
+        assert "--show needs a screen, and DISPLAY names none" in capsys.readouterr().err
+    if "GUI:                           NONE" in cv2.getBuildInformation():
+        monkeypatch.setenv("DISPLAY", ":0")
+        assert main(arguments) == 2
+        assert "--show needs an OpenCV that has windows: pip uninstall" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    "GUI:                           NONE" in cv2.getBuildInformation() or not shutil.which("Xvfb"),
+    reason="needs Xvfb, and an OpenCV that has windows",
+)
+def test_a_window_shows_frames_while_they_are_written(preset, tmp_path):
+    read, write = os.pipe()
+    screen = subprocess.Popen(["Xvfb", "-displayfd", str(write)], pass_fds=[write], stderr=subprocess.DEVNULL)
+    try:
+        environment = {**os.environ, "DISPLAY": f":{os.read(read, 10).decode().strip()}", "QT_QPA_PLATFORM": "xcb"}
+        command = [sys.executable, "-m", "keras_regpose.cli", "predict", write_video(tmp_path / "v.avi", 20)]
+        command += [
+            "--preset",
+            preset,
+            "--boxes",
+            "image",
+            "--show",
+            "--format",
+            "json",
+            "--output",
+            str(tmp_path / "o"),
+        ]
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    finally:
+        screen.terminate()
+        screen.wait()
+    assert process.returncode == 0 and "20 of 20 images" in process.stdout, process.stderr
 
 
 def test_people_are_found_and_pictures_without_any_are_counted(preset, tmp_path, capsys):

@@ -1,9 +1,12 @@
-"""Estimate poses in images and videos; write annotated pictures and videos, JSON, COCO results."""
+"""Estimate poses in images and videos; write annotated pictures and videos, JSON, CSV, COCO results."""
 
 import logging
 import os
 import sys
 from pathlib import Path
+
+import cv2
+import numpy as np
 
 from keras_regpose.commands.shared import add_annotation_options, annotated, box, import_keras_silently, positive
 from keras_regpose.data.coco import Coco
@@ -19,6 +22,7 @@ from keras_regpose.runtimes import RUNTIMES
 from keras_regpose.zoo import list_presets
 
 _log = logging.getLogger(__name__)
+_WINDOW = "keras-regpose"
 
 
 EXAMPLE = "keras-regpose predict photo.jpg holiday/ dance.mp4 --preset my_preset --output poses"
@@ -56,8 +60,10 @@ def add_options(sub):
         default=["picture", "json"],
         help="picture: NAME.png or NAME.mp4; json: NAME.json, for videos a list with one entry per frame; "
         "csv: NAME.csv, a row per joint; "
-        "coco: COCO results in coco.json, with the ids of --annotations, for videos in NAME.coco.json",
+        "coco: COCO results in coco.json, with the ids of --annotations, for videos in NAME.coco.json; "
+        "slp: predictions for SLEAP in pictures.slp, for videos in NAME.slp",
     )
+    sub.add_argument("--show", action="store_true", help="show the poses in a window, too; q or Escape ends")
     sub.add_argument("--output", default="poses", help="folder for the results")
 
 
@@ -70,6 +76,8 @@ def run(options):
         people = Coco(options.annotations, options.images, options.boxes, category=options.category)
     elif not options.sources:
         raise ValueError("Say what to look at: a SOURCE, or --annotations FILE --images DIR")
+    if options.show:
+        _open_window()
     boxes = options.box or (options.boxes if people is None else people)
     if options.runtime == "keras" and not options.debug:
         import_keras_silently()
@@ -101,7 +109,7 @@ def run(options):
             writer.write(poses)
             done, without = done + 1, without + (len(poses) == 0)
             bar.update(1)
-            if interrupted:
+            if interrupted or (options.show and _show(poses)):
                 break
     if interrupted:
         print(f"The {done} images done before the interruption are in {options.output}", file=sys.stderr)
@@ -112,6 +120,28 @@ def run(options):
         print(found if boxes else f"Nobody was found in {without} of them")
     if not done:
         raise ValueError("none of the images could be read")
+
+
+def _open_window():
+    # Qt ends the whole process where it finds no screen.
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        raise ValueError("--show needs a screen, and DISPLAY names none: leave it out, and look at the files")
+    try:
+        cv2.namedWindow(_WINDOW, cv2.WINDOW_NORMAL)
+    except cv2.error as error:
+        raise ValueError(
+            "--show needs an OpenCV that has windows: pip uninstall opencv-python-headless, then pip install "
+            "--force-reinstall opencv-python"
+        ) from error
+
+
+def _show(poses):
+    """Shows a picture until a key is pressed, or a frame; returns whether q, Escape or the window's close ends all."""
+    cv2.imshow(_WINDOW, np.asarray(poses.plot())[..., ::-1])
+    key = cv2.waitKey(1)
+    while key < 0 and poses.frame is None and cv2.getWindowProperty(_WINDOW, cv2.WND_PROP_VISIBLE) >= 1:
+        key = cv2.waitKey(50)
+    return key in (27, ord("q")) or cv2.getWindowProperty(_WINDOW, cv2.WND_PROP_VISIBLE) < 1
 
 
 def _open(names, output, on_error):

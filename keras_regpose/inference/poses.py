@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Real, UInt8
+from jaxtyping import Integer, Real, UInt8
 
 from keras_regpose.arrays import check_people
 from keras_regpose.files import csv_text, write_whole
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import PIL.Image
     import supervision
 
-_ARRAYS = ("keypoints", "sigmas", "scores", "boxes", "box_scores")
-_IN_JSON = (*_ARRAYS, "skeleton", "image_size", "source", "frame")
+_ARRAYS = ("keypoints", "sigmas", "scores", "boxes", "box_scores", "ids")
+_IN_JSON = (*_ARRAYS, "skeleton", "image_size", "source", "frame", "time")
 
 
 @dataclasses.dataclass(eq=False)
@@ -52,6 +52,9 @@ class Poses:
         frame_rate: float or None. The video's frames per second, where they are known.
         quantiles: mapping or None. How many σ the model's errors reach, which `intervals` and `regions` need; see
             `inference/regions.py`. JSON keeps neither these nor the frame rate or the image.
+        time: float or None. When the frame is shown, in seconds from the beginning of the video; of cameras and streams
+            from the first frame on. None for pictures.
+        ids: (N,) int64 array or None. Numbers that tell who is the same person in all frames of a video.
 
     What σ is: RLE trains with a Laplace density exp(−|e| / σ) / 2σ of the error e of each coordinate, times one that
     its flow has learned of e / σ. σ therefore tells how uncertain one joint is compared with another, while the factor
@@ -86,12 +89,19 @@ class Poses:
     image: UInt8[np.ndarray, "height width 3"] | None = dataclasses.field(default=None, repr=False)
     frame_rate: float | None = None
     quantiles: Mapping | None = dataclasses.field(default=None, repr=False)
+    time: float | None = None
+    ids: Integer[np.ndarray, " people"] | None = None
 
     def __post_init__(self):
         if not isinstance(self.skeleton, Skeleton):
             raise ValueError(f"skeleton must be a keras_regpose.Skeleton. Received: {self.skeleton!r}")
         subject, count = f"Skeleton {self.skeleton.name!r}", len(self.skeleton)
+        ids = self.ids
         vars(self).update(check_people(subject, count, np.float32, **self._arrays()))
+        if ids is not None:
+            self.ids = np.asarray(ids).astype(np.int64)
+            if (self.ids != ids).any():
+                raise ValueError(f"ids must be whole numbers. Received: {ids}")
         if self.image_size is not None:
             size = tuple(int(side) for side in self.image_size)
             if len(size) != 2 or min(size) < 1:
@@ -128,9 +138,10 @@ class Poses:
             index = index.astype(int) if index.size == 0 and index.dtype != bool else index
         return dataclasses.replace(self, **{name: array[index] for name, array in self._arrays().items()})
 
-    def _arrays(self):
-        """Returns the arrays that there are, by name; only σ may be missing."""
-        return {name: getattr(self, name) for name in _ARRAYS if name != "sigmas" or self.sigmas is not None}
+    def _arrays(self) -> dict[str, Any]:
+        """Returns the arrays that there are, by name; only σ and ids may be missing."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        return {name: array for name, array in arrays.items() if array is not None or name not in ("sigmas", "ids")}
 
     def angle(self, first: str, vertex: str, last: str) -> np.ndarray:
         """Returns the angle at a joint.
@@ -328,13 +339,15 @@ class Poses:
     def to_dataframe(self) -> "pandas.DataFrame":
         """Returns one row per joint: person, keypoint (its name), x, y, score, and sigma_x, sigma_y where known.
 
+        Those of a video have frame, time and, where people are followed, id in front.
+
         Raises:
             ImportError: If pandas is not installed.
         """
         return import_optional("pandas", "to_dataframe", "pandas").DataFrame(self._columns())
 
     def to_csv(self) -> str:
-        """Returns the rows of `to_dataframe` as CSV; those of a video's frame have its number in front.
+        """Returns the rows of `to_dataframe` as CSV.
 
         Example:
 
@@ -344,14 +357,16 @@ class Poses:
         0,tip,3.0,4.0,0.5
         """
         columns = self._columns()
-        if self.frame is not None:
-            columns = {"frame": [self.frame] * len(columns["person"]), **columns}
         return csv_text([columns, *zip(*columns.values(), strict=True)])
 
     def _columns(self):
         """Returns the columns of a table with one row per joint."""
-        columns = {
-            "person": np.repeat(np.arange(len(self)), len(self.skeleton)),
+        count = len(self.skeleton)
+        of_video = {"frame": self.frame, "time": self.time}
+        columns = {name: [value] * (len(self) * count) for name, value in of_video.items() if value is not None}
+        columns |= {} if self.ids is None else {"id": np.repeat(self.ids, count)}
+        columns |= {
+            "person": np.repeat(np.arange(len(self)), count),
             "keypoint": list(self.skeleton.keypoints) * len(self),
             "x": self.keypoints[..., 0].ravel(),
             "y": self.keypoints[..., 1].ravel(),

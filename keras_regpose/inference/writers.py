@@ -1,14 +1,16 @@
-"""Poses as files in a folder: annotated pictures and videos, JSON, and COCO results."""
+"""Poses as files in a folder: annotated pictures and videos, JSON, CSV, COCO results and SLEAP's files."""
 
 import contextlib
+import dataclasses
 import functools
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from keras_regpose.data.people import People
@@ -16,9 +18,15 @@ from keras_regpose.files import draft, write_whole
 from keras_regpose.images import save_picture
 from keras_regpose.inference.boxes import image_ids
 from keras_regpose.inference.poses import Poses
+from keras_regpose.inference.sleap import to_sleap
+from keras_regpose.optional import import_optional
 
-FORMATS = ("picture", "json", "csv", "coco")
+FORMATS = ("picture", "json", "csv", "coco", "slp")
 _USUAL_RATE = 25.0  # frames per second of a video that does not tell its own
+_TICKS = 90_000  # per second: times of written frames are whole numbers of these
+_BT709 = 1  # how numbers mean colours, by ITU-T H.273
+_SOUNDS = ("aac", "flac", "mp3", "opus")  # that browsers play in MP4; other sound becomes AAC, at one of these rates
+_SAMPLE_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 
 
 class ResultsWriter(contextlib.AbstractContextManager):
@@ -29,10 +37,13 @@ class ResultsWriter(contextlib.AbstractContextManager):
 
     - "picture": `photo.png`, or `dance.mp4` of the video's size and rate.
     - "json": `photo.json`, which `Poses.from_json` reads; `dance.json` is a list with an entry for each frame.
-    - "csv": `photo.csv`, one row per joint; in `dance.csv` each row begins with the frame's number.
+    - "csv": `photo.csv`, one row per joint; in `dance.csv` each row begins with the frame's number and time.
     - "coco": COCO's results of all images in `coco.json`, those of a video in `dance.coco.json`. An image_id is the
       number that the file's name is, otherwise its name; in a video it is the frame's number, from 0. With `people`
       it is that of their annotation file, so that `pycocotools.coco.COCO(file).loadRes` takes the results.
+    - "slp": predictions for SLEAP and what reads its files, those of all images in `pictures.slp`, see `to_sleap`.
+
+    Videos are H.264, with the times and the sound of their source.
 
     Each file appears when it is complete: those of a video when the next one begins or the writer is closed, and
     `coco.json` when it is closed. If the block of `with` ends by an error or an interruption, they hold what came
@@ -40,7 +51,7 @@ class ResultsWriter(contextlib.AbstractContextManager):
 
     Args:
         folder: str or path. Made where there is none.
-        formats: str, or sequence of some of "picture", "json", "csv" and "coco".
+        formats: str, or sequence of some of "picture", "json", "csv", "coco" and "slp".
         people: `People` or None. The annotated people of the pictures, as `rp.data.Coco` reads them. COCO results take
             their image_id and category_id from these, by the picture's path, and the id of the annotation where the
             boxes are the annotated ones.
@@ -74,7 +85,7 @@ class ResultsWriter(contextlib.AbstractContextManager):
         if not self.formats or not set(self.formats) <= set(FORMATS):
             raise ValueError(f"formats must be some of {', '.join(FORMATS)}. Received: {formats!r}")
         self.people = people
-        self._names = {"coco"}
+        self._names = {"coco", "pictures"} if "slp" in self.formats else {"coco"}
         self._files = contextlib.ExitStack()
         self._video = self._files.enter_context(contextlib.ExitStack())
         self._append = {}  # what appends to the files of the current video, by format
@@ -110,15 +121,20 @@ class ResultsWriter(contextlib.AbstractContextManager):
         """Returns what writes the results of an image, by format."""
         path = self._free_path(poses, "image", ".png")
         return {
-            "picture": functools.partial(save_picture, f"{path}.png"),
+            "picture": lambda picture, _: save_picture(f"{path}.png", picture),
             "json": lambda text: write_whole(f"{path}.json", f"{text}\n"),
             "csv": lambda text: write_whole(f"{path}.csv", text),
             "coco": lambda *results: self._append_to_coco(*results),
+            "slp": lambda poses: self._append_to_slp(poses),
         }
 
     @functools.cached_property
     def _append_to_coco(self):
         return self._files.enter_context(_json_list(self.folder / "coco.json"))
+
+    @functools.cached_property
+    def _append_to_slp(self):
+        return self._files.enter_context(_sleap(self.folder / "pictures.slp"))
 
     def _video_files(self, poses):
         """Returns what appends to the results of a video, by format."""
@@ -127,10 +143,11 @@ class ResultsWriter(contextlib.AbstractContextManager):
             self._video.close()
             self._current, path = poses.source, self._free_path(poses, "camera", ".mp4")
             files = {
-                "picture": _video(Path(f"{path}.mp4"), poses.frame_rate or _USUAL_RATE),
+                "picture": _video(Path(f"{path}.mp4"), poses.frame_rate or _USUAL_RATE, poses.source),
                 "json": _json_list(Path(f"{path}.json")),
                 "csv": _table(Path(f"{path}.csv")),
                 "coco": _json_list(Path(f"{path}.coco.json")),
+                "slp": _sleap(Path(f"{path}.slp")),
             }
             self._append = {form: self._video.enter_context(files[form]) for form in self.formats}
         elif poses.source != self._current:
@@ -206,10 +223,11 @@ def _coco_results(poses, people):
 
 # What of an image or a frame is appended to the files of a format.
 _VALUES = {
-    "picture": lambda poses, options, people: [np.asarray(poses.plot(**options))],
+    "picture": lambda poses, options, people: [np.asarray(poses.plot(**options)), poses.time],
     "json": lambda poses, options, people: [poses.to_json()],
     "csv": lambda poses, options, people: [poses.to_csv()],
     "coco": lambda poses, options, people: _coco_results(poses, people),
+    "slp": lambda poses, options, people: [dataclasses.replace(poses, image=None)],
 }
 
 
@@ -230,6 +248,16 @@ def _json_list(path: Path) -> Iterator[Callable]:
 
 
 @contextlib.contextmanager
+def _sleap(path: Path) -> Iterator[Callable]:
+    """Yields a function that adds poses to a file of SLEAP, which is written at the end."""
+    import_optional("sleap_io", "SLEAP's format", "keras-regpose[formats]")
+    kept = []
+    with draft(path) as written:
+        yield kept.append
+        to_sleap(kept).save(str(written), verbose=False)
+
+
+@contextlib.contextmanager
 def _table(path: Path) -> Iterator[Callable]:
     """Yields a function that appends rows, given as CSV with the names of the columns, to a file."""
     with draft(path) as written, open(written, "w", encoding="utf-8") as file:
@@ -237,20 +265,82 @@ def _table(path: Path) -> Iterator[Callable]:
 
 
 @contextlib.contextmanager
-def _video(path: Path, rate: float) -> Iterator[Callable]:
-    """Yields a function that appends (H, W, 3) uint8 RGB pictures to a video."""
+def _video(path: Path, rate: float, source: str | None) -> Iterator[Callable]:
+    """Yields a function that appends (H, W, 3) uint8 RGB pictures to a video, each with its time in seconds.
+
+    It is H.264 in 4:2:0, which all browsers play, with the sound of its source, if that is a file.
+    """
+    av = import_optional("av", "Writing videos", "keras-regpose[video]")
     with draft(path) as written:
-        writer = cv2.VideoWriter()
+        count, last, index = 0, -1, {"movflags": "faststart"}  # in front of the pictures
+        with av.open(str(written), "w", options=index) as file, contextlib.closing(_sound(av, source, file)) as sound:
+            # Annotated pictures hold thin lines, and are made to be looked at: a little better than x264's default.
+            # B-frames would make MP4 tell a wrong length where frames come at a variable rate.
+            options = {"preset": "veryfast", "crf": "18", "bf": "0"}
+            stream = file.add_stream("libx264", Fraction(rate).limit_denominator(1001), options, pix_fmt="yuv420p")
+            stream.codec_context.time_base = Fraction(1, _TICKS)
+            stream.codec_context.colorspace = _BT709
+            next(sound)
 
-        def append(picture):
-            if not writer.isOpened():
-                code = cv2.VideoWriter.fourcc(*"mp4v")
-                if not writer.open(str(written), code, rate, picture.shape[1::-1]):
-                    raise OSError(f"OpenCV cannot write the video {path}")
-            writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            def append(picture, time):
+                nonlocal count, last
+                # 4:2:0 has a colour for each two by two pixels.
+                picture = np.pad(picture, [*((0, side % 2) for side in picture.shape[:2]), (0, 0)], "edge")
+                if not count:
+                    stream.height, stream.width = picture.shape[:2]
+                size, colours = (stream.width, stream.height), {"format": "yuv420p", "dst_colorspace": "ITU709"}
+                frame = av.VideoFrame.from_ndarray(picture).reformat(*size, **colours, interpolation="AREA")
+                # Times must grow, as those of a damaged file do not always.
+                last = max(last + 1, round((count / rate if time is None else time) * _TICKS))
+                frame.pts, frame.time_base, frame.duration = last, Fraction(1, _TICKS), round(_TICKS / rate)
+                file.mux(stream.encode(frame))
+                count += 1
+                sound.send(last / _TICKS)
 
-        yield append
-        writer.release()
-        # OpenCV does not tell when the disk is full: it leaves a video that no program opens.
-        if not cv2.VideoCapture(str(written)).isOpened():
-            raise OSError(f"The video {path} could not be written whole. Is the disk full?")
+            yield append
+            file.mux(stream.encode())
+            sound.send(last / _TICKS + 1 / rate)
+        with av.open(str(written)) as file:
+            frames = sum(packet.size > 0 for packet in file.demux(video=0))
+        if frames != count:
+            raise OSError(f"Of the video {path} only {frames} of {count} frames could be written. Is the disk full?")
+
+
+def _sound(av, source, target):
+    """Copies the sound of a file up to each time in seconds that is sent to it, as AAC where MP4 cannot hold it."""
+    with contextlib.ExitStack() as files:
+        given = files.enter_context(av.open(source)) if os.path.isfile(source or "") else None
+        track = given.streams.best("audio") if given else None
+        while given is None or track is None or track.codec_context is None:
+            yield
+        if copied := track.codec_context.codec.canonical_name in _SOUNDS:
+            stream = target.add_stream_from_template(track)
+        else:
+            rate = track.codec_context.sample_rate
+            stream = target.add_stream("aac", rate if rate in _SAMPLE_RATES else 48000)
+            files.callback(lambda: target.mux(stream.encode()))
+        start, last, until = Fraction(given.start_time or 0, 1_000_000), -math.inf, (yield)
+        for packet in _until_error(given.demux(track), av.error.FFmpegError):
+            if packet.dts is None or packet.pts is None or packet.dts <= last:
+                continue  # it is damaged
+            last = packet.dts
+            packet.pts, packet.dts = (one - round(start / packet.time_base) for one in (packet.pts, last))
+            while packet.pts * packet.time_base >= until:
+                until = yield
+            if copied:
+                packet.stream = stream
+                target.mux(packet)
+            else:
+                frames = []
+                with contextlib.suppress(av.error.FFmpegError):
+                    frames = packet.decode()
+                for frame in frames:
+                    target.mux(stream.encode(frame))
+        while True:
+            yield
+
+
+def _until_error(items, error):
+    """Yields items until an error, as there is where a file is cut off."""
+    with contextlib.suppress(error):
+        yield from items

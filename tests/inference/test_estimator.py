@@ -6,6 +6,7 @@ import io
 import json
 import os
 import threading
+import time
 import warnings
 
 import cv2
@@ -17,7 +18,9 @@ from tiny_model import tiny_model
 
 from keras_regpose import COCO17, PeopleFinder, Poses, Skeleton, geometry, write_results
 from keras_regpose.images import ImageError, read_image
-from keras_regpose.inference.estimator import _run_size, estimate, predict_crops
+from keras_regpose.inference.boxes import box_finder
+from keras_regpose.inference.estimator import _run_size, estimate, estimate_frames, predict_crops
+from keras_regpose.inference.sources import Frame, Video
 
 BOXES = [[10, 20, 60, 100], [30, 10, 90, 110], [5, 5, 40, 80]]
 
@@ -287,6 +290,34 @@ def test_video_frames_in_order_with_their_pictures_while_they_are_asked_for(mode
     assert len(errors) == 10 and "boxes for 30 images, and image 30 has none" in str(errors[0])
 
 
+def test_frames_are_decoded_while_others_are_estimated_and_share_runs(tmp_path):
+    class Counted(Video):
+        taken = 0
+
+        def __iter__(self):
+            for frame in super().__iter__():
+                self.taken += 1
+                yield frame
+
+    video, runs = Counted(str(write_video(tmp_path / "v.avi", 40))), []
+
+    class Slow(Fixed):
+        def predict_on_batch(self, crops):
+            before = video.taken
+            time.sleep(0.1)
+            runs.append((len(crops), before, video.taken))
+            return super().predict_on_batch(crops)
+
+    boxes = [[5, 5, 40, 40], [20, 3, 60, 45]]
+    found = estimate_frames(Slow(), video, box_finder(boxes, COCO17, "stream"), batch_size=16)
+    assert [poses.frame for poses in found] == list(range(40))
+    sizes, before, after = np.array(runs).T
+    assert sizes.tolist() == [16] * 5  # of eight frames each
+    needed = 8 * np.arange(1, 6)
+    assert (after == np.minimum(needed + 4, 40)).all()  # four frames are ready when the network is, and never more
+    assert (before < after)[:4].any()  # they came while it ran
+
+
 def test_a_stream_that_is_left_ends_its_thread(model, tmp_path):
     stream = model.estimate(write_video(tmp_path / "v.avi", 300), "image")
     next(stream)
@@ -297,10 +328,6 @@ def test_a_stream_that_is_left_ends_its_thread(model, tmp_path):
 
 
 def test_live_sources_are_estimated_frame_by_frame(model, pictures):
-    from keras_regpose.inference.boxes import box_finder
-    from keras_regpose.inference.estimator import estimate_frames
-    from keras_regpose.inference.sources import Frame
-
     class Camera:
         live = True
         taken = 0

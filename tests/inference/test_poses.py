@@ -88,6 +88,27 @@ def test_json_round_trip_is_exact(people, sigmas):
     assert_same(Poses.from_json(poses.to_json()), poses)
 
 
+def test_time_and_ids_are_kept():
+    poses = make(3, frame=7, time=0.28, ids=[4, 2, 2**40])
+    again = Poses.from_json(poses.to_json())
+    for one in (poses, again):
+        assert one.time == 0.28 and one.ids.dtype == np.int64 and one.ids.tolist() == [4, 2, 2**40]
+    assert poses[[2, 0]].ids.tolist() == [2**40, 4] and make(3)[0].ids is None
+    first, *rows = csv.reader(poses.to_csv().splitlines())
+    assert first[:5] == ["frame", "time", "id", "person", "keypoint"] and rows[20][:5] == [
+        "7",
+        "0.28",
+        "2",
+        "1",
+        COCO17.keypoints[3],
+    ]
+    assert list(poses.to_dataframe()[["id"]].value_counts().sort_index()) == [17, 17, 17]
+    with pytest.raises(ValueError, match="ids must be whole numbers"):
+        make(2, ids=[0.5, 1])
+    with pytest.raises(ValueError, match=r"needs 'ids' of shape \(2,\)"):
+        make(2, ids=[1])
+
+
 def test_json_of_values_that_are_not_finite():
     poses = make(1)
     poses.keypoints[0, 3] = (np.nan, np.inf)

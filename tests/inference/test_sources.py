@@ -2,17 +2,24 @@
 
 import http.server
 import os
+import re
 import struct
+import sys
 import threading
 import time
+from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from video_files import encode_video, number_of, turn
 
+from keras_regpose import COCO17
 from keras_regpose.images import ImageError, read_image
 from keras_regpose.inference import sources
+from keras_regpose.inference.estimator import estimate
 from keras_regpose.inference.sources import Files, Frame, Video, open_source, read_ahead
 
 
@@ -129,6 +136,178 @@ def test_video(tmp_path, suffix, code):
         assert np.abs(frame.image.mean((0, 1)) - [frame.frame * 2, 20, 10]).max() < 6
 
 
+# As phones and browsers record: no two pictures at the same distance. Whole hundredths, as GIF has them.
+TIMES = [0, 0.04, 0.08, 0.2, 0.21, 0.5, 0.9, 1.0, 1.03, 1.5, 1.6, 2.0]
+CASES = {
+    "variable.mkv": ({}, None),
+    "vp9.webm": ({"codec": "libvpx-vp9"}, None),
+    "sound.webm": ({"codec": "libvpx", "sound": "libopus"}, None),
+    "browser.webm": ({"codec": "libvpx", "file": {"live": "1"}}, None),  # its header has no duration
+    "av1.mp4": ({"codec": "libsvtav1"}, 12),
+    "sound.mp4": ({"sound": "aac", "file": {"movflags": "faststart"}}, 12),
+    "pieces.mp4": ({"file": {"movflags": "frag_keyframe+empty_moov"}}, None),
+    "jpeg.mov": ({"codec": "mjpeg", "pix_fmt": "yuvj420p", "sound": "pcm_s16le"}, 12),
+    "hevc.mp4": ({"codec": "libx265", "x265-params": "log-level=none"}, 12),
+    "stream.ts": ({"sound": "aac"}, None),
+    "flash.flv": ({"sound": "aac"}, None),
+    "animated.gif": ({"codec": "gif", "pix_fmt": "rgb8"}, 12),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_times_numbers_and_pictures_are_right(tmp_path, name):
+    options, total = CASES[name]
+    video = open_source(encode_video(tmp_path / name, TIMES, **options))
+    assert isinstance(video, Video) and (video.live, video.total) == (False, total)
+    frames = list(video)
+    assert all(isinstance(frame, Frame) for frame in frames), frames
+    assert [frame.frame for frame in frames] == list(range(12))
+    assert [frame.time for frame in frames] == pytest.approx(TIMES, abs=1e-3)
+    if name != "animated.gif":  # whose few colours are dithered
+        assert [number_of(frame.image) for frame in frames] == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("variable.mkv", "What comes after 0.67 seconds"),
+        ("vp9.webm", "What comes after 0.67 seconds"),
+        ("sound.webm", "What comes after .* seconds"),
+        ("sound.mp4", r"\d of the 12 frames"),
+        ("flash.flv", "1 frames|What comes after .* seconds"),
+        ("animated.gif", "What comes after 1.00 seconds"),
+    ],
+)
+def test_of_a_file_that_is_cut_off_the_first_part_is_read_and_it_is_said(tmp_path, name, message):
+    data = Path(encode_video(tmp_path / name, TIMES, **CASES[name][0])).read_bytes()
+    (tmp_path / f"cut_{name}").write_bytes(data[: int(0.55 * len(data))])
+    *frames, error = open_source(tmp_path / f"cut_{name}")
+    assert 5 <= len(frames) <= 9 and isinstance(error, ImageError)
+    assert [frame.time for frame in frames] == pytest.approx(TIMES[: len(frames)], abs=1e-3)
+    assert re.fullmatch(f"({message}) of .*cut_{name} cannot be read", str(error)), str(error)
+
+
+def test_what_an_edit_list_leaves_out_is_not_missing(tmp_path):
+    path = encode_video(tmp_path / "v.mp4", np.arange(60) / 20, g="10")
+    with av.open(path) as source, av.open(str(tmp_path / "trimmed.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:  # what is before 0 is left out when it is shown, as phones trim
+                packet.pts, packet.dts = (round(one - 0.7 / packet.time_base) for one in (packet.pts, packet.dts))
+                packet.stream = stream
+                target.mux(packet)
+    frames = list(open_source(tmp_path / "trimmed.mp4"))
+    assert all(isinstance(frame, Frame) for frame in frames)
+    assert [number_of(frame.image) for frame in frames] == [number % 40 for number in range(60 - len(frames), 60)]
+    assert 44 <= len(frames) <= 46 and frames[-1].time == pytest.approx((len(frames) - 1) / 20, abs=0.06)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_avi_files_have_no_times_but_a_rate(tmp_path, codec):
+    video = open_source(encode_video(tmp_path / "v.avi", np.arange(30) / 20, codec, clock=20))
+    assert (video.total, video.rate) == (30, 20)
+    frames = list(video)
+    assert [frame.time for frame in frames] == pytest.approx(np.arange(30) / 20, abs=0.051)
+    data = (tmp_path / "v.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: int(0.9 * len(data))])
+    *frames, error = open_source(tmp_path / "cut.avi")
+    assert 24 <= len(frames) <= 28 and str(error).startswith(f"{30 - len(frames)} of the 30 frames of ")
+
+
+@pytest.mark.parametrize(
+    ("turned", "four"),
+    [
+        (lambda image: image, (1, 0, 0, 1)),
+        (lambda image: np.rot90(image, -1), (0, -1, 1, 0)),  # a phone that is held upright
+        (lambda image: np.rot90(image, 1), (0, 1, -1, 0)),
+        (lambda image: np.rot90(image, 2), (-1, 0, 0, -1)),
+        (lambda image: image[:, ::-1], (-1, 0, 0, 1)),  # a camera that mirrors
+        (lambda image: image.transpose(1, 0, 2), (0, 1, 1, 0)),
+    ],
+)
+def test_rotated_videos_are_upright(tmp_path, turned, four):
+    path = Path(encode_video(tmp_path / "v.mp4", TIMES))
+    flat = next(iter(open_source(path))).image
+    turn(path, *four)
+    frames = list(open_source(path))
+    np.testing.assert_array_equal(frames[0].image, turned(flat))
+    assert [frame.time for frame in frames] == pytest.approx(TIMES, abs=1e-3)
+    # OpenCV turns by right angles only.
+    if four[0] * four[3] > 0 or four[1] * four[2] < 0:
+        assert cv2.VideoCapture(str(path)).read()[1].shape == turned(flat).shape
+
+
+def test_a_gif_of_one_picture_is_a_picture(tmp_path, picture):
+    PIL.Image.fromarray(picture).save(tmp_path / "still.gif")
+    assert isinstance(open_source(tmp_path / "still.gif"), Frame)
+
+
+class Feed:
+    """A stream of FLV over HTTP, fed from a file at the pace at which it was recorded."""
+
+    def __init__(self, path):
+        self.sent = -1  # number of the picture that went out last
+        feed = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.end_headers()
+                options = {"format": "flv", "container_options": {"flush_packets": "1"}}
+                with av.open(path) as source, av.open(self.wfile, "w", **options) as target:
+                    stream = target.add_stream_from_template(source.streams.video[0])
+                    start = time.monotonic()
+                    for packet in source.demux(video=0):
+                        if packet.dts is None:
+                            continue
+                        time.sleep(max(0, start + float(packet.pts * packet.time_base) - time.monotonic()))
+                        packet.stream = stream
+                        try:
+                            target.mux(packet)
+                        except OSError:  # the reader has enough
+                            return
+                        feed.sent += 1
+
+            def log_message(self, *_):
+                pass
+
+        self.service = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.service.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.service.server_port}/camera.flv"
+
+
+def test_a_stream_that_is_faster_than_the_model_drops_frames_and_never_falls_behind(tmp_path):
+    path = tmp_path / "v.mp4"
+    encode_video(path, np.arange(105) / 15, tune="zerolatency")
+    feed, delays, seen = Feed(str(path)), [], []
+
+    class Slow:
+        skeleton, input_size = COCO17, (64, 48)
+
+        def predict_on_batch(self, crops):
+            number = number_of(crops[0, 28:36, 8:])  # around it is black
+            delays.append((feed.sent - number + 1) % 40 - 1)  # the sender may count a picture that is here later
+            time.sleep(0.24)
+            return np.full((len(crops), 17, 4), 0.5, np.float32)
+
+    for poses in estimate(Slow(), feed.url, "image"):
+        seen.append((poses.frame, poses.time))
+    feed.service.shutdown()
+    feed.service.server_close()
+    numbers, times = np.array(seen).T
+    assert 12 <= len(seen) <= 30 and np.diff(numbers).max() >= 3  # of 105, at 3.6 frames a run
+    assert max(delays) < 3, delays
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("newest")]
+    np.testing.assert_allclose(times, (numbers - numbers[0]) / 15 + times[0], atol=1e-3)
+
+
+def test_without_pyav_one_sentence_says_what_to_install(tmp_path, monkeypatch):
+    path = encode_video(tmp_path / "v.mp4", TIMES)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match=r"Reading videos and cameras needs av: pip install 'keras-regpose\[video\]'"):
+        open_source(path)
+
+
 def test_videos_that_are_none(tmp_path):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("text")
@@ -243,9 +422,15 @@ def test_an_exception_in_the_reading_thread_arrives():
         next(reader)
 
 
+def open_files():
+    return [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if os.path.islink(link)]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="lists the open files of Linux")
 def test_video_classes_release_their_file(tmp_path):
     video = Video(str(write_video(tmp_path / "v.avi", 10)))
     frames = iter(video)
     next(frames)
+    assert str(tmp_path / "v.avi") in open_files()
     frames.close()
-    assert not video._capture.isOpened()
+    assert str(tmp_path / "v.avi") not in open_files()

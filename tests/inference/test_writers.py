@@ -1,14 +1,24 @@
 """Results as files: what is written, under which name, whole or not at all, whatever happens on the way."""
 
+import http.server
 import json
+import os
+import queue
+import shutil
+import subprocess
+import threading
+import urllib.parse
+from pathlib import Path
 
+import av
 import cv2
 import numpy as np
+import pandas
 import PIL.Image
 import pytest
-from video_files import damage_frame, video_facts, write_photo, write_video
+from video_files import damage_frame, encode_video, turn, video_facts, write_photo, write_video
 
-from keras_regpose import COCO17, Poses, ResultsWriter, write_results
+from keras_regpose import COCO17, Poses, ResultsWriter, to_sleap, write_results
 from keras_regpose.inference.estimator import estimate
 
 BOXES = [[10, 5, 60, 60], [40, 5, 90, 60]]
@@ -88,15 +98,229 @@ def test_csv_of_photographs_and_videos(tmp_path):
     assert [line.split(",")[0] for line in video[1::17]] == ["0", "2"]
 
 
+def facts(path):
+    """Returns the times at which pictures begin and the end of the last, in seconds; and the times of the sound."""
+    shown = {"video": [], "audio": []}
+    with av.open(str(path)) as file:
+        for packet in file.demux():
+            if packet.pts is not None:
+                start = float(packet.pts * packet.time_base)
+                shown[packet.stream.type].append((start, start + float(packet.duration * packet.time_base)))
+    begin, end = np.sort(shown["video"], axis=0).T
+    return begin, end[-1], sorted(shown["audio"])
+
+
+TIMES = [0, 0.04, 0.08, 0.2, 0.21, 0.5, 0.9, 1.0, 1.033, 1.5, 1.6, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sound"),
+    [
+        ("copied.mp4", {"sound": "aac"}, "aac"),
+        ("opus.webm", {"codec": "libvpx", "sound": "libopus"}, "opus"),
+        ("phone.mov", {"sound": "pcm_s16le"}, "aac"),
+        ("transport.ts", {"sound": "aac"}, "aac"),
+        ("mp2.mkv", {"sound": "mp2"}, "aac"),
+        ("av1.mp4", {"codec": "libsvtav1"}, None),
+        ("animated.gif", {"codec": "gif", "pix_fmt": "rgb8"}, None),
+        ("silent.mkv", {}, None),
+    ],
+)
+def test_written_videos_have_the_times_and_the_sound_of_their_source(tmp_path, name, options, sound):
+    video = encode_video(tmp_path / name, TIMES, size=(96, 64) if options else (95, 63), **options)
+    output, poses = tmp_path / "poses", list(estimate(Model(), video, "image"))
+    assert [one.time for one in poses] == pytest.approx(TIMES, abs=5e-3)
+    write_results(estimate(Model(), video, "image"), output, ("picture", "json", "csv"))
+    begin, end, heard = facts(output / f"{Path(name).stem}.mp4")
+    np.testing.assert_allclose(begin, [one.time for one in poses], atol=1e-3)
+    assert 2.03 < end < 2.5
+    with av.open(str(output / f"{Path(name).stem}.mp4")) as file:
+        stream = file.streams.video[0]
+        assert float(stream.duration * stream.time_base) == pytest.approx(end, abs=1e-3) and stream.frames == 12
+        context = stream.codec_context
+        assert (context.name, context.pix_fmt, context.width, context.height) == ("h264", "yuv420p", 96, 64)
+        assert [one.codec_context.codec.canonical_name for one in file.streams.audio] == ([sound] if sound else [])
+        if sound:  # a tone of 48000 / 20 / 2π = 382 Hz until the end of the last picture
+            tone = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)]).astype(float)
+            peak = np.fft.rfftfreq(len(tone), 1 / 48000)[np.abs(np.fft.rfft(tone)).argmax()]
+            assert peak == pytest.approx(382, abs=2)
+            assert heard[0][0] == pytest.approx(0, abs=0.05) and 2.0 < heard[-1][1] < 2.5
+            assert len(tone) / 48000 == pytest.approx(heard[-1][1], abs=0.05)
+    data = (output / f"{Path(name).stem}.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # so that browsers play before they have all of it
+    assert [one["time"] for one in read(output / f"{Path(name).stem}.json")] == [one.time for one in poses]
+    rows = (output / f"{Path(name).stem}.csv").read_text().splitlines()
+    assert rows[0].startswith("frame,time,person,keypoint") and float(rows[1 + 17 * 8].split(",")[1]) == poses[8].time
+
+
+def test_of_a_video_on_its_side_an_upright_one_is_written(tmp_path):
+    turn(Path(encode_video(tmp_path / "phone.mp4", TIMES, sound="aac")), 0, -1, 1, 0)
+    write_results(estimate(Model(), tmp_path / "phone.mp4", "image"), tmp_path / "poses", "picture")
+    begin, _, heard = facts(tmp_path / "poses" / "phone.mp4")
+    np.testing.assert_allclose(begin, TIMES, atol=1e-3)
+    assert len(heard) > 90  # pieces of 1024 samples, of 2.4 seconds
+    with av.open(str(tmp_path / "poses" / "phone.mp4")) as file:
+        frame = next(file.decode(video=0))
+    assert (frame.width, frame.height) == (64, 96) and "DISPLAYMATRIX" not in frame.side_data
+    upper, lower = np.split(frame.to_ndarray(format="rgb24").astype(float), 2)
+    assert upper.std() < 25 < 50 < lower.std()  # what was grey on the left is above
+
+
+def test_of_a_source_that_is_cut_off_pictures_and_sound_are_written(tmp_path):
+    for name, options in (("copied.mp4", {"sound": "aac"}), ("coded.webm", {"codec": "libvpx", "sound": "libopus"})):
+        data = Path(
+            encode_video(tmp_path / f"whole_{name}", TIMES, file={"movflags": "faststart"}, **options)
+        ).read_bytes()
+        (tmp_path / name).write_bytes(data[: int(0.7 * len(data))])
+        errors = []
+        write_results(
+            estimate(Model(), tmp_path / name, "image", on_error=errors.append), tmp_path / "poses", "picture"
+        )
+        assert len(errors) == 1 and "cannot be read" in str(errors[0])
+        begin, end, heard = facts(tmp_path / "poses" / Path(name).with_suffix(".mp4"))
+        np.testing.assert_allclose(begin, TIMES[: len(begin)], atol=1e-3)
+        assert 6 <= len(begin) <= 11 and 0.3 < heard[-1][1] < end + 0.05
+
+
+def test_sound_ends_where_the_pictures_do(tmp_path):
+    video = encode_video(tmp_path / "long.mp4", TIMES, sound="aac")
+    with ResultsWriter(tmp_path / "poses", "picture") as writer:
+        for poses in estimate(Model(), video, "image"):
+            writer.write(poses)
+            if poses.frame == 5:
+                break
+    begin, end, heard = facts(tmp_path / "poses" / "long.mp4")
+    assert len(begin) == 6 and heard[-1][1] < end + 0.05
+
+
+def test_pictures_of_odd_and_of_changing_size(tmp_path):
+    frames = [made_up(frame, "camera 0", time=frame / 10) for frame in range(4)]
+    frames[0].image = np.full((63, 95, 3), 100, np.uint8)
+    frames[3].image = np.full((128, 192, 3), 100, np.uint8)
+    write_results(frames, tmp_path, "picture")
+    assert video_facts(tmp_path / "camera 0.mp4")[0::2] == (4, 96) and video_facts(tmp_path / "camera 0.mp4")[3] == 64
+    with av.open(str(tmp_path / "camera 0.mp4")) as file:
+        for frame in file.decode(video=0):
+            assert np.abs(frame.to_ndarray(format="rgb24").astype(int) - 100).max() <= 3
+
+
+def chromium():
+    """Returns the path of Chromium, or None where there is none and KERAS_REGPOSE_CHROMIUM does not ask for it."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None and os.environ.get("KERAS_REGPOSE_CHROMIUM"):
+        pytest.fail("KERAS_REGPOSE_CHROMIUM asks for Chromium, which is not installed: apt-get install chromium")
+    return path
+
+
+PAGE = b"""<!doctype html><video src="/dance.mp4" muted></video><p></p><script>
+const video = document.querySelector("video"), tell = text => fetch("/tell?" + encodeURIComponent(JSON.stringify(text)))
+video.onerror = () => tell({error: video.error.message})
+video.onended = () => tell({duration: video.duration, width: video.videoWidth, height: video.videoHeight,
+  at: video.currentTime, frames: video.getVideoPlaybackQuality().totalVideoFrames,
+  sound: video.webkitAudioDecodedByteCount})
+video.play().catch(error => tell({error: String(error)}))
+</script>"""
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dance.mkv", {"sound": "aac"}),
+        ("dance.webm", {"codec": "libvpx", "sound": "libopus"}),
+        ("dance.mp4", {"sound": "libmp3lame"}),
+        ("dance.mkv", {"sound": "flac"}),
+        ("dance.gif", {"codec": "gif", "pix_fmt": "rgb8"}),
+    ],
+)
+def test_chromium_plays_what_is_written(tmp_path, name, options):
+    if (browser := chromium()) is None:
+        pytest.skip("Chromium is not installed")
+    video = encode_video(tmp_path / name, TIMES, size=(95, 63), **options)
+    write_results(estimate(Model(), video, "image"), tmp_path / "poses", "picture")
+    told = queue.Queue()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            path, _, query = self.path.partition("?")
+            if path == "/tell":
+                told.put(json.loads(urllib.parse.unquote(query)))
+            body = {"/": PAGE, "/dance.mp4": (tmp_path / "poses" / "dance.mp4").read_bytes()}.get(path, b"")
+            self.send_response(200)
+            self.send_header("Content-Type", "video/mp4" if path == "/dance.mp4" else "text/html")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    quiet = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
+    flags = ["headless", *quiet.split(), "disable-sync", "autoplay-policy=no-user-gesture-required"]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        flags += [f"user-data-dir={tmp_path / 'profile'}"]
+        command = [browser, *(f"--{flag}" for flag in flags), f"http://127.0.0.1:{service.server_port}/"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            result = told.get(timeout=60)
+        finally:
+            process.terminate()
+            process.wait()
+            service.shutdown()
+    assert "error" not in result, result
+    assert (result["width"], result["height"]) == (96, 64)
+    assert (result["sound"] > 1000) == ("sound" in options)
+    assert 2.03 < result["duration"] < 2.6 and result["at"] == pytest.approx(result["duration"], abs=0.05)
+    assert result["frames"] == 12
+
+
+def test_sleap_reads_what_is_written_and_other_tools_go_on(tmp_path):
+    sleap_io = pytest.importorskip("sleap_io")
+    video, kept = encode_video(tmp_path / "dance.mp4", TIMES), []
+    with ResultsWriter(tmp_path / "poses", ("slp", "csv")) as writer:
+        for poses in estimate(Model(), video, BOXES):
+            poses.ids = np.array([[3, 8], [8, 3]][poses.frame % 2])  # as following gives them
+            writer.write(poses)
+            kept.append(poses)
+        for number in (1, 2):
+            writer.write(estimate(Model(), write_photo(tmp_path / f"{number}.png", number), BOXES))
+    assert names(tmp_path / "poses") == {"dance.slp", "dance.csv", "pictures.slp", "1.csv", "2.csv"}
+    labels = sleap_io.load_slp(str(tmp_path / "poses" / "dance.slp"))
+    assert labels.videos[0].filename == video and labels.videos[0].shape == (12, 64, 96, 3)
+    assert labels.skeletons[0].node_names == list(COCO17.keypoints)
+    assert labels.skeletons[0].edge_names == list(COCO17.edges)
+    assert {frozenset(pair) for pair in labels.skeletons[0].symmetry_names} == set(map(frozenset, COCO17.flip_pairs))
+    assert [frame.frame_idx for frame in labels] == list(range(12)) and len(labels.tracks) == 2
+    for frame, poses in zip(labels, kept, strict=True):
+        for person, truth in zip(frame.predicted_instances, poses, strict=True):
+            np.testing.assert_array_equal(person.numpy(scores=True)[:, :2], truth.keypoints[0])
+            np.testing.assert_allclose(person.numpy(scores=True)[:, 2], truth.scores[0])
+            assert person.track.name == str(truth.ids[0])
+    sleap_io.save_nwb(labels, str(tmp_path / "dance.nwb"))
+    again = sleap_io.load_file(str(tmp_path / "dance.nwb"))
+    again, truth = (sorted(points.tolist() for points in frame) for frame in (again[7].numpy(), kept[7].keypoints))
+    np.testing.assert_allclose(again, truth, rtol=1e-6)
+    pictures = sleap_io.load_slp(str(tmp_path / "poses" / "pictures.slp"))
+    assert pictures.videos[0].filename == [str(tmp_path / f"{number}.png") for number in (1, 2)]
+    assert pictures[1].image.shape[:2] == (80, 100)
+    rows = pandas.read_csv(tmp_path / "poses" / "dance.csv")
+    assert list(rows) == ["frame", "time", "id", "person", "keypoint", "x", "y", "score", "sigma_x", "sigma_y"]
+    path = rows[(rows.id == 8) & (rows.keypoint == "nose")]
+    assert path.x.tolist() == pytest.approx([poses.keypoints[list(poses.ids).index(8), 0, 0] for poses in kept])
+    np.testing.assert_allclose(path.time, TIMES, atol=1e-3)
+    with pytest.raises(ValueError, match="SLEAP's files name pictures and videos"):
+        to_sleap(made_up())
+
+
 def test_pictures_show_the_poses_with_the_options_of_plot(tmp_path):
     video, output = write_video(tmp_path / "dance.avi", 3), tmp_path / "poses"
-    write_results(estimate(Model(), video, BOXES), output, "picture", scale=2.0, boxes=True)
+    write_results(estimate(Model(), video, BOXES), output, "picture", scale=6.0, boxes=True)
     shown = cv2.VideoCapture(str(output / "dance.mp4")).read()[1][..., ::-1]
     poses = next(estimate(Model(), video, BOXES))
-    expected = np.asarray(poses.plot(scale=2.0, boxes=True))
-    assert shown.shape == expected.shape == (128, 192, 3)
-    plain = np.asarray(poses.plot(scale=2.0, ellipses=False))
-    assert np.abs(shown.astype(int) - expected).mean() < 6
+    expected = np.asarray(poses.plot(scale=6.0, boxes=True))
+    assert shown.shape == expected.shape == (384, 576, 3)
+    plain = np.asarray(poses.plot(scale=6.0, ellipses=False))
+    assert np.abs(shown.astype(int) - expected).mean() < 4
     assert np.abs(shown.astype(int) - expected).mean() < 0.9 * np.abs(shown.astype(int) - plain).mean()
     assert names(output) == {"dance.mp4"}
 
@@ -212,7 +436,7 @@ def test_videos_in_turn_need_a_writer_each(tmp_path):
 
 @pytest.mark.parametrize("formats", ["video", (), ("json", "tsv")])
 def test_unknown_formats(tmp_path, formats):
-    with pytest.raises(ValueError, match="formats must be some of picture, json, csv, coco. Received"):
+    with pytest.raises(ValueError, match="formats must be some of picture, json, csv, coco, slp. Received"):
         ResultsWriter(tmp_path, formats)
 
 
