@@ -38,12 +38,17 @@ RESULT = Path(__file__).parent / "results" / "wrong_labels.json"
 TEACHERS = {"movenet-thunder": 256, "movenet-lightning": 192}
 
 
+def usual_torso(points, visible, boxes, skeleton):
+    """(N,) lengths of torsos in pixels, a quarter of the box's height where the torso is not labelled."""
+    torso = torso_size(points, visible, skeleton)
+    return np.where(np.isfinite(torso) & (torso > 0), torso, (boxes[:, 3] - boxes[:, 1]) / 4)
+
+
 def spoil(points, visible, boxes, skeleton, seed, share=0.05):
     """Returns (N, K, 2) points of which some are wrong, their (N, K) visible flags, and the (N,) kinds, −1 for none."""
     generator, points, visible = np.random.default_rng(seed), points.copy(), visible.copy()
     clean, flags = points.copy(), visible.copy()
-    torso = torso_size(clean, flags, skeleton)
-    torso = np.where(np.isfinite(torso) & (torso > 0), torso, (boxes[:, 3] - boxes[:, 1]) / 4)
+    torso = usual_torso(clean, flags, boxes, skeleton)
     kinds = np.full(len(points), -1)
     chosen = generator.permutation(len(points))[: round(share * len(points))]
     kinds[chosen] = np.arange(len(chosen)) % len(KINDS)
@@ -140,6 +145,28 @@ def confirmed(people, found):
     return (near | (visible[:, None, ours] <= 0)).all((1, 2))
 
 
+def sides_alone(people, found, points, visible, boxes, seeds):
+    """What share of the exchanged sides Thunder, Lightning and both put among the first 2n people.
+
+    They know no other wrong label, so that all of these places go to sides: no ranking of all kinds by them has more.
+    """
+    ours, theirs = in_both(people.skeleton, rp.COCO17)
+    mirrored, counts = people.skeleton.flip_permutation, {}
+    size = usual_torso(points, visible, boxes, people.skeleton)[:, None]
+    for seed in seeds:
+        labels, flags, kinds = spoil(points, visible, boxes, people.skeleton, seed)
+        paired = (flags > 0) & (flags[:, mirrored] > 0)
+        off, exchanged = (
+            np.linalg.norm(found[:, :, theirs] - one[:, None, ours], axis=-1) for one in (labels, labels[:, mirrored])
+        )
+        gains = np.where(paired[:, None, ours], off - exchanged, 0).sum(-1) / size
+        gains /= np.maximum(paired[:, ours].sum(1), 1)[:, None]
+        for name, scores in zip(("Thunder", "Lightning", "both"), (*gains.T, gains.sum(1)), strict=True):
+            first = np.argsort(-scores, kind="stable")[: 2 * (kinds >= 0).sum()]
+            counts.setdefault(name, []).append(((kinds[first] == 0).sum(), (kinds == 0).sum()))
+    return {name: round(float(np.divide(*np.sum(rows, 0))), 3) for name, rows in counts.items()}
+
+
 def cached_features(model, people, path):
     if path.is_file():
         with np.load(path) as file:
@@ -198,12 +225,15 @@ def main():
         judgement = judge_labels(people, model, seed=1000, features=features)
         write_report(people, options.report, judgement, model.input_size, suspects=50)
         return
-    groups = {"all": np.ones(len(people), bool)}
-    if name == "photographs":
-        groups["confirmed"] = confirmed(people, teachers(people, name, options.models, options.cache))
+    groups, limits = {"all": np.ones(len(people), bool)}, {}
     points, visible, boxes = (np.array(people.field(field)) for field in ("keypoints", "visible", "box"))
+    seeds = range(options.draws or (6 if name == "drawn" else 20))
+    if name == "photographs":
+        found = teachers(people, name, options.models, options.cache)
+        groups["confirmed"] = confirmed(people, found)
+        limits = {"sides_alone": sides_alone(people, found, points, visible, boxes, seeds)}
     draws = []
-    for seed in range(options.draws or (6 if name == "drawn" else 20)):
+    for seed in seeds:
         path = options.cache / f"draw-{name}-{seed:02d}.json"
         if not path.is_file():
             start = time.time()
@@ -228,7 +258,7 @@ def main():
         result["environment"] = environment()
         mean = round(float(np.mean([d["seconds"] for d in draws])), 1)
         old = {key: value for key, value in result.get(name, {}).items() if key == "looked_at"}
-        result[name] = {"preset": options.preset, "draws": len(draws), "seconds_a_draw": mean} | made | old
+        result[name] = {"preset": options.preset, "draws": len(draws), "seconds_a_draw": mean} | made | limits | old
         RESULT.write_text(json.dumps(result, indent=1) + "\n")
         print(json.dumps(made, indent=1), flush=True)
 
