@@ -61,7 +61,7 @@ def test_predict_writes_picture_and_numbers(preset, photo, tmp_path, capsys):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"not a picture")
     arguments = ["predict", "--preset", preset, photo, str(broken), "--box", "10,20,110,220", "--box", "5,5,60,90"]
-    assert main([*arguments, "--flip-test", "--output", str(output)]) == 0
+    assert main([*arguments, "--flip-test", "--output", str(output)]) == 1
     captured = capsys.readouterr()
     assert "1 of 2 images" in captured.out and "broken.jpg" in captured.err
     values = json.loads((output / "photo.json").read_text())
