@@ -128,6 +128,26 @@ def k_centre(features, count, known):
     return np.array(chosen)
 
 
+def weighed(weights, features, count, known):
+    """Chooses as `suggest` does, but of a person with twice the weight as if there were two."""
+    deviation = features.std(0) + 1e-6
+    features, known = (features / deviation).astype(np.float32), (known / deviation).astype(np.float32)
+    some = np.random.default_rng(0).permutation(len(features))[:2000]
+    width = np.mean([np.median(np.square(features[some] - row).sum(1)) for row in features[some[:100]]]) * 0.25 + 1e-9
+
+    def alike(rows):
+        return np.exp((2 * features @ rows.T - np.square(features).sum(1)[:, None] - np.square(rows).sum(1)) / width)
+
+    wanted = alike(features[some]) @ (weights[some] / weights[some].sum())
+    there, chosen = alike(known).sum(1), []
+    for number in range(count):
+        gain = wanted - there / (len(known) + number + 1)
+        gain[chosen] = -np.inf
+        chosen.append(int(gain.argmax()))
+        there = there + alike(features[chosen[-1:]])[:, 0]
+    return np.array(chosen)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="../shared/data/lspet")
@@ -162,8 +182,8 @@ def main():
             expected = learned(every, points, visible, first, seed, others, HEADS)[1].mean(1)
             row = {"200 labelled": score(first, seed)}
             ways = {
-                "suggest, weighed by errors": choose(expected, pooled[others], 200, pooled[first]),
-                "suggest": choose(np.ones_like(expected), pooled[others], 200, pooled[first]),
+                "suggest, weighed by errors": weighed(expected, pooled[others], 200, pooled[first]),
+                "suggest": choose(pooled[others], 200, pooled[first]),
                 "mean σ": np.argsort(-expected)[:200],
             }
             ways["k-centre"] = k_centre(pooled[others], 200, pooled[first])

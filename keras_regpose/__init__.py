@@ -1,6 +1,6 @@
 """A Keras 3 model zoo for top-down regression-based pose estimation."""
 
-import importlib
+from keras_regpose.optional import forwarded
 
 # public name: module that defines it. Nothing is imported before it is used.
 _PUBLIC = {
@@ -27,14 +27,7 @@ _PACKAGES = ("convert", "data", "export", "hub", "inspection", "losses", "metric
 
 __all__ = [*_PUBLIC, *_PACKAGES]
 __version__ = "0.1.0"
-
-
-def __getattr__(name):
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    if name in _PACKAGES:
-        return importlib.import_module(f"keras_regpose.{name}")
-    raise AttributeError(f"module 'keras_regpose' has no attribute {name!r}")
+__getattr__ = forwarded(__name__, _PUBLIC | dict.fromkeys(_PACKAGES))
 
 
 def __dir__():

@@ -63,6 +63,18 @@ def own_imports(tree, is_init):
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
             if "keras_regpose" in ast.unparse(node) and not is_init:
                 yield "import_module", None, late, node.lineno
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "forwarded":
+            for name, target in eval(ast.unparse(node.args[1]), {}, assigned(tree)).items():
+                yield (target or f"keras_regpose.{name}").partition(".")[2], name if target else None, True, node.lineno
+
+
+def assigned(tree):
+    """Returns what the top of a file assigns that is written out, such as `__all__`, by name."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Call):
+            found[node.targets[0].id] = ast.literal_eval(node.value) if "*" not in ast.unparse(node.value) else None
+    return found
 
 
 @functools.cache  # most of a package is the same after something was planted in one of its files

@@ -9,19 +9,12 @@ from keras_regpose.data.mpii import Mpii
 from keras_regpose.data.other_formats import read
 from keras_regpose.data.people import People
 from keras_regpose.data.sample import Sample
+from keras_regpose.optional import forwarded
 
 __all__ = ["Augmentation", "Coco", "Landmarks", "Lsp", "Mpii", "People", "Sample", "Synthetic"]
 __all__ += ["make_dataset", "read", "write_coco"]
 
-
-def __getattr__(name):
-    if name == "Synthetic":
-        from keras_regpose.drawn.people import Synthetic
-
-        return Synthetic
-    # Batches import Keras, which reading pictures for an exported model does not need.
-    if name == "make_dataset":
-        from keras_regpose.data.batches import make_dataset
-
-        return make_dataset
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Drawn people are made of what is here, and batches import Keras, which reading pictures for an export does not need.
+__getattr__ = forwarded(
+    __name__, {"Synthetic": "keras_regpose.drawn.people", "make_dataset": "keras_regpose.data.batches"}
+)

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -83,7 +83,7 @@ class Coco(People):
             if records is None:
                 raise ValueError(f"{path} has no list of 'annotations': pass a person_keypoints file, or boxes as well")
             empty = f"None of the {len(records)} annotations in {path} is a person with labelled keypoints"
-            make = functools.partial(_annotated, file)
+            make = functools.partial(annotated, file)
             samples, skipped = collect(records, make, "annotation", path, max_skipped_share, empty)
             _refuse_normalized(samples, path)
             place = {image_id: number for number, image_id in enumerate(file.images)}
@@ -95,12 +95,23 @@ class Coco(People):
         return CocoFile(*self._reread).truth()
 
 
-def _annotated(file, position, record):
+def annotated(file: CocoFile, position: int, record, box_of: Callable[..., np.ndarray | None] | None = None):
+    """Returns the `Sample` of an annotation, or None where it labels nobody.
+
+    Args:
+        file: `CocoFile` that has the annotation.
+        position: int. Its place in the file.
+        record: The annotation as it stands there.
+        box_of: function or None. From the annotation to the person's (4,) xyxy box, or to None where the file's own
+            box is the one to take.
+    """
     person = file.person(position, record, labelled_only=True)
     if person is None:
         return None
+    box = box_of(record) if box_of is not None else None
     fields = {name: person[name] for name in ("id", "area", "category_id")}
-    return _sample(file, person["image_id"], person["keypoints"], box=file.box_of(person), **fields)
+    fields["box"] = file.box_of(person) if box is None else box
+    return _sample(file, person["image_id"], person["keypoints"], **fields)
 
 
 def _detected(detection, file):

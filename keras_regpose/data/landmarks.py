@@ -1,13 +1,12 @@
 """Faces and hands of WFLW, OneHand10K and RHD, in the annotation files that MMPose distributes."""
 
 import os
+from functools import partial
 
-import numpy as np
-
+from keras_regpose.data.coco import annotated
 from keras_regpose.data.coco_file import CocoFile
 from keras_regpose.data.people import People
 from keras_regpose.data.records import collect, require_folder, scaled_box, to_floats
-from keras_regpose.data.sample import Sample
 from keras_regpose.files import read_json
 from keras_regpose.skeleton import Skeleton
 
@@ -57,22 +56,14 @@ class Landmarks(People):
         if not isinstance(contents, dict):
             raise ValueError(f"{path} is not in COCO's format: it holds {type(contents).__name__}, expected a dict")
         file = CocoFile({**contents, "file": path, "categories": []}, skeleton, images=images)
-
-        def make_sample(position, record):
-            person = file.person(position, record, labelled_only=True)
-            if person is None:
-                return None
-            box = _square(record) if "center" in record and "scale" in record else file.box_of(person)
-            points, number = person["keypoints"], person["image_id"]
-            visible = points[:, 2].clip(0, 1).astype(np.float32)
-            keypoints = points[:, :2].astype(np.float32)
-            return Sample(file.path_of(number), box, keypoints, visible, number, person["id"], person["area"])
-
         empty = f"{path} has nobody with labelled keypoints"
-        samples, skipped = collect(file.records or (), make_sample, "annotation", path, max_skipped_share, empty)
+        make = partial(annotated, file, box_of=_square)
+        samples, skipped = collect(file.records or (), make, "annotation", path, max_skipped_share, empty)
         file.tell()
         super().__init__(samples, skeleton, skipped=skipped)
 
 
 def _square(record):
+    if "center" not in record or "scale" not in record:
+        return None
     return scaled_box(to_floats(record["center"], (2,), "center"), float(to_floats(record["scale"], (), "scale")))

@@ -1,6 +1,7 @@
 """People of the MPII Human Pose data set."""
 
 import os
+from functools import partial
 
 import numpy as np
 
@@ -60,19 +61,14 @@ class Mpii(People):
             raise ValueError(f"{path} is not an MPII file: it holds {type(records).__name__}, expected a list")
         require_folder(images)
         head_sizes = [None] * len(records) if head_boxes is None else _head_sizes(head_boxes, len(records))
-        image_ids: dict[str, int] = {}
-
-        def make_sample(position, record):
-            image_id = image_ids.setdefault(record["image"], len(image_ids))
-            return _sample(position, record, images, image_id, head_sizes[position])
-
+        make_sample = partial(_sample, os.fspath(images), head_sizes, {})
         empty = f"{path} has no people with labelled joints"
         samples, skipped = collect(records, make_sample, "person", path, max_skipped_share, empty)
         super().__init__(samples, MPII16, skipped=skipped)
 
 
-def _sample(position, record, images, image_id, head_size):
-    count = len(MPII16)
+def _sample(images, head_sizes, image_ids, position, record):
+    image_id, count = image_ids.setdefault(record["image"], len(image_ids)), len(MPII16)
     keypoints = (to_floats(record["joints"], (count, 2), "list of joints") - 1).astype(np.float32)
     visible = to_floats(record["joints_vis"], (count,), "list joints_vis").clip(0, 1).astype(np.float32)
     center = to_floats(record["center"], (2,), "center")
@@ -84,8 +80,8 @@ def _sample(position, record, images, image_id, head_size):
     keypoints[visible == 0] = 0
     center = center + np.array([-1, _CENTER_OFFSET * scale - 1])
     box = scaled_box(center, scale)
-    image = os.path.join(os.fspath(images), record["image"])
-    return Sample(image, box, keypoints, visible, image_id, position, head_size=head_size)
+    image = os.path.join(images, record["image"])
+    return Sample(image, box, keypoints, visible, image_id, position, head_size=head_sizes[position])
 
 
 def _head_sizes(path, count):

@@ -33,13 +33,9 @@ class Part:
     normal: np.ndarray | None = None
 
 
-# Limits of joint angles, by limb and what it does.
-_LIMITS = tomllib.loads(Path(__file__).with_name("poses.toml").read_text(encoding="utf-8"))
+_BODY = tomllib.loads(Path(__file__).with_name("person.toml").read_text(encoding="utf-8"))
 _HIPS = ("left_hip", "right_hip", "pelvis")
 _SHOULDERS = ("left_shoulder", "right_shoulder", "thorax", "neck")
-_SKIN = np.array([[255, 222, 196], [241, 194, 160], [176, 120, 84], [132, 86, 58], [84, 54, 38]], float)
-_HAIR = np.array([[24, 20, 18], [58, 38, 26], [104, 68, 40], [190, 150, 92], [170, 168, 165]], float)
-_SHARE_OF_LONG_HAIR, _SHARE_OF_LONG_SLEEVES, _SHARE_OF_LONG_TROUSERS = 0.3, 0.4, 0.65
 
 
 def random_person(generator: np.random.Generator) -> tuple[dict[str, np.ndarray], list[Part]]:
@@ -57,8 +53,8 @@ def random_person(generator: np.random.Generator) -> tuple[dict[str, np.ndarray]
     >>> sorted(joints)[:4], bool(0.1 < np.linalg.norm(joints["left_knee"] - joints["left_hip"]) < 0.3)
     (['head_top', 'left_ankle', 'left_ear', 'left_elbow'], True)
     """
-    sizes = generator.uniform((0.9, 0.92, 0.92, 0.85, 0.85, 0.85, 0.95), (1.1, 1.08, 1.08, 1.15, 1.15, 1.3, 1.25))
-    size = dict(zip(("leg", "arm", "trunk", "shoulders", "hips", "girth", "head"), sizes, strict=True))
+    sizes = generator.uniform(*zip(*_BODY["sizes"].values(), strict=True))
+    size = dict(zip(_BODY["sizes"], sizes, strict=True))
     joints, frames = _pose(generator, size)
     return joints, _dress(generator, joints, frames, size)
 
@@ -82,7 +78,7 @@ def _pose(generator, size):
         return skull + head @ (np.array([x, y, z]) * size["head"])
 
     joints["nose"], joints["head_top"] = on_head(0, -0.014, 0.064), on_head(0, 0.07, 0)
-    arms, legs = (list(_LIMITS[limb].values())[generator.integers(len(_LIMITS[limb]))] for limb in ("arms", "legs"))
+    arms, legs = (list(_BODY[limb].values())[generator.integers(len(_BODY[limb]))] for limb in ("arms", "legs"))
     for name, side in (("left", 1), ("right", -1)):
         joints[f"{name}_eye"] = on_head(0.021 * side, 0.01, 0.052)
         joints[f"{name}_ear"] = on_head(0.05 * side, -0.002, -0.004)
@@ -128,25 +124,23 @@ def _add_leg(joints, name, side, angles, turnout, size):
 
 def _dress(generator, joints, frames, size):
     """Returns the parts of the body in the colours of skin and clothes."""
-    skin = _SKIN[generator.integers(len(_SKIN))] * generator.uniform(0.94, 1.04, 3)
+    skin, shares = _color("skin", generator) * generator.uniform(0.94, 1.04, 3), _BODY["shares"]
     top, bottom, shoes = (generator.uniform(15, 240) * generator.uniform(0.5, 1, 3) for _ in range(3))
-    forearm = top if generator.random() < _SHARE_OF_LONG_SLEEVES else skin
-    shin = bottom if generator.random() < _SHARE_OF_LONG_TROUSERS else skin
+    colors = {"skin": skin, "top": top, "bottom": bottom, "shoes": shoes}
+    colors["forearm"] = top if generator.random() < shares["long_sleeves"] else skin
+    colors["shin"] = bottom if generator.random() < shares["long_trousers"] else skin
     parts = _trunk(joints, frames["chest"], size, skin, top, bottom)
     for name in ("left", "right"):
-        for first, second, radii, color in (
-            ("shoulder", "elbow", (0.035, 0.026), top),
-            ("elbow", "wrist", (0.023, 0.015), forearm),
-            ("wrist", "hand", (0.015, 0.02), skin),
-            ("hip", "knee", (0.052, 0.036), bottom),
-            ("knee", "ankle", (0.033, 0.02), shin),
-            ("heel", "toe", (0.024, 0.017), shoes),
-        ):
-            ends = np.array([joints[f"{name}_{first}"], joints[f"{name}_{second}"]])
-            inner = ("ankle",) if second == "toe" else (first, second)
-            radii = np.array(radii) * size["girth"]
-            parts.append(Part(ends, radii, color, tuple(f"{name}_{joint}" for joint in inner)))
+        for limb in _BODY["limbs"]:
+            ends = np.array([joints[f"{name}_{end}"] for end in limb["ends"]])
+            inner = tuple(f"{name}_{joint}" for joint in limb["joints"])
+            parts.append(Part(ends, np.array(limb["radii"]) * size["girth"], colors[limb["color"]], inner))
     return parts + _head(generator, joints["skull"], frames["head"], size["head"], skin, len(parts))
+
+
+def _color(name, generator):
+    """Returns one of the colours of skin or hair."""
+    return np.array(_BODY[name][generator.integers(len(_BODY[name]))], float)
 
 
 def _trunk(joints, chest, size, skin, top, bottom):
@@ -171,27 +165,14 @@ def _trunk(joints, chest, size, skin, top, bottom):
 
 def _head(generator, skull, turn, scale, skin, number):
     """Skull, hair, face and ears; `number` is that of the first of these parts."""
-    hair = _HAIR[generator.integers(len(_HAIR))] * generator.uniform(0.85, 1.15)
-    parts = []
-
-    def add(points, radii, color, joints=(), normal=None):
-        """Adds a part in coordinates from the skull's middle; one that is seen from one side only lies on the skull."""
-        centers = skull + np.array(points) * scale @ turn.T
-        base, normal = (None, None) if normal is None else (number, turn @ normal)
-        parts.append(Part(centers, np.array(radii) * scale, np.asarray(color, float), joints, base, normal))
-
-    ahead = (0, -0.05, 1)
-    add([(0, 0.012, -0.008), (0, -0.035, 0.012)], (0.058, 0.04), hair, ("head_top",))
-    # The face is a smaller hull, pushed forward: from behind it is not seen, and from the side hair stays behind it.
-    add([(0, 0.004, 0.02), (0, -0.042, 0.022)], (0.047, 0.034), skin, (), (0, 0, 1))
-    add([(-0.03, 0.042, 0.024), (0.03, 0.042, 0.024), (0, 0.05, -0.01)], (0.02, 0.02, 0.03), hair, (), ahead)
-    if generator.random() < _SHARE_OF_LONG_HAIR:
-        add([(x, y, -0.05) for x in (0.028, -0.028) for y in (0, -0.11)], (0.036,) * 4, hair)
-    for side, name in ((1, "left"), (-1, "right")):
-        eye, sight, x = (f"{name}_eye",), (0.35 * side, 0, 1), 0.021 * side
-        add([(0.05 * side, 0, -0.004)], [0.013], skin * 0.9, (f"{name}_ear",), (side, 0, 0.3))
-        add([(x, 0.01, 0.05)], [0.012], (245, 245, 242), eye, sight)
-        add([(x, 0.009, 0.057)], [0.0068], (38, 30, 28), eye, sight)
-    add([(0, 0.002, 0.058), (0, -0.014, 0.064)], (0.005, 0.009), skin * 0.8, ("nose",), (0, 0, 1))
-    add([(-0.015, -0.041, 0.054), (0.015, -0.041, 0.054)], (0.0045, 0.0045), skin * [0.75, 0.5, 0.5], (), ahead)
+    hair, parts = _color("hair", generator) * generator.uniform(0.85, 1.15), []
+    colors = {"skin": skin, "hair": hair, "white": np.array([245, 245, 242.0]), "black": np.array([38, 30, 28.0])}
+    if generator.random() < _BODY["shares"]["long_hair"]:
+        colors["long_hair"] = hair
+    for piece in _BODY["head"]:
+        if piece["color"] in colors:
+            centers = skull + np.array(piece["centers"]) * scale @ turn.T
+            base, normal = (number, turn @ piece["normal"]) if "normal" in piece else (None, None)
+            color, joints = colors[piece["color"]] * piece.get("shade", (1, 1, 1)), tuple(piece.get("joints", ()))
+            parts.append(Part(centers, np.array(piece["radii"]) * scale, color, joints, base, normal))
     return parts

@@ -131,12 +131,7 @@ def oks_nms(
     >>> oks_nms(poses, [0.8, 0.9, 0.1], [900, 900, 900], sigmas=[0.1]).tolist()
     [1, 2]
     """
-
-    def unlike(others, scores, similarity):
-        left = similarity <= np.float32(threshold)
-        return others[left], scores[left]
-
-    return _picked(keypoints, scores, areas, threshold, sigmas, unlike)
+    return _picked(keypoints, scores, areas, threshold, sigmas, soft=False)
 
 
 def soft_oks_nms(
@@ -172,13 +167,7 @@ def soft_oks_nms(
     >>> soft_oks_nms(poses, [0.8, 0.9, 0.5], [900, 900, 900], sigmas=[0.1]).tolist()
     [1, 2, 0]
     """
-
-    def lowered(others, scores, similarity):
-        scores = scores * np.exp(-(similarity**2) / np.float32(threshold))
-        order = _descending(scores)
-        return others[order], scores[order]
-
-    return _picked(keypoints, scores, areas, threshold, sigmas, lowered)[:max_poses]
+    return _picked(keypoints, scores, areas, threshold, sigmas, soft=True)[:max_poses]
 
 
 def check_sigmas(sigmas: Sequence[float] | None, keypoint_count: int) -> Float32[np.ndarray, " keypoints"]:
@@ -194,13 +183,8 @@ def check_sigmas(sigmas: Sequence[float] | None, keypoint_count: int) -> Float32
     return checked
 
 
-def _picked(keypoints, scores, areas, threshold, sigmas, left):
-    """Returns the positions of poses, each the best of those that are left by the ones before.
-
-    Args:
-        left: callable. Poses, their scores, their similarity with one just picked → poses that are left, best first,
-            and their scores.
-    """
+def _picked(keypoints, scores, areas, threshold, sigmas, soft):
+    """Returns the positions of poses, each the best of those that are left by the ones before."""
     _, scores = check_arrays("NMS", finite=True, keypoints=(keypoints, "N K 2"), scores=(scores, "N"))
     if not threshold > 0:
         raise ValueError(f"The NMS threshold must be above 0. Received: {threshold}")
@@ -208,9 +192,13 @@ def _picked(keypoints, scores, areas, threshold, sigmas, left):
     order = _descending(scores)
     scores = scores[order]
     while order.size:
-        best, others = order[0], order[1:]
-        kept.append(best)
-        order, scores = left(others, scores[1:], similarity[best, others])
+        kept.append(order[0])
+        order, scores = order[1:], scores[1:]
+        alike = similarity[kept[-1], order]
+        if soft:
+            scores = scores * np.exp(-(alike**2) / np.float32(threshold))
+        left = _descending(scores) if soft else alike <= np.float32(threshold)
+        order, scores = order[left], scores[left]
     return np.array(kept, dtype=int)
 
 

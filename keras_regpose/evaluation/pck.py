@@ -49,8 +49,7 @@ def normalized_distances(
     count, subject = ("K", "A comparison") if skeleton is None else (len(skeleton), f"Skeleton {skeleton.name!r}")
     pred, truth, visible = check_people(subject, count, pred=pred, truth=truth, visible=visible).values()
     normalizer = np.asarray(normalizer, np.float64)
-    if normalizer.ndim == 0:
-        normalizer = np.full(len(pred), normalizer)
+    normalizer = normalizer if normalizer.ndim else np.full(len(pred), normalizer)
     if normalizer.shape != pred.shape[:1] or np.isinf(normalizer).any() or (normalizer < 0).any():
         given = f"shape {normalizer.shape}, smallest value {normalizer.min(initial=np.inf)}"
         needed = f"one length per person, {len(pred)} in all, none negative or infinite"
@@ -105,16 +104,10 @@ def pck(
     {'neck': 1.0, 'hand': 0.5, 'Mean': 0.6666666666666666, 'persons': 1, 'left_out': 0}
     """
     distances = normalized_distances(pred, truth, visible, normalizer, skeleton)
-    groups = {}
-    for index, name in enumerate(skeleton.keypoints):
-        groups.setdefault(name.removeprefix("left_").removeprefix("right_"), []).append(index)
     correct = np.where(np.isnan(distances), np.nan, distances <= np.float32(threshold))
-    result = {}
-    for name, indices in groups.items():
-        values = correct[:, indices]
-        values = values[~np.isnan(values)]
-        result[name] = float(values.mean()) if values.size else float("nan")
-    result["Mean"] = float(np.nanmean(correct))
+    joints = np.array([name.removeprefix("left_").removeprefix("right_") for name in skeleton.keypoints])
+    result = {name: _mean(correct[:, joints == name]) for name in dict.fromkeys(joints.tolist())}
+    result["Mean"] = _mean(correct)
     sizes = np.broadcast_to(np.asarray(normalizer, np.float64), len(distances))
     persons = int((sizes > 0).sum())
     return {**result, "persons": persons, "left_out": len(distances) - persons}
@@ -297,6 +290,10 @@ def mean_error(pred: Points, truth: Points, visible: PerKeypoint, skeleton: Skel
     {'grip': 5.0, 'tip': 9.0, 'Mean': 7.0}
     """
     distances = normalized_distances(pred, truth, visible, 1.0, skeleton).astype(np.float64)
-    count = (~np.isnan(distances)).sum(0)
-    means = np.where(count, np.nansum(distances, 0) / np.maximum(count, 1), np.nan)
-    return dict(zip((*skeleton.keypoints, "Mean"), [*means.tolist(), float(np.nanmean(distances))], strict=True))
+    return dict(zip((*skeleton.keypoints, "Mean"), map(_mean, (*distances.T, distances)), strict=True))
+
+
+def _mean(values):
+    """Returns the mean of what is not NaN, or NaN if all is."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else float("nan")

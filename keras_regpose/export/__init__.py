@@ -2,14 +2,9 @@
 
 from keras_regpose.export.runtime import ExportedPoseRegressor, load_exported
 from keras_regpose.export.sidecar import Deviation
+from keras_regpose.optional import forwarded
 
 __all__ = ["Deviation", "ExportedPoseRegressor", "calibration_crops", "export_model", "load_exported"]
 
-
-def __getattr__(name):
-    # Running an export needs no Keras, making one does.
-    if name in ("calibration_crops", "export_model"):
-        from keras_regpose.export import exporter
-
-        return getattr(exporter, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Running an export needs no Keras, making one does.
+__getattr__ = forwarded(__name__, dict.fromkeys(("calibration_crops", "export_model"), "keras_regpose.export.exporter"))

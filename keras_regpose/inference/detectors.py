@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import keras
 
 _log = logging.getLogger(__name__)
+_FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_xywh")  # of boxes
 _PERSON_OF = {80: 0, 91: 1}  # COCO's class numbers, consecutive or as published, by how many there are
 
 
@@ -48,11 +49,9 @@ def keras_cv_detector(
     import keras
 
     box_format = detector.bounding_box_format
-    if box_format not in ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_xywh"):
-        raise ValueError(
-            "The detector's bounding_box_format must be xyxy, yxyx, xywh, center_xywh, rel_xyxy, rel_yxyx or rel_xywh. "
-            f"Received: {box_format!r}"
-        )
+    if box_format not in _FORMATS:
+        known = " or ".join([", ".join(_FORMATS[:-1]), _FORMATS[-1]])
+        raise ValueError(f"The detector's bounding_box_format must be {known}. Received: {box_format!r}")
     height, width = input_size
 
     def detect(image):

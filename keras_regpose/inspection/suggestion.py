@@ -13,7 +13,7 @@ _WIDTH = 0.25  # of the kernel, as a share of the median of squared distances
 
 
 def suggest(
-    samples: Sequence[Sample], model, count: int, labelled: Sequence[Sample] = (), weigh_errors: bool = False
+    samples: Sequence[Sample], model, count: int, labelled: Sequence[Sample] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
     """Chooses people to label next. Their own keypoints are not looked at.
 
@@ -26,7 +26,6 @@ def suggest(
         model: `PoseRegressor` with σ.
         count: int. Number of people to choose.
         labelled: sequence of `Sample`. People who are labelled already.
-        weigh_errors: bool. Whether each person counts by the mean σ, so that more are taken of what is harder.
 
     Returns:
         (count,) int positions of the people chosen, the most wanted first, and their (count,) mean σ in units of the
@@ -51,15 +50,14 @@ def suggest(
     is_new = features.positions >= len(known)
     seen = features.maps[-1][:, 0].astype(np.float32).mean((1, 2))
     expected = features.outputs[is_new, 0, :, 2:].mean((1, 2))
-    chosen = choose(expected if weigh_errors else np.ones_like(expected), seen[is_new], count, seen[~is_new])
+    chosen = choose(seen[is_new], count, seen[~is_new])
     return features.positions[is_new][chosen] - len(known), expected[chosen]
 
 
-def choose(weights: np.ndarray, features: np.ndarray, count: int, known: np.ndarray) -> np.ndarray:
+def choose(features: np.ndarray, count: int, known: np.ndarray) -> np.ndarray:
     """Chooses among N people; see `suggest`.
 
     Args:
-        weights: (N,) array, how much each person counts.
         features: (N, F) array.
         count: int. Number of people to choose; all where there are fewer.
         known: (M, F) array. Features of the people who are labelled already.
@@ -69,23 +67,23 @@ def choose(weights: np.ndarray, features: np.ndarray, count: int, known: np.ndar
 
     Example:
 
-    >>> choose(np.array([0.1, 0.3, 0.1]), np.eye(3), 1, np.empty((0, 3))).tolist()
+    >>> choose(np.array([[0.0], [5.0], [5.1]]), 1, np.empty((0, 1))).tolist()
     [1]
     """
     deviation = features.std(0) + 1e-6
     features, known = (features / deviation).astype(np.float32), (known / deviation).astype(np.float32)
     lengths = np.square(features).sum(1)
     some = np.random.default_rng(0).permutation(len(features))[:_SOME]
-    weights, people = weights[some] / weights[some].sum(), len(weights)
     width = np.mean([np.median(np.square(features[some] - row).sum(1)) for row in features[some[:100]]]) * _WIDTH + 1e-9
 
     def alike(rows):
         return np.exp((2 * features @ rows.T - lengths[:, None] - np.square(rows).sum(1)) / width)
 
-    parts = zip(np.array_split(features[some], 50), np.array_split(weights, 50), strict=True)
-    wanted = np.sum([alike(part) @ weight for part, weight in parts], axis=0)
-    there, chosen = np.sum([alike(part).sum(1) for part in np.array_split(known, 50)], axis=0), []
-    for number in range(min(count, people)):
+    def density(rows):
+        return np.sum([alike(part).sum(1) for part in np.array_split(rows, 50)], axis=0)
+
+    wanted, there, chosen = density(features[some]) / len(some), density(known), []
+    for number in range(min(count, len(features))):
         gain = wanted - there / (len(known) + number + 1)
         gain[chosen] = -np.inf
         chosen.append(int(gain.argmax()))

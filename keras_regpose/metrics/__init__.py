@@ -11,6 +11,7 @@ from keras_regpose.evaluation.oks import labelled_oks, oks, oks_nms, soft_oks_nm
 from keras_regpose.evaluation.pck import auc, box_diagonal, box_size, epe, mean_error, pair_distance, pck, torso_size
 from keras_regpose.evaluation.pckh import pckh
 from keras_regpose.inference.scores import expected_oks, instance_score
+from keras_regpose.optional import forwarded
 
 __all__ = ["OKS", "PCK", "MeanError"]  # of Keras
 __all__ += ["Interval", "compare", "evaluate"]
@@ -18,11 +19,5 @@ __all__ += ["coco_keypoints", "coco_results", "expected_oks", "instance_score", 
 __all__ += ["auc", "epe", "labelled_oks", "mean_error", "nme", "oks", "pck", "pckh"]
 __all__ += ["box_diagonal", "box_size", "pair_distance", "torso_size"]  # what PCK is in units of
 
-
-def __getattr__(name):
-    # These import Keras, which the functions do not need.
-    if name in ("MeanError", "OKS", "PCK"):
-        from keras_regpose.metrics import keras_metrics
-
-        return getattr(keras_metrics, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# These import Keras, which the functions do not need.
+__getattr__ = forwarded(__name__, dict.fromkeys(("MeanError", "OKS", "PCK"), "keras_regpose.metrics.keras_metrics"))

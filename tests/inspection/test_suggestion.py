@@ -20,17 +20,13 @@ def test_what_is_chosen_is_as_often_there_as_it_is_in_all():
     sizes = [60, 30, 10]
     features = np.concatenate([heaps(1, size)[0] + 10 * place for place, size in enumerate(sizes)])
     heap_of, nobody = np.repeat(range(3), sizes), np.empty((0, 3))
-    chosen = choose(np.ones(100), features, 20, nobody)
+    chosen = choose(features, 20, nobody)
     assert len(set(chosen.tolist())) == 20
     np.testing.assert_allclose(np.bincount(heap_of[chosen]), [12, 6, 2], atol=1)
-    assert choose(np.ones(100), features, 20, nobody).tolist() == chosen.tolist()
+    assert choose(features, 20, nobody).tolist() == chosen.tolist()
     # Of whom there are enough labelled, fewer are chosen.
-    chosen = choose(np.ones(100), features, 20, features[:20])
+    chosen = choose(features, 20, features[:20])
     np.testing.assert_allclose(np.bincount(heap_of[chosen]), [4, 12, 4], atol=1)
-    # Who is three times as hard counts three times.
-    expected = np.where(heap_of == 2, 3.0, 1.0)
-    chosen = choose(expected, features, 24, nobody)
-    np.testing.assert_allclose(np.bincount(heap_of[chosen]), [12, 6, 6], atol=1)
 
 
 def test_suggested_people_and_what_is_expected_of_them():
