@@ -53,6 +53,8 @@ def _parser():
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
             parents=[common],
         )
+        if module in (demo, evaluate, inspect, predict, suggest):
+            sub.add_argument("--overwrite", action="store_true", help="replace what keras-regpose did not write")
         sub.set_defaults(run=module.run, needs_keras=module not in (inspect, list_command, predict, publish))
         module.add_options(sub)
     return parser

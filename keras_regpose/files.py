@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, their SHA-256, and a full disk in one sentence."""
+"""Files and folders that are written whole or not at all, and those that are not ours to replace."""
 
 import contextlib
 import csv
@@ -7,9 +7,22 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from keras_regpose import __version__
+
+MADE_BY = f"keras_regpose {__version__}"  # JSON says so as "made_by"
+MARK = f"made by {MADE_BY}".encode()  # in pictures, videos and SLEAP's files
+# Some files have no place for a mark, and are known by how they begin: our tables, COCO results and descriptions of
+# exports. Nothing is lost with an empty file.
+_OURS = re.compile(
+    rb"made.by\W+keras_regpose|\A\Z|\A\[\]\n\Z|"
+    rb"\A(?:(?:frame,)?(?:time,)?(?:id,)?person,keypoint,x,y,score|picture,annotation_id,|picture,x1,y1,x2,y2,expected_)|"
+    rb'\A\[\n\{"image_id": [^\n]{1,999}?, "category_id": \d+, "keypoints": \[|\A\{\n "version": \d+,\n "format": "'
+)
 
 
 @contextlib.contextmanager
@@ -48,12 +61,14 @@ def draft(path: str | os.PathLike, advice: str = "choose a folder of another dis
             os.replace(written, path)
     except (OSError, RuntimeError) as error:  # HDF5 raises RuntimeErrors
         if is_disk_full(error):
-            raise disk_full(path.parent, advice) from error
+            raise disk_full(path, advice) from error
         raise
 
 
 def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     """Writes a file, complete or not at all; text is written as UTF-8. See `draft`.
+
+    Bytes of a path that are no UTF-8 become escapes, such as \\udce9, which JSON reads as what they were.
 
     Example:
 
@@ -62,7 +77,42 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     'hello'
     """
     with draft(path) as file:
-        file.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        file.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+
+
+def spare(*paths: str | os.PathLike, overwrite: bool = False) -> None:
+    """Refuses to replace what this package did not write.
+
+    Args:
+        *paths: str or path. Files to be written.
+        overwrite: bool. Whether they may all be replaced.
+
+    Raises:
+        FileExistsError: If something is at one of them that is not ours.
+
+    Example:
+
+    >>> write_whole("mine.json", "[1]")
+    >>> spare("mine.json", overwrite=True)
+    >>> spare("mine.json")
+    Traceback (most recent call last):
+    FileExistsError: mine.json is there, and keras_regpose did not write it. Choose another place, or overwrite it
+    (--overwrite, overwrite=True)
+    """
+    for path in () if overwrite else paths:
+        if os.path.lexists(path) and not is_ours(path):
+            advice = "Choose another place, or overwrite it (--overwrite, overwrite=True)"
+            raise FileExistsError(f"{path} is there, and keras_regpose did not write it. {advice}")
+
+
+def is_ours(path: str | os.PathLike) -> bool:
+    """Returns whether this package wrote a file, or it is empty; only its beginning and its end are read."""
+    if os.path.isfile(path):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            start = file.read(4096)
+            file.seek(max(len(start), os.path.getsize(path) - 1024))
+            return bool(_OURS.search(start + file.read(1024)))
+    return False
 
 
 def csv_text(rows: Iterable[Iterable]) -> str:
@@ -81,9 +131,9 @@ def is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
-def disk_full(folder: Path, advice: str) -> OSError:
-    """Returns the error to raise when a disk is full."""
-    error = OSError(f"The disk of {folder} is full. Free some space, or {advice}")
+def disk_full(path: Path, advice: str) -> OSError:
+    """Returns the error to raise when the disk of a file or a folder is full."""
+    error = OSError(f"The disk of {path} is full. Free some space, or {advice}")
     error.errno = errno.ENOSPC
     return error
 

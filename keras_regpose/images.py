@@ -2,6 +2,8 @@
 
 import io
 import os
+import struct
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,9 +15,14 @@ from jaxtyping import UInt8
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from keras_regpose.files import write_whole
+from keras_regpose.files import MARK, write_whole
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # that are written
+# Where a mark comes into files that are written, and as what: a text of PNG, a comment of JPEG, behind the end of WebP.
+_TEXT = b"tEXtSoftware\0" + MARK
+_COMMENT = 20, struct.pack(">2sH", b"\xff\xfe", len(MARK) + 2) + MARK
+_MARKS = {".png": (-12, struct.pack(f">I{len(_TEXT)}sI", len(_TEXT) - 4, _TEXT, zlib.crc32(_TEXT)))}
+_MARKS |= {".jpg": _COMMENT, ".jpeg": _COMMENT, ".webp": (1 << 40, MARK)}
+PICTURE_SUFFIXES = tuple(_MARKS)
 MAX_PIXELS = 1 << 28  # 16,384 × 16,384: more than any camera's, yet less than a gigabyte when decoded
 
 
@@ -107,14 +114,15 @@ def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
     return picture
 
 
-def save_picture(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Writes an RGB array as a picture file, complete or not at all."""
+def save_picture(path: str | os.PathLike, image: np.ndarray, marked: bool = True) -> None:
+    """Writes an RGB array as a picture file, complete or not at all; marked as ours unless it is data, not a result."""
     suffix = Path(path).suffix.lower() or ".png"
     if suffix not in PICTURE_SUFFIXES:
         raise ValueError(f"Pictures are written as {', '.join(PICTURE_SUFFIXES)}. Received: {path}")
     quality = [cv2.IMWRITE_WEBP_QUALITY, 95] if suffix == ".webp" else []
-    _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
-    write_whole(path, data.tobytes())
+    data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1].tobytes()
+    place, mark = _MARKS[suffix] if marked else (0, b"")
+    write_whole(path, data[:place] + mark + data[place:])
 
 
 def _from_pil(image):

@@ -61,7 +61,7 @@ def test_predict_writes_picture_and_numbers(preset, photo, tmp_path, capsys):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"not a picture")
     arguments = ["predict", "--preset", preset, photo, str(broken), "--box", "10,20,110,220", "--box", "5,5,60,90"]
-    assert main([*arguments, "--flip-test", "--output", str(output)]) == 0
+    assert main([*arguments, "--flip-test", "--output", str(output)]) == 1
     captured = capsys.readouterr()
     assert "1 of 2 images" in captured.out and "broken.jpg" in captured.err
     values = json.loads((output / "photo.json").read_text())
@@ -214,6 +214,41 @@ def test_bad_input_gets_one_sentence_and_status_2(preset, photo, tmp_path, capsy
     for expected, arguments in cases.items():
         assert main(arguments) == 2, arguments
         assert expected in sentence(capsys), arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ("suggest pictures --preset resnet51 --output {}/next.csv", "next.csv"),
+        ("evaluate resnet51 --dataset synthetic --json {}/a.json", "a.json"),
+        ("evaluate resnet51 --dataset synthetic --pictures {}/a.png", "a.png"),
+        ("evaluate resnet51 --dataset synthetic --calibration {}/a.png", "a.png"),
+        ("evaluate resnet51 --dataset synthetic --recalibrated {}", ""),
+        ("inspect --annotations a.json --images . --output {}", "report.html"),
+        ("inspect --annotations a.json --images . --output {}", "labels.csv"),
+        ("demo --output {}", "photograph.png"),
+        ("demo --output {}", "predictions.png"),
+        ("convert mmpose a.pth --preset resnet50_rle_coco --out {}", ""),
+    ],
+)
+def test_no_command_replaces_what_others_wrote(tmp_path, capsys, arguments, name):
+    """They say so before they look at anything else: none of these presets and annotations is there."""
+    stranger = tmp_path / (name or "holiday.txt")
+    stranger.write_text("mine")
+    assert main(arguments.format(tmp_path).split()) == 2
+    assert str(stranger if name else tmp_path) in sentence(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == [stranger.name] and stranger.read_text() == "mine"
+
+
+def test_what_a_command_wrote_it_replaces(preset, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    files = [f"--json={tmp_path}/a.json", f"--pictures={tmp_path}/a.jpg", f"--calibration={tmp_path}/b.png"]
+    for _ in range(2):
+        assert main(["evaluate", preset, "--dataset", "synthetic", "--count", "4", *files]) == 0
+    assert json.loads((tmp_path / "a.json").read_text())["made_by"] == "keras_regpose 0.1.0"
+    (tmp_path / "a.json").write_text("mine")
+    assert main(["evaluate", preset, "--dataset", "synthetic", "--count", "4", *files, "--overwrite"]) == 0
+    assert json.loads((tmp_path / "a.json").read_text())["AP"] is not None
 
 
 @pytest.mark.parametrize(

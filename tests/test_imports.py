@@ -54,7 +54,8 @@ def own_imports(tree, is_init):
             yield "relative import", None, late, node.lineno
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "keras_regpose":
             for alias in node.names:
-                yield node.module.partition(".")[2], alias.name, late, node.lineno
+                if alias.name != "__version__":  # which imports nothing
+                    yield node.module.partition(".")[2], alias.name, late, node.lineno
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.split(".")[0] == "keras_regpose":

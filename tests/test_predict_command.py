@@ -105,9 +105,10 @@ def test_folders_patterns_and_coco_results(preset, tmp_path, capsys):
     output = tmp_path / "poses"
     sources = [str(tmp_path / "photos"), str(tmp_path / "oth*" / "*.png"), str(tmp_path / "gone.mp4")]
     options = ["--boxes", str(detections), "--score-threshold", "0.5", "--format", "coco", "json"]
-    assert main(["predict", "--preset", preset, *sources, *options, "--output", str(output)]) == 0
+    assert main(["predict", "--preset", preset, *sources, *options, "--output", str(output)]) == 1
     captured = capsys.readouterr()
-    assert "3 of 5 images" in captured.out
+    assert f"3 of 5 images are in {output}; 2 were skipped" in captured.out
+    assert captured.err.count("Skipped: ") == 2
     assert "zero.jpg is empty" in captured.err and "There is no video file at" in captured.err
     results = json.loads((output / "coco.json").read_text())
     assert [result["image_id"] for result in results] == [785, 1000, 785]
@@ -123,6 +124,78 @@ def test_a_source_is_never_replaced(preset, tmp_path, capsys):
     assert main(["predict", "--preset", preset, photo, "--output", str(tmp_path)]) == 2
     assert "would replace the image" in capsys.readouterr().err
     assert (tmp_path / "photo.png").read_bytes() == before
+
+
+@pytest.fixture
+def nothing_computed(monkeypatch):
+    """No model is opened."""
+    monkeypatch.setattr("keras_regpose.commands.predict.from_preset", lambda *_, **__: pytest.fail("opened"))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.json", "dance.mp4", "dance.json", "b_2.json"])
+def test_what_others_made_is_not_replaced(tmp_path, capsys, nothing_computed, name):
+    folder = tmp_path / "in"
+    for photo in ("a.jpg", "b.jpg", "b.webp"):
+        write_photo(folder / photo)
+    write_video(folder / "dance.avi", 3)
+    write_photo(folder / "other.png")
+    os.replace(folder / "other.png", folder / name)  # "another photograph and an annotation"
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    sources = [str(folder / one) for one in ("a.jpg", "b.jpg", "b.webp", "dance.avi")]
+    assert main(["predict", *sources, "--output", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert f"{name} is there, and keras_regpose did not write it. Choose another place, or overwrite it" in error
+    assert len(error.splitlines()) == 1
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_with_overwrite_it_is_replaced_but_never_a_source(preset, tmp_path, capsys):
+    photo = write_photo(tmp_path / "a.jpg")
+    (tmp_path / "a.json").write_text("mine")
+    arguments = ["predict", "--preset", preset, "--boxes", "image", "--output", str(tmp_path)]
+    assert main([*arguments, photo, "--overwrite"]) == 0
+    assert Poses.from_json((tmp_path / "a.json").read_text()).source == photo
+    other = write_photo(tmp_path / "b.png")
+    assert main([*arguments, other, "--overwrite"]) == 2
+    assert "would replace the image" in capsys.readouterr().err
+
+
+def test_the_same_command_runs_again_beside_its_sources(preset, tmp_path, capsys):
+    for name in ("a.jpg", "mia/b.jpg"):
+        write_photo(tmp_path / name)
+    write_photo(tmp_path / "poses_of_others.png")
+    found = []
+    for _ in range(2):  # the second time, results lie among the pictures
+        arguments = ["--preset", preset, "--boxes", "image", "--format", "picture", "coco", "csv"]
+        assert main(["predict", str(tmp_path), *arguments, "--output", str(tmp_path / "mia")]) == 0
+        assert "3 of 3 images" in capsys.readouterr().out
+        found.append(sorted(path.name for path in (tmp_path / "mia").iterdir()))
+    assert found[0] == found[1] and len(found[0]) == 3 * 2 + 2
+
+
+def test_odd_names_among_others_and_what_cannot_be_read_is_skipped(preset, tmp_path, capsys):
+    photo, folder = write_photo(tmp_path / "photo.jpg"), tmp_path / "in"
+    folder.mkdir()
+    for stem in (os.fsdecode(b"caf\xe9"), "東" * 82, "a\nb", "plain"):
+        shutil.copy(photo, folder / f"{stem}.jpg")
+    urls = ["http://127.0.0.1:9/a b.jpg", "http://[::1", "http://127.0.0.1:x/a.jpg"]
+    boxes = ["--box", "1,1,60,60", "--format", "json", "coco"]
+    output = tmp_path / "poses"
+    assert main(["predict", str(folder), *urls, "--preset", preset, *boxes, "--output", str(output)]) == 1
+    captured = capsys.readouterr()
+    assert f"4 of 7 images are in {output}; 3 were skipped" in captured.out
+    assert captured.err.count("Skipped: http://") == 3
+    assert len(list(output.iterdir())) == 5 and len(json.loads((output / "coco.json").read_text())) == 4
+
+
+def test_a_box_outside_of_one_picture_skips_that_picture(preset, tmp_path, capsys):
+    photo, small = write_photo(tmp_path / "a.jpg"), tmp_path / "b.png"
+    cv2.imwrite(str(small), np.zeros((20, 20, 3), np.uint8))
+    arguments = ["--preset", preset, "--box", "30,30,60,60", "--format", "json", "--output", str(tmp_path / "poses")]
+    assert main(["predict", photo, str(small), *arguments]) == 1
+    captured = capsys.readouterr()
+    assert "1 of 2 images are in" in captured.out
+    assert f"Skipped: {small}: Box 0 lies outside of the image, which has 20 × 20 pixels" in captured.err
 
 
 @pytest.mark.parametrize(
@@ -148,14 +221,15 @@ def test_box_and_boxes_exclude_each_other(preset, capsys):
 def test_a_broken_frame_is_told_and_the_rest_is_there(preset, tmp_path, capsys):
     broken = damage_frame(write_video(tmp_path / "v.avi", 30), 12, tmp_path / "broken.avi")
     output = tmp_path / "poses"
-    assert main(["predict", "--preset", preset, broken, "--boxes", "image", "--output", str(output)]) == 0
+    assert main(["predict", "--preset", preset, broken, "--boxes", "image", "--output", str(output)]) == 1
     captured = capsys.readouterr()
-    assert "1 of the 30 frames" in captured.err and "29 of 30 images" in captured.out
+    assert "Skipped: 1 of the 30 frames" in captured.err
+    assert f"29 of 30 images are in {output}; 1 were skipped" in captured.out
     assert video_facts(output / "broken.mp4")[0] == len(json.loads((output / "broken.json").read_text())) == 29
 
 
 @pytest.mark.parametrize(
-    "number", [pytest.param(signal.SIGINT, id="int"), pytest.param(signal.SIGTERM, id="term", marks=pytest.mark.slow)]
+    "number", [pytest.param(signal.SIGINT, id="int", marks=pytest.mark.slow), pytest.param(signal.SIGTERM, id="term")]
 )
 def test_interrupted_what_was_done_is_there_and_valid(preset, tmp_path, number):
     video, output = write_video(tmp_path / "long.avi", 6_000, size=(64, 48)), tmp_path / "poses"
@@ -170,7 +244,7 @@ def test_interrupted_what_was_done_is_there_and_valid(preset, tmp_path, number):
         time.sleep(0.02)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "images done before the interruption are in" in errors and "Traceback" not in errors
     frames = json.loads((output / "long.json").read_text())
     assert 10 <= len(frames) < 6_000

@@ -69,7 +69,7 @@ def _build_row(name, data, options):
     write_whole(folder / RESULTS, to_json(results))
     write_whole(folder / CARD, zoo_card(name, results, options.publish or ORGANISATION))
     if (picture := picture_of(model.skeleton)) is not None:
-        shutil.copyfile(picture, folder / PICTURE)
+        write_whole(folder / PICTURE, picture.read_bytes())
     if options.publish:
         publication = publish_preset(folder, f"{options.publish}/{name}", private=options.private)
         digest = sha256(folder / "preset.json")

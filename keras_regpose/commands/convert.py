@@ -13,9 +13,10 @@ def add_options(sub):
 def run(options):
     from keras_regpose.convert import from_mmpose
     from keras_regpose.files import sha256
-    from keras_regpose.hub.preset_files import save_preset
+    from keras_regpose.hub.preset_files import save_preset, spare_folder
     from keras_regpose.zoo import preset_info
 
+    spare_folder(options.out)
     model = from_mmpose(options.checkpoint, options.preset)
     info, facts = preset_info(options.preset), {}
     # Only the official file makes the published row, with its card; any other has its architecture alone.

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from keras_regpose.commands.shared import box
+from keras_regpose.files import spare
 
 EXAMPLE = "keras-regpose demo --image photo.jpg"
 
@@ -21,6 +22,8 @@ def run(options):
     if options.box and not options.image:
         raise ValueError("--box says where a person is in a photograph: pass it with --image")
     start, output = time.monotonic(), Path(options.output)
+    names = ("photograph.png", "photograph.json", "predictions.png")
+    spare(*(output / name for name in names), overwrite=options.overwrite)
     image = options.image or Path(__file__).parents[1] / "bundled_photograph" / "table.jpg"
     people = from_preset(BUNDLED_PRESET, runtime="onnx").estimate(image, boxes=options.box)
     people.save(output / "photograph.png")

@@ -3,7 +3,8 @@
 import json
 
 from keras_regpose.commands.shared import add_data_options, open_model, open_samples, positive
-from keras_regpose.files import write_whole
+from keras_regpose.files import MADE_BY, spare, write_whole
+from keras_regpose.hub.preset_files import spare_folder
 from keras_regpose.inference.scores import SCORE_MODES
 from keras_regpose.progress import progress_bar
 
@@ -34,6 +35,9 @@ def run(options):
     from keras_regpose.export.runtime import ExportedPoseRegressor
     from keras_regpose.images import save_picture
 
+    spare(*filter(None, (options.json, options.pictures, options.calibration)), overwrite=options.overwrite)
+    if options.recalibrated:
+        spare_folder(options.recalibrated)
     if options.calibration:
         calibration.import_matplotlib()
     model = open_model(options.preset)
@@ -62,7 +66,7 @@ def run(options):
         print(f"{scores.measure}; error: mean distance in pixels")
     if skipped := len(samples) - len(poses):
         print(f"{skipped} of {len(samples)} people were skipped, because their images cannot be read")
-    report = scores | {"measure": scores.measure, "intervals": intervals}
+    report = {"made_by": MADE_BY} | scores | {"measure": scores.measure, "intervals": intervals}
     if other is not None:
         other_scores = predict(other)[2]
         differences = scores.minus(other_scores)

@@ -16,10 +16,11 @@ def add_options(sub):
 
 def run(options):
     from keras_regpose.data.coco import Coco
-    from keras_regpose.inspection.report import write_report
+    from keras_regpose.inspection.report import REPORT, spare, write_report
 
     if not annotated(options):
         raise ValueError("Say whose labels: --annotations FILE --images DIR")
+    spare(*(Path(options.output, name) for name in REPORT), overwrite=options.overwrite)
     people = Coco(options.annotations, options.images, category=options.category)
     judgement, size = None, (256, 192)
     if options.preset:
@@ -32,7 +33,9 @@ def run(options):
         judgement = judge_labels(people, model)
         size = model.input_size
     name = Path(options.annotations).name
-    numbers = write_report(people, options.output, judgement, size, suspects=options.suspects, title=name)
+    numbers = write_report(
+        people, options.output, judgement, size, suspects=options.suspects, title=name, overwrite=True
+    )
     print(f"{numbers['people']} people in {numbers['pictures']} pictures; {numbers['left_out']['count']} left out")
     for name, found in numbers.items():
         if isinstance(found, dict) and found.get("count") and name != "left_out":

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_regpose.commands.shared import add_annotation_options, annotated, box, import_keras_silently, positive
 from keras_regpose.data.coco import Coco
+from keras_regpose.files import is_ours
 from keras_regpose.hub.preset_files import is_preset
 from keras_regpose.inference.boxes import box_finder
 from keras_regpose.inference.estimator import estimate_frames, thresholds
@@ -76,14 +77,6 @@ def run(options):
         people = Coco(options.annotations, options.images, options.boxes, category=options.category)
     elif not options.sources:
         raise ValueError("Say what to look at: a SOURCE, or --annotations FILE --images DIR")
-    if options.show:
-        _open_window()
-    boxes = options.box or (options.boxes if people is None else people)
-    if options.runtime == "keras" and not options.debug:
-        import_keras_silently()
-    model = from_preset(options.preset, runtime=None if options.runtime == "keras" else options.runtime)
-    score_threshold, least = thresholds(model, boxes, options.score_threshold)
-    find_boxes = box_finder(boxes, model.skeleton, "stream", score_threshold=score_threshold)
     failed = []
 
     def skip(error):
@@ -95,6 +88,16 @@ def run(options):
         if options.sources or not people
         else [Files(list(people.by_picture))]
     )
+    writer = ResultsWriter(options.output, options.format, people, options.overwrite)
+    writer.check(sources)
+    if options.show:
+        _open_window()
+    boxes = options.box or (options.boxes if people is None else people)
+    if options.runtime == "keras" and not options.debug:
+        import_keras_silently()
+    model = from_preset(options.preset, runtime=None if options.runtime == "keras" else options.runtime)
+    score_threshold, least = thresholds(model, boxes, options.score_threshold)
+    find_boxes = box_finder(boxes, model.skeleton, "stream", score_threshold=score_threshold)
     totals = [source.total for source in sources]
     settings = {name: getattr(options, name) for name in ("flip_test", "batch_size", "pose_threshold")}
     settings |= {"on_error": skip, "least": least}
@@ -103,7 +106,7 @@ def run(options):
     with (
         noted_signals() as interrupted,
         progress_bar(total=None if None in totals else sum(totals), unit=" images", delay=2) as bar,
-        ResultsWriter(options.output, options.format, people) as writer,
+        writer,
     ):
         for poses in results:
             writer.write(poses)
@@ -113,13 +116,15 @@ def run(options):
                 break
     if interrupted:
         print(f"The {done} images done before the interruption are in {options.output}", file=sys.stderr)
-        raise KeyboardInterrupt
-    print(f"{done} of {done + len(failed)} images are in {options.output}")
+        return 128 + interrupted[0]
+    skipped = f"; {len(failed)} were skipped" if failed else ""
+    print(f"{done} of {done + len(failed)} images are in {options.output}{skipped}")
     if without:
         found = f"No box is given for {without} of them, so that nobody was looked for there"
         print(found if boxes else f"Nobody was found in {without} of them")
     if not done:
         raise ValueError("none of the images could be read")
+    return 1 if failed else 0
 
 
 def _open_window():
@@ -157,8 +162,11 @@ def _open(names, output, on_error):
         if isinstance(source, Files):
             # Pictures of an earlier run may lie in a folder that is looked through.
             own = Path(output).resolve()
-            is_around = os.path.isdir(name) and Path(name).resolve() in own.parents
-            paths += [path for path in source.paths if not (is_around and own in Path(path).resolve().parents)]
+            if os.path.isdir(name) and Path(name).resolve() in (own, *own.parents):
+                source = Files(
+                    [one for one in source.paths if own not in Path(one).resolve().parents or not is_ours(one)]
+                )
+            paths += source.paths
         else:
             videos.append(source)
     return ([Files(paths)] if paths else []) + videos

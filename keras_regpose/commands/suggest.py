@@ -1,7 +1,7 @@
 """Choose the people to label next: those with large expected errors, who stand for many others."""
 
 from keras_regpose.commands.shared import positive
-from keras_regpose.files import csv_text, write_whole
+from keras_regpose.files import csv_text, spare, write_whole
 
 EXAMPLE = "keras-regpose suggest pictures/ --preset runs/mine/best --count 200 --output next.csv"
 
@@ -20,6 +20,7 @@ def run(options):
     from keras_regpose.inspection.suggestion import suggest
     from keras_regpose.presets import from_preset
 
+    spare(options.output, overwrite=options.overwrite)
     model = from_preset(options.preset)
     samples = []
     found = (one for name in options.sources for one in only_pictures(model.estimate(name, options.boxes)))

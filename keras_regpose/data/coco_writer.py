@@ -48,7 +48,7 @@ def write_coco(people: People, path: str | os.PathLike, images: str | os.PathLik
                 raise ValueError(f"The picture of sample {person.id} is no file: pass images=, a folder for it")
             place = os.path.join(images, f"{person.image_id:012d}.png")
             if person.image_id not in listed:
-                save_picture(place, read_image(person.image))
+                save_picture(place, read_image(person.image), marked=False)
         place = Path(place).absolute()
         name = (place.relative_to(folder) if place.is_relative_to(folder) else place).as_posix()
         if person.image_id not in listed:

@@ -302,5 +302,5 @@ def _frame_file(number, frame, path, images):
     if frame.video.backend is None:  # it is not where it was when it was labelled
         frame.video.open(str(path.parent / Path(name.replace("\\", "/")).name))
     frame.video.grayscale = False  # else a first frame that is black makes all of them grey
-    save_picture(picture, read_image(np.asarray(frame.image)))
+    save_picture(picture, read_image(np.asarray(frame.image)), marked=False)
     return str(picture)

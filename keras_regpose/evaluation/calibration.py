@@ -15,7 +15,7 @@ import numpy as np
 from keras_regpose.evaluation.evaluate import labels
 from keras_regpose.evaluation.intervals import Interval, interval, over_people
 from keras_regpose.evaluation.oks import keypoint_similarity
-from keras_regpose.files import draft
+from keras_regpose.files import MARK, draft
 from keras_regpose.inference.poses import Poses
 from keras_regpose.optional import import_optional
 
@@ -216,7 +216,7 @@ def plot_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
     for axes in (left, right):
         axes.grid(alpha=0.3)
     with draft(path) as file:
-        figure.savefig(file, dpi=150, format=Path(path).suffix[1:] or "png")
+        figure.savefig(file, dpi=150, format=Path(path).suffix[1:] or "png", metadata={"Creator": MARK.decode()})
 
 
 def import_matplotlib() -> ModuleType:

@@ -18,7 +18,7 @@ from keras_regpose.export.formats import FORMATS
 from keras_regpose.export.frozen import frozen_function
 from keras_regpose.export.runtime import ExportedPoseRegressor, check_crops
 from keras_regpose.export.sidecar import Description, Deviation, sidecar_path, write_sidecar
-from keras_regpose.files import draft
+from keras_regpose.files import draft, is_ours
 from keras_regpose.images import read_image
 from keras_regpose.models.rewrite import folded, graph_with_dtype
 
@@ -41,13 +41,12 @@ def export_model(
     """Writes a model as a file that runs without Keras; see `PoseRegressor.export`, which calls this."""
     path = Path(path)
     format = _check_format(path, format, precision)
+    _check_place(path)
     graph = graph_with_dtype(model.to_keras(), "float32")
     if calibration is not None or precision == "int8":
         calibration = _check_calibration(calibration, model.input_size)
     crops = calibration_crops(Synthetic(16, seed=0), model.input_size) if calibration is None else calibration
     compared = crops[np.linspace(0, len(crops) - 1, min(_COMPARED, len(crops))).astype(int)]
-    if path.exists() and (path.is_dir() != (path.suffix == "") or (path.is_dir() and not _is_replaceable(path))):
-        raise ValueError(f"{path} exists and is not an export. Choose another name, or remove it")
     description = Description(format, precision, model.method, model.skeleton, model.input_size, model.quantiles)
     expected = graph.predict_on_batch(compared)
     with draft(path) as written:
@@ -124,5 +123,10 @@ def _check_deviation(deviation, format, precision, input_size):
         )
 
 
-def _is_replaceable(folder):
-    return sidecar_path(folder).is_file() or not any(folder.iterdir())
+def _check_place(path):
+    """Refuses to replace what is no export; files are known by the sidecar beside them."""
+    beside = [path, sidecar_path(path), path.with_suffix(".bin" if path.suffix == ".xml" else path.suffix)]
+    taken = [file for file in beside if os.path.lexists(file)]
+    empty = not path.suffix and path.is_dir() and not any(path.iterdir())
+    if taken and not empty and not (is_ours(sidecar_path(path)) and path.is_dir() == (not path.suffix)):
+        raise ValueError(f"{taken[0]} exists and is not an export. Choose another name, or remove it")

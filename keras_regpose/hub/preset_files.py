@@ -56,8 +56,7 @@ def save_preset(
     import keras
 
     directory = Path(directory)
-    if directory.exists() and not (directory.is_dir() and (not any(directory.iterdir()) or is_preset(directory))):
-        raise PresetError(f"{directory} exists and is not a preset. Choose another folder, or remove it")
+    spare_folder(directory)
     with draft(directory, advice) as written:
         written.mkdir()
         keras.saving.save_model(model.to_keras(), written, zipped=False)
@@ -71,6 +70,13 @@ def save_preset(
         files = [name for name in PRESET_FILES if (written / name).is_file()]
         description["checksums"] = {name: sha256(written / name) for name in files}
         (written / "preset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+
+
+def spare_folder(directory: str | Path) -> None:
+    """Raises `PresetError` if something is there that is neither a preset nor an empty folder."""
+    directory = Path(directory)
+    if directory.exists() and not (directory.is_dir() and (not any(directory.iterdir()) or is_preset(directory))):
+        raise PresetError(f"{directory} exists and is not a preset. Choose another folder, or remove it")
 
 
 @dataclass(frozen=True)

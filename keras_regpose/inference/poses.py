@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Integer, Real, UInt8
 
 from keras_regpose.arrays import check_people
-from keras_regpose.files import csv_text, write_whole
+from keras_regpose.files import MADE_BY, csv_text, write_whole
 from keras_regpose.images import PICTURE_SUFFIXES, read_image, save_picture
 from keras_regpose.inference.draw import draw_poses
 from keras_regpose.inference.regions import reach
@@ -252,7 +252,8 @@ class Poses:
     def save(self, path: str | os.PathLike, image: Any = None, **options) -> None:
         """Writes the poses to a file: numbers as `.json` or `.csv`, a picture as `.png`, `.jpg`, `.jpeg` or `.webp`.
 
-        The file appears complete or not at all. `Poses.from_json(Path(path).read_text())` reads the numbers back.
+        The file appears complete or not at all, in place of any that has its name. Numbers are read back by
+        `Poses.from_json(Path(path).read_text())`.
 
         Args:
             path: str or path. Its suffix chooses the format.
@@ -285,7 +286,7 @@ class Poses:
         [480, 640]
         """
         # Every float32 is a Python float, and Python writes floats with as many digits as they need.
-        values = {name: getattr(self, name) for name in _IN_JSON}
+        values = {"made_by": MADE_BY} | {name: getattr(self, name) for name in _IN_JSON}
         return json.dumps(values, allow_nan=False, ensure_ascii=False, default=_to_json)
 
     @classmethod
@@ -302,10 +303,10 @@ class Poses:
             values = json.loads(text)
         except ValueError as error:
             raise ValueError(f"The text is not JSON ({error}): pass the text that Poses.to_json returned") from error
-        if not isinstance(values, dict) or set(values) != set(_IN_JSON):
+        if not isinstance(values, dict) or set(values) - {"made_by"} != set(_IN_JSON):
             got = ", ".join(sorted(values)) if isinstance(values, dict) else type(values).__name__
             raise ValueError(f"The JSON of poses has the keys {', '.join(sorted(_IN_JSON))}. Received: {got}")
-        return cls(**{**values, "skeleton": Skeleton.from_dict(values["skeleton"])})
+        return cls(**{**{name: values[name] for name in _IN_JSON}, "skeleton": Skeleton.from_dict(values["skeleton"])})
 
     def to_coco(self, image_id: int | str, score_mode: str | None = None) -> list[dict]:
         """Returns the people in COCO's result format, ready for `json.dump` and for `pycocotools`.

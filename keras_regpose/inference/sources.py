@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import errno
 import glob
+import http.client
 import os
 import queue
 import sys
@@ -249,7 +250,7 @@ def open_pictures(source: Any) -> "Files | Video | None":
     path = os.fspath(source)
     if _is_url(path):
         is_stream = path.lower().startswith(_STREAMS)
-        return Video(path) if is_stream or _is_video(urllib.parse.urlsplit(path).path) else None
+        return Video(path) if is_stream or _is_video(path.split("?")[0].split("#")[0]) else None
     if os.path.isdir(path):
         files = (file for file in Path(path).rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
         # Hidden are thumbnails, and what macOS keeps beside pictures (._photo.jpg).
@@ -333,13 +334,15 @@ def _is_video(path):
 
 
 def _download(url):
-    request = urllib.request.Request(url, headers={"User-Agent": "keras_regpose"})
+    # As browsers do with spaces and letters beyond ASCII.
+    quoted = urllib.parse.quote(url, "%/:?&=#+,;@!$'()*~[]", errors="surrogateescape")
     try:
+        request = urllib.request.Request(quoted, headers={"User-Agent": "keras_regpose"})
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
             data = response.read(_MAX_DOWNLOAD + 1)
     except urllib.error.HTTPError as error:
         raise ImageError(f"The server answers {error.code} ({error.reason}) to {url}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
         raise ImageError(f"{url} cannot be reached: {getattr(error, 'reason', error)}") from error
     if len(data) > _MAX_DOWNLOAD:
         raise ImageError(f"{url} has more than the {_MAX_DOWNLOAD >> 20} megabytes that are downloaded")

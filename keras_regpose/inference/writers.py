@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 
 from keras_regpose.data.people import People
-from keras_regpose.files import draft, write_whole
+from keras_regpose.files import MARK, draft, spare, write_whole
 from keras_regpose.images import save_picture
 from keras_regpose.inference.boxes import image_ids
 from keras_regpose.inference.poses import Poses
 from keras_regpose.inference.sleap import to_sleap
+from keras_regpose.inference.sources import Files, Video
 from keras_regpose.optional import import_optional
 
 FORMATS = ("picture", "json", "csv", "coco", "slp")
+_OF_PICTURES = {"picture": "{}.png", "json": "{}.json", "csv": "{}.csv", "coco": "coco.json", "slp": "pictures.slp"}
+_OF_VIDEOS = {"picture": "{}.mp4", "json": "{}.json", "csv": "{}.csv", "coco": "{}.coco.json", "slp": "{}.slp"}
 _USUAL_RATE = 25.0  # frames per second of a video that does not tell its own
 _TICKS = 90_000  # per second: times of written frames are whole numbers of these
 _BT709 = 1  # how numbers mean colours, by ITU-T H.273
@@ -47,11 +50,17 @@ class ResultsWriter(contextlib.AbstractContextManager):
 
     Each file appears when it is complete: those of a video when the next one begins or the writer is closed, and
     `coco.json` when it is closed. If the block of `with` ends by an error or an interruption, they hold what came
-    before it. No result replaces the picture or video that it was made of.
+    before it.
+
+    Results bear a mark: the field "made_by" of JSON, a text in PNG, the stream's name in MP4, a few bytes behind the
+    end of .slp files, which other programs drop when they save them. CSV and COCO results, which have no place for one,
+    are known by how they begin. Files without a mark are not replaced unless `overwrite` says so. The picture or video
+    that a result was made of is never replaced.
 
     Args:
         folder: str or path. Made where there is none.
         formats: str, or sequence of some of "picture", "json", "csv", "coco" and "slp".
+        overwrite: bool. Whether files may be replaced that this package did not write.
         people: `People` or None. The annotated people of the pictures, as `rp.data.Coco` reads them. COCO results take
             their image_id and category_id from these, by the picture's path, and the id of the annotation where the
             boxes are the annotated ones.
@@ -77,6 +86,7 @@ class ResultsWriter(contextlib.AbstractContextManager):
         folder: str | os.PathLike,
         formats: str | Iterable[str] = ("picture", "json"),
         people: People | None = None,
+        overwrite: bool = False,
         **options: Any,
     ):
         self.folder = Path(folder)
@@ -85,6 +95,7 @@ class ResultsWriter(contextlib.AbstractContextManager):
         if not self.formats or not set(self.formats) <= set(FORMATS):
             raise ValueError(f"formats must be some of {', '.join(FORMATS)}. Received: {formats!r}")
         self.people = people
+        self.overwrite = overwrite
         self._names = {"coco", "pictures"} if "slp" in self.formats else {"coco"}
         self._files = contextlib.ExitStack()
         self._video = self._files.enter_context(contextlib.ExitStack())
@@ -107,6 +118,7 @@ class ResultsWriter(contextlib.AbstractContextManager):
                 next one is asked for, while their image is still in memory.
 
         Raises:
+            FileExistsError: If a file that this package did not write would be replaced.
             ValueError: If a picture or video would replace its own source, if there is no image to draw on, if a
                 COCO result's image has no name, or if a frame's video was completed already.
             OSError: If a file cannot be written.
@@ -119,11 +131,11 @@ class ResultsWriter(contextlib.AbstractContextManager):
 
     def _image_files(self, poses):
         """Returns what writes the results of an image, by format."""
-        path = self._free_path(poses, "image", ".png")
+        paths = self._targets(poses.source, False, self._names)
         return {
-            "picture": lambda picture, _: save_picture(f"{path}.png", picture),
-            "json": lambda text: write_whole(f"{path}.json", f"{text}\n"),
-            "csv": lambda text: write_whole(f"{path}.csv", text),
+            "picture": lambda picture, _: save_picture(paths["picture"], picture),
+            "json": lambda text: write_whole(paths["json"], f"{text}\n"),
+            "csv": lambda text: write_whole(paths["csv"], text),
             "coco": lambda *results: self._append_to_coco(*results),
             "slp": lambda poses: self._append_to_slp(poses),
         }
@@ -141,15 +153,11 @@ class ResultsWriter(contextlib.AbstractContextManager):
         last = self._last_frames.get(poses.source)
         if last is None or poses.frame <= last:
             self._video.close()
-            self._current, path = poses.source, self._free_path(poses, "camera", ".mp4")
-            files = {
-                "picture": _video(Path(f"{path}.mp4"), poses.frame_rate or _USUAL_RATE, poses.source),
-                "json": _json_list(Path(f"{path}.json")),
-                "csv": _table(Path(f"{path}.csv")),
-                "coco": _json_list(Path(f"{path}.coco.json")),
-                "slp": _sleap(Path(f"{path}.slp")),
-            }
-            self._append = {form: self._video.enter_context(files[form]) for form in self.formats}
+            self._current, paths = poses.source, self._targets(poses.source, True, self._names)
+            rate = poses.frame_rate or _USUAL_RATE
+            kinds = {"json": _json_list, "csv": _table, "coco": _json_list, "slp": _sleap}
+            kinds["picture"] = lambda path: _video(path, rate, poses.source)
+            self._append = {form: self._video.enter_context(kinds[form](path)) for form, path in paths.items()}
         elif poses.source != self._current:
             raise ValueError(
                 f"Frame {poses.frame} of {poses.source} comes after another video began: write one video after the "
@@ -158,18 +166,31 @@ class ResultsWriter(contextlib.AbstractContextManager):
         self._last_frames[poses.source] = poses.frame
         return self._append
 
-    def _free_path(self, poses, default, suffix):
-        """Returns the path of a source's results without a suffix, which no other source has."""
-        source = poses.source or default
+    def check(self, sources: Iterable[Files | Video]) -> None:
+        """Raises at once the errors of `write` for the files that results of these sources would replace."""
+        names = set(self._names)
+        for source in sources:
+            is_video = isinstance(source, Video)
+            for name in [source.name] if is_video else source.paths:
+                self._targets(name, is_video, names)
+
+    def _targets(self, source, is_video, names):
+        """Returns the paths of a source's results by format, under a name that is not among those taken yet."""
+        source = source or ("camera" if is_video else "image")
         stem = Path(source.rstrip("/").split("?")[0]).stem.replace(" ", "_") if "://" in source else Path(source).stem
+        while len(os.fsencode(stem)) > 230:  # file systems take 255 bytes, with number and suffix
+            stem = stem[:-1]
         name, number = stem, 2
-        while name in self._names:
+        while name in names:
             name, number = f"{stem}_{number}", number + 1
-        self._names.add(name)
-        picture = self.folder / f"{name}{suffix}"
-        if "picture" in self.formats and picture.exists() and os.path.exists(source) and picture.samefile(source):
-            raise ValueError(f"The result would replace the image {source} itself: choose another folder")
-        return self.folder / name
+        names.add(name)
+        files = _OF_VIDEOS if is_video else _OF_PICTURES
+        paths = {form: self.folder / files[form].format(name) for form in self.formats}
+        for path in paths.values():
+            if path.exists() and os.path.exists(source) and path.samefile(source):
+                raise ValueError(f"The result would replace the image {source} itself: choose another folder")
+        spare(*paths.values(), overwrite=self.overwrite)
+        return paths
 
 
 def write_results(
@@ -182,7 +203,8 @@ def write_results(
 
     Args:
         results: `Poses`, a list of them, or the iterator that `estimate` returns for folders and videos.
-        folder, formats, **options: See `ResultsWriter`, which takes the results one by one, and `people` as well.
+        folder, formats, **options: See `ResultsWriter`, which takes the results one by one. `people` and `overwrite`
+            are among the options.
 
     Example:
 
@@ -234,7 +256,7 @@ _VALUES = {
 @contextlib.contextmanager
 def _json_list(path: Path) -> Iterator[Callable]:
     """Yields a function that appends entries, given as JSON, to the list in a file."""
-    with draft(path) as written, open(written, "w", encoding="utf-8") as file:
+    with draft(path) as written, open(written, "w", encoding="utf-8", errors="backslashreplace") as file:
         start = "["
 
         def append(*entries):
@@ -255,6 +277,8 @@ def _sleap(path: Path) -> Iterator[Callable]:
     with draft(path) as written:
         yield kept.append
         to_sleap(kept).save(str(written), verbose=False)
+        with open(written, "ab") as file:
+            file.write(MARK)
 
 
 @contextlib.contextmanager
@@ -278,6 +302,7 @@ def _video(path: Path, rate: float, source: str | None) -> Iterator[Callable]:
             # B-frames would make MP4 tell a wrong length where frames come at a variable rate.
             options = {"preset": "veryfast", "crf": "18", "bf": "0"}
             stream = file.add_stream("libx264", Fraction(rate).limit_denominator(1001), options, pix_fmt="yuv420p")
+            stream.metadata["handler_name"] = MARK.decode()
             stream.codec_context.time_base = Fraction(1, _TICKS)
             stream.codec_context.colorspace = _BT709
             next(sound)

@@ -14,13 +14,14 @@ from keras_regpose import geometry
 from keras_regpose.data.augment import Augmentation
 from keras_regpose.data.crops import CropLoader
 from keras_regpose.data.people import People, Subset
-from keras_regpose.files import csv_text, read_json, write_whole
+from keras_regpose.files import MADE_BY, csv_text, read_json, spare, write_whole
 from keras_regpose.hub.card import render
 from keras_regpose.images import ImageError, read_image
 from keras_regpose.inference.draw import draw_poses
 from keras_regpose.inspection.judgement import LabelJudgement
 
 _SHOWN = 100  # entries of a list in the report; the counts are of all of them
+REPORT = ("report.html", "report.json", "labels.csv")
 _COLUMNS = ("picture", "annotation_id", "keypoint", "x", "y", "expected_x", "expected_y", "score", "kind")
 
 
@@ -131,6 +132,7 @@ def write_report(
     crops: int = 24,
     suspects: int = 100,
     title: str = "",
+    overwrite: bool = False,
 ) -> dict:
     """Writes `report.html`, which opens offline, its numbers as `report.json`, and suspicious labels as `labels.csv`.
 
@@ -142,6 +144,7 @@ def write_report(
         crops: int. Number of crops to show as a network sees them, plain and augmented.
         suspects: int. Number of the least likely people to show, and to list in `labels.csv`.
         title: str. Shown above the report.
+        overwrite: bool. Whether files of these names may be replaced that this package did not write.
 
     Returns:
         What `describe` returns, with the most suspicious people as `suspects` where there is a judgement.
@@ -154,6 +157,7 @@ def write_report(
     ['report.html', 'report.json']
     """
     output, numbers = Path(output), describe(people)
+    spare(*(output / name for name in REPORT), overwrite=overwrite)
     output.mkdir(parents=True, exist_ok=True)
     shown = Subset(people, np.unique(np.linspace(0, len(people) - 1, min(crops, len(people))).astype(int)))
     plain, changed = (_sheet(shown, input_size, augmentation) for augmentation in (None, Augmentation()))
@@ -170,7 +174,7 @@ def write_report(
                 numbers_of = [round(float(place), 1) for place in places]
                 lines.append((row["picture"], row["annotation_id"], keypoint, *numbers_of, row["score"], row["kind"]))
         write_whole(output / "labels.csv", csv_text(lines))
-    write_whole(output / "report.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
+    write_whole(output / "report.json", json.dumps({"made_by": MADE_BY} | numbers, indent=1, ensure_ascii=False) + "\n")
     template = Path(__file__).with_name("report.html")
     html = render(template, title=title, numbers=numbers, sheets=sheets, pictures=pictures)
     write_whole(output / "report.html", html)

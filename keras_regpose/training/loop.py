@@ -8,10 +8,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import filelock
 import keras
 
 from keras_regpose.data.batches import make_dataset
 from keras_regpose.data.sample import Sample
+from keras_regpose.files import write_whole
 from keras_regpose.images import ImageError
 from keras_regpose.interrupt import noted_signals
 from keras_regpose.recipe import Recipe
@@ -115,6 +117,7 @@ def train(
         if output is not None:
             facts = recipe.to_dict() | {"people": len(samples)}
             checkpoints = Checkpoints(output / "checkpoints", position, chain, facts, checkpoint_minutes)
+            stack.enter_context(_alone(output) if first_host else contextlib.nullcontext())
             _open_output(output, checkpoints, resume, model)
             checkpoints.noted = stack.enter_context(noted_signals())
             chain = [*chain, checkpoints]
@@ -136,11 +139,27 @@ def in_order(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callba
     return sorted(callbacks, key=lambda each: isinstance(each, SaveBestPreset) - isinstance(each, KeypointMetrics))
 
 
+@contextlib.contextmanager
+def _alone(output):
+    """Context in which no other process trains in a folder, which holds nothing but a run."""
+    process = output / ".process"
+    if not process.exists() and not (output / "checkpoints").is_dir():
+        for name in ("best", "history.csv", "tensorboard", "validation", "validation.json"):
+            if (output / name).exists():
+                raise ValueError(f"{output / name} is there, and no training wrote it. Choose another output folder")
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(output / ".lock").acquire(timeout=0):
+            write_whole(process, f"{os.getpid()}")
+            yield
+    except filelock.Timeout:
+        raise ValueError(f"Process {process.read_text()} trains in {output}. Wait, or choose another folder") from None
+
+
 def _open_output(output, checkpoints, resume, network):
     """Loads the last checkpoint of a run that goes on, and refuses to write over one that is not meant to."""
     if not resume and any(checkpoints.folder.glob("step-*.npz")):
         raise ValueError(f"{output} holds a run. Add --resume (resume=True) to go on with it, or choose another folder")
-    output.mkdir(parents=True, exist_ok=True)
     if resume:
         checkpoints.restore(network)
     if len(set(from_all_hosts(checkpoints.position.step))) > 1:

@@ -264,6 +264,30 @@ def test_a_folder_of_someone_elses_is_left_alone(small_model, tmp_path):
     assert [file.name for file in tmp_path.rglob("*")] == ["photos", "mine.txt"]
 
 
+@pytest.mark.parametrize(
+    ("name", "stranger"),
+    [
+        ("pose.onnx", "pose.onnx"),
+        ("pose.onnx", "pose.onnx.json"),
+        ("pose.xml", "pose.bin"),
+        ("pose.xml", "pose.xml"),
+        ("pose.tflite", "pose.tflite"),
+    ],
+)
+def test_files_of_someone_else_are_left_alone(small_model, tmp_path, name, stranger):
+    (tmp_path / stranger).write_text("mine")
+    with pytest.raises(ValueError, match=f"{stranger} exists and is not an export. Choose another name, or remove it"):
+        small_model.export(tmp_path / name)
+    assert [file.name for file in tmp_path.iterdir()] == [stranger]
+    assert (tmp_path / stranger).read_text() == "mine"
+
+
+def test_an_export_is_replaced_by_another(small_model, tmp_path):
+    for _ in range(2):
+        small_model.export(tmp_path / "pose.onnx", verbose=False)
+    rp.load_exported(tmp_path / "pose.onnx")
+
+
 def test_damaged_exports_are_refused(small_model, tmp_path):
     path = tmp_path / "pose.onnx"
     with pytest.raises(FileNotFoundError, match="There is no export at"):

@@ -1,8 +1,10 @@
 """Every kind of source: what comes out, in which order, and one clear sentence for what is none."""
 
+import contextlib
 import http.server
 import os
 import re
+import socket
 import struct
 import sys
 import threading
@@ -94,6 +96,76 @@ def test_url_that_cannot_be_reached_and_downloads_that_never_end(server, monkeyp
     monkeypatch.setattr(sources, "_MAX_DOWNLOAD", 50)
     with pytest.raises(ImageError, match="more than the 0 megabytes that are downloaded"):
         open_source(f"{server}/photo.png")
+
+
+ANSWERS = {
+    "bad_status": b"HTTP/1.1 abc OK\r\n\r\n",
+    "no_status": b"hello\r\n\r\n",
+    "other_version": b"HTTP/9.9 200 OK\r\n\r\nabc",
+    "nothing": b"",
+    "cut_header": b"HTTP/1.1 200 OK\r\nContent-Le",
+    "cut_chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100\r\nabc",
+    "bad_chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+    "negative_chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabc",
+    "short": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc",
+    "bad_length": b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nabc",
+    "long_line": b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\nabc",
+    "many_headers": b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * 200 + b"\r\nabc",
+    "to_a_file": b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n",
+    "to_nowhere": b"HTTP/1.1 302 Found\r\nLocation: http://[::1/\r\n\r\n",
+    "to_itself": b"HTTP/1.1 302 Found\r\nLocation: /to_itself\r\n\r\n",
+    "no_such_number": b"HTTP/1.1 999 Odd\r\n\r\n",
+}
+
+
+@pytest.fixture(scope="module")
+def liar():
+    """Address of a server that answers with `ANSWERS`."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection = listening.accept()[0]
+                    with connection, contextlib.suppress(OSError):
+                        name = connection.recv(65536).split()[1].decode("latin-1").strip("/")
+                        connection.sendall(ANSWERS[name])
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_servers_that_do_not_speak_http_are_skipped(liar, name):
+    with pytest.raises(ImageError, match=f"{liar}/{name}"):
+        open_source(f"{liar}/{name}")
+    assert isinstance(next(iter(Files([f"{liar}/{name}"]))), ImageError)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1",
+        "http://127.0.0.1:x/a.jpg",
+        "http://127.0.0.1:-5/a.jpg",
+        "http://a b/c.jpg",
+        "http://日本.invalid/a.jpg",
+        f"http://{'a' * 70}.invalid/a.jpg",
+        "http://\0/a.jpg",
+        "http://127.0.0.1\n/a.jpg",
+        "http://..../a.jpg",
+        "http:///a.jpg",
+        os.fsdecode(b"http://\xe9/a.jpg"),
+        os.fsdecode(b"http://127.0.0.1:9/\xe9.jpg"),
+    ],
+)
+def test_urls_that_are_none_are_skipped(url):
+    with pytest.raises(ImageError, match=re.escape(url)):
+        open_source(url)
+
+
+def test_spaces_and_letters_of_urls_are_sent_as_browsers_send_them(server, picture):
+    np.testing.assert_array_equal(open_source(f"{server}/photo.png?of=mia und köln").image, picture)
 
 
 def test_folders_and_patterns_come_in_order(tmp_path, picture):

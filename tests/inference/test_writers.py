@@ -1,5 +1,6 @@
 """Results as files: what is written, under which name, whole or not at all, whatever happens on the way."""
 
+import dataclasses
 import http.server
 import json
 import os
@@ -456,3 +457,87 @@ def test_a_file_that_finds_no_room_is_not_there(tmp_path, formats):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert names(tmp_path) == {"v.json"} and (tmp_path / "v.json").read_text() == "old"
+
+
+@pytest.mark.parametrize("formats", ["picture", "json", "csv", "coco", "slp"])
+@pytest.mark.parametrize("frame", [None, 0], ids=["picture", "video"])
+def test_files_of_others_are_not_replaced(tmp_path, formats, frame):
+    results = made_up(frame, "a.jpg" if frame is None else "a.mp4")
+    write_results(results, tmp_path / "known", formats)
+    (name,) = names(tmp_path / "known")
+    stranger = tmp_path / "poses" / name
+    stranger.parent.mkdir()
+    stranger.write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match=f"{name} is there, and keras_regpose did not write it. Choose another"):
+        write_results(results, tmp_path / "poses", formats)
+    assert names(tmp_path / "poses") == {name} and stranger.read_bytes() == b"mine"
+    write_results(results, tmp_path / "poses", formats, overwrite=True)
+    write_results(results, tmp_path / "poses", formats)  # what is ours is replaced without a word
+    assert names(tmp_path / "poses") == {name} and stranger.stat().st_size != 4
+
+
+def test_where_one_file_is_anothers_none_is_written(tmp_path):
+    (tmp_path / "coco.json").write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match="coco.json is there"):
+        write_results(made_up(source="a.jpg"), tmp_path, ("picture", "json", "coco"))
+    assert names(tmp_path) == {"coco.json"}
+
+
+def test_of_two_who_write_the_same_files_the_later_wins_whole(tmp_path):
+    with ResultsWriter(tmp_path, (*ALL, "csv")) as first, ResultsWriter(tmp_path, (*ALL, "csv")) as second:
+        for number in range(3):
+            for writer in (first, second) if number < 2 else (first,):
+                people = Poses(np.ones((1, 17, 2)), np.ones((1, 17)), BOXES[:1], [1], COCO17, source=f"{number}.jpg")
+                writer.write(dataclasses.replace(people, image=np.zeros((64, 96, 3), np.uint8)))
+        for number in range(12):
+            for writer in (first, second) if number < 6 else (first,):
+                writer.write(made_up(number, "v.mp4"))
+    # `first` is closed last.
+    assert [one["image_id"] for one in read(tmp_path / "coco.json")] == [0, 1, 2]
+    assert [entry["frame"] for entry in read(tmp_path / "v.json")] == list(range(12))
+    assert video_facts(tmp_path / "v.mp4")[0] == 12
+    assert not [name for name in names(tmp_path) if name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        os.fsdecode(b"caf\xe9 d\xe9j\xe0 vu"),  # Latin-1, which is no UTF-8
+        "東" * 82,
+        "🙂" * 62,
+        "e" * 251,
+        os.fsdecode(b"\xe9" * 251),
+        "a\nb\rc",
+        "-rf {} %s",
+    ],
+    ids=["latin", "kanji", "emoji", "long", "long_latin", "lines", "signs"],
+)
+@pytest.mark.parametrize("frame", [None, 0], ids=["picture", "video"])
+def test_odd_names(tmp_path, stem, frame):
+    source = str(tmp_path / f"{stem}.jpg")
+    formats = ("picture", "json", "csv", "coco")
+    for _ in range(2):
+        write_results([made_up(frame, source), made_up(frame, source)], tmp_path / "poses", formats)
+    written = names(tmp_path / "poses")
+    assert len(written) == (7 if frame is None else 8) and max(len(os.fsencode(name)) for name in written) <= 255
+    assert all(name.startswith((stem[:50], "coco.json")) for name in written)
+    (one, *_) = (name for name in written if name.endswith(".json") and "coco" not in name)
+    content = read(tmp_path / "poses" / one)
+    assert (content if frame is None else content[0])["source"] == source
+
+
+def test_a_video_that_fills_the_disk_is_not_there(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    generator = np.random.default_rng(0)
+    frames = [made_up(frame, "v.avi") for frame in range(200)]
+    for poses in frames:
+        poses.image = generator.integers(0, 255, poses.image.shape, np.uint8)
+    try:
+        with pytest.raises(OSError, match="The disk of .*small/v.mp4 is full. Free some space"):
+            write_results(frames, small, "picture")
+        assert names(small) == set()
+    finally:
+        subprocess.run(["umount", small], check=True)

@@ -136,7 +136,8 @@ def test_the_page_stands_alone_and_lists_what_is_suspected(faulty, tmp_path):
     assert not parser.open and "<b>mine</b>" not in page and "script" not in page
     assert len(parser.found) == 3 + 2 * 4 and all(one.startswith("data:image/jpeg") for one in parser.found)
     assert not re.search(r"https?://", page)
-    assert json.loads((tmp_path / "report" / "report.json").read_text("utf-8")) == numbers
+    written = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
+    assert written == {"made_by": "keras_regpose 0.1.0"} | numbers
     with open(tmp_path / "report" / "labels.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == "picture annotation_id keypoint x y expected_x expected_y score kind".split()

@@ -362,3 +362,46 @@ def test_checkpoints_fit_a_network_of_the_same_layers(tmp_path):
     message = r"it has second/kernel \(3, 3, 4, 4\) where this one has second/kernel \(3, 3, 4, 5\)"
     with pytest.raises(ValueError, match=message):
         train(model(filters=5), PEOPLE, None, tmp_path, resume=True, **settings)
+
+
+def test_one_process_at_a_time_trains_into_a_folder(tmp_path):
+    with pytest.raises(PowerCut):
+        train(plain_model(), PEOPLE, VALIDATION, tmp_path, callbacks=[AfterSteps(2, cut_the_power)], **SETTINGS)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != ".process"}
+    other = subprocess.Popen([sys.executable, "-c", textwrap.dedent(HOLDS), str(tmp_path)], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b"begun\n"
+        with pytest.raises(ValueError, match=f"Process {other.pid} trains in .*. Wait, or choose another folder"):
+            train(plain_model(), PEOPLE, VALIDATION, tmp_path, resume=True, **SETTINGS)
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != ".process"} == before
+    finally:
+        other.kill()
+        other.wait()
+    train(plain_model(), PEOPLE, VALIDATION, tmp_path, resume=True, **SETTINGS)  # a dead process is in nobody's way
+
+
+HOLDS = """
+    import sys, time
+    from pathlib import Path
+    from keras_regpose.training.loop import _alone
+    with _alone(Path(sys.argv[1])):
+        print("begun", flush=True)
+        time.sleep(600)
+    """
+
+
+@pytest.mark.parametrize("name", ["best", "history.csv", "validation", "tensorboard", "validation.json"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_with_files_of_others_is_not_trained_into(tmp_path, name, resume):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"{name} is there, and no training wrote it. Choose another output folder"):
+        train(plain_model(), PEOPLE, VALIDATION, tmp_path, resume=resume, **SETTINGS)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_anew(tmp_path):
+    with pytest.raises(PowerCut):
+        options = SETTINGS | {"checkpoint_minutes": 10}
+        train(plain_model(), PEOPLE, None, tmp_path, callbacks=[AfterSteps(3, cut_the_power)], **options)
+    (tmp_path / "history.csv").write_text("epoch,loss\n1,2.0\n")  # its epoch had ended
+    assert len(train(plain_model(), PEOPLE, None, tmp_path, **SETTINGS)["loss"]) == SETTINGS["epochs"]
