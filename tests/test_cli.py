@@ -82,7 +82,7 @@ def test_train_then_evaluate(tmp_path, preset, capsys):
     values = json.loads(figures.read_text())
     assert f"{values['AP']:.4f}" in printed
     coco = {"AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"}
-    assert set(values) == coco | {"PCK", "error", "measure", "intervals", "errors"}
+    assert set(values) == coco | {"made_by", "PCK", "error", "measure", "intervals", "errors"}
     assert cv2.imread(str(picture)).shape[1] > 5 * 224
 
 
