@@ -11,7 +11,7 @@ import numpy as np
 from keras_regpose.commands.shared import add_annotation_options, annotated, box, import_keras_silently, positive
 from keras_regpose.data.coco import Coco
 from keras_regpose.hub.preset_files import is_preset
-from keras_regpose.inference.boxes import box_finder
+from keras_regpose.inference.boxes import box_finder, frames_between
 from keras_regpose.inference.estimator import estimate_frames, thresholds
 from keras_regpose.inference.sources import Files, open_pictures
 from keras_regpose.inference.writers import FORMATS, ResultsWriter
@@ -51,6 +51,8 @@ def add_options(sub):
         help="leave out boxes with a lower score (default: of boxes that are given none)",
     )
     sub.add_argument("--pose-threshold", type=float, help="leave out people with a lower mean score of keypoints")
+    sub.add_argument("--track", action="store_true", help="say who is who over the frames of a video")
+    sub.add_argument("--smooth", action="store_true", help="smooth the keypoints of each person over time")
     sub.add_argument("--flip-test", action="store_true", help="average with the mirrored image")
     sub.add_argument("--batch-size", type=positive, default=32, help="people per run of the network")
     sub.add_argument(
@@ -97,7 +99,8 @@ def run(options):
     )
     totals = [source.total for source in sources]
     settings = {name: getattr(options, name) for name in ("flip_test", "batch_size", "pose_threshold")}
-    settings |= {"on_error": skip, "least": least}
+    settings |= {"on_error": skip, "least": least, "smooth": options.smooth}
+    settings["track"] = frames_between(boxes, options.track or options.smooth)
     results = (poses for source in sources for poses in estimate_frames(model, source, find_boxes, **settings))
     done = without = 0
     with (

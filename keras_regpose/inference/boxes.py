@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from keras_regpose.inference.sources import Frame
 from keras_regpose.skeleton import Skeleton
 
 _log = logging.getLogger(__name__)
+_EVERY = 5  # frames from one finding to the next where people are followed
 
 # Finds the (N, 4) xyxy boxes of a frame and their (N,) scores; the number is the frame's position in its source.
 BoxFinder = Callable[[Frame, int], tuple[np.ndarray, np.ndarray]]
@@ -116,6 +118,32 @@ def box_finder(
         return found, scores
 
     return find
+
+
+def frames_between(boxes: Any, track: bool | int) -> float:
+    """Returns in every how many frames boxes are found where people are followed: never is 0, once is infinity.
+
+    Args:
+        boxes, track: See `PoseRegressor.estimate`.
+
+    Raises:
+        ValueError: If `track` is another number.
+
+    Example:
+
+    >>> frames_between(None, True), frames_between(None, 3), frames_between([[5, 5, 50, 90]], True)
+    (5, 3, inf)
+    """
+    if not (track >= 0 and track % 1 == 0):
+        raise ValueError(f"track must be True, False, or a whole number of frames. Received: {track!r}")
+    named = isinstance(boxes, (str, os.PathLike))
+    if track and boxes is not None and not (named or callable(boxes) or isinstance(boxes, People)):
+        return math.inf if _are_of_one_image(boxes) else int(track)
+    if track is not True:
+        return int(track)
+    if boxes is None or callable(boxes) or (named and os.fspath(boxes).startswith("keras_hub:")):
+        return _EVERY
+    return 1
 
 
 def _boxes_of_frames(boxes, images, count, found_by):

@@ -31,6 +31,7 @@ def draw_poses(
     labels: bool = False,
     scale: float = 1.0,
     color: tuple[int, int, int] | None = None,
+    ids: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draws people's skeletons: left side blue, right side orange, middle white.
 
@@ -47,9 +48,11 @@ def draw_poses(
         score_threshold: float.
         ellipses: bool. Whether to draw the 1 σ ellipse (half axes σx and σy) of each joint that has a σ. Of ellipses
             that are larger than a limb, only the outline is drawn.
-        labels: bool. Whether to write each person's number and mean keypoint score; the number alone in tiny images.
+        labels: bool. Whether to write each person's id, or number, and mean keypoint score; the first alone in tiny
+            images.
         scale: float. The picture is enlarged by this first; 3 or so makes tiny images readable.
         color: (R, G, B) of all joints and limbs, or None for the colours of the sides.
+        ids: (N,) array of whole numbers, or None. They are written beside people.
 
     Returns:
         (H · scale, W · scale, 3) uint8 array, RGB.
@@ -87,8 +90,10 @@ def draw_poses(
         if boxes is not None and len(points) == 2:
             first, second = points.round().astype(int).tolist()
             cv2.rectangle(picture, first, second, _BOX, max(1, _thickness(keypoints[n], picture.shape) // 3))
-        if labels and len(points):
-            _draw_label(picture, (f"{n + 1}: {scores[n].mean():.2f}", str(n + 1)), points.min(0), plates)
+        if (labels or ids is not None) and len(points):
+            name = str(n + 1 if ids is None else ids[n])
+            texts = (f"{name}: {scores[n].mean():.2f}", name) if labels else (name,)
+            _draw_label(picture, texts, points.min(0), plates)
     return picture
 
 

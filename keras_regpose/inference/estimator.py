@@ -10,10 +10,12 @@ import numpy as np
 
 from keras_regpose import codec, geometry
 from keras_regpose.images import ImageError
-from keras_regpose.inference.boxes import BoxFinder, box_finder
+from keras_regpose.inference.boxes import BoxFinder, box_finder, frames_between
 from keras_regpose.inference.poses import Poses
 from keras_regpose.inference.scores import instance_score
+from keras_regpose.inference.smoothing import LAG, smoothed
 from keras_regpose.inference.sources import Files, Frame, Video, open_source, read_ahead, read_picture
+from keras_regpose.inference.tracking import Tracker
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +76,8 @@ def estimate(
     score_threshold: float | None = None,
     on_error: Callable[[ValueError], None] | None = None,
     pose_threshold: float | None = None,
+    track: bool | int = False,
+    smooth: bool = False,
 ) -> Poses | Any:
     """Estimates the poses of the people in an image, in several, or in a video.
 
@@ -96,6 +100,12 @@ def estimate(
         on_error: callable or None. Called with the error of each file of a folder, or frame of a video, that is
             left out because it or its boxes cannot be read. None logs a warning.
         pose_threshold: float or None. People are left out, too, whose keypoints have a lower mean score.
+        track: bool or int. Whether to follow people over the frames of a video or camera, or the pictures of a folder
+            or list, which count as 25 a second: `ids` of the results say who is who. A number says in every how many
+            frames people are found, True is 5; in between they are followed by their own keypoints. 1 finds them
+            in each frame, as do boxes that are given for each. One (N, 4) array for all is of the first frame alone.
+        smooth: bool. Whether to smooth the keypoints of each person over time, which implies `track`. Results of files
+            come half a second of frames late; those of cameras and streams come at once, and are smoothed less.
 
     Returns:
         For one image `Poses` of N people, in the order of the boxes, in image pixels; N is 0 if nobody is found. For
@@ -103,7 +113,8 @@ def estimate(
         For folders, patterns, videos and cameras an iterator over them, which works while it is asked.
 
     Raises:
-        ValueError: If the source cannot be read, or a box is not xyxy of a positive size inside of its image.
+        ValueError: If the source cannot be read, a box is not xyxy of a positive size inside of its image, or people
+            are to be followed in one picture.
 
     Example:
 
@@ -119,11 +130,16 @@ def estimate(
     opened = open_source(source)
     score_threshold, least = thresholds(model, boxes, score_threshold)
     options = {"flip_test": flip_test, "batch_size": batch_size, "pose_threshold": pose_threshold, "least": least}
+    options |= {"track": frames_between(boxes, track or smooth), "smooth": smooth}
     if isinstance(opened, (Files, Video)):
         count = opened.total if isinstance(opened, Files) else None
         find = box_finder(boxes, model.skeleton, "stream", count, score_threshold)
         return _stream(estimate_frames(model, opened, find, on_error=on_error or _warn, **options))
     one = isinstance(opened, Frame)
+    if one and options["track"]:
+        raise ValueError(
+            "People are followed over several frames: a video, camera, folder or list. Received one picture"
+        )
     frames = [opened] if one else map(read_picture, opened)
     find = box_finder(boxes, model.skeleton, "one" if one else "list", 1 if one else len(opened), score_threshold)
     results = []
@@ -175,6 +191,8 @@ def estimate_frames(
     keep_pictures: bool = True,
     pose_threshold: float | None = None,
     least: float = 0.0,
+    track: float = 0,
+    smooth: bool = False,
 ) -> Iterator[Poses]:
     """Estimates the poses in frame after frame, with the people of several frames in one batch.
 
@@ -187,12 +205,15 @@ def estimate_frames(
         least: float. The least score of a person; see `thresholds`.
         on_error: callable. Called with the error of each frame that has no picture or whose boxes are wrong. If it
             returns, the next frame follows. None raises it.
+        track: int or infinity. 0, or in every how many frames boxes are found; see `frames_between`.
+        smooth: bool. Whether to smooth keypoints over time. Takes `track`.
         keep_pictures: bool. Whether the results have the pictures. Without, no picture waits for a full batch.
 
     Yields:
         `Poses` in the order of the frames.
     """
     live = getattr(frames, "live", False)
+    tracker = Tracker(find_boxes, track) if track else None
     crops = np.empty((batch_size, *model.input_size, 3), np.uint8)  # used again: new memory takes long to fill
     # All in the order of the people: fields of `Poses`, regions of the crops, and what the network made of these.
     waiting, regions, outputs = deque(), [], deque()
@@ -207,31 +228,36 @@ def estimate_frames(
         while waiting and len(waiting[0]["boxes"]) <= len(outputs):
             fields = waiting.popleft()
             poses = _poses(model, [outputs.popleft() for _ in fields["boxes"]], fields)
+            likely = np.ones(len(poses), bool)
             if least and len(poses):
-                poses = poses[instance_score(poses.box_scores, poses.expected_oks(), "expected_oks") >= least]
+                likely = instance_score(poses.box_scores, poses.expected_oks(), "expected_oks") >= least
+            poses = tracker.update(poses, likely) if tracker else poses[likely]
             yield poses if pose_threshold is None else poses[poses.scores.mean(1) >= pose_threshold]
 
-    for position, frame in enumerate(read_ahead(frames) if hasattr(frames, "live") and not live else frames):
-        try:
-            if isinstance(frame, ImageError):
-                raise frame
-            boxes, scores = find_boxes(frame, position if frame.frame is None else frame.frame)
-        except ValueError as error:
-            (on_error or _raise)(error if frame is error else _named(error, frame))
-            continue
-        fields = {**vars(frame), "boxes": boxes, "box_scores": scores, "image_size": frame.image.shape[:2]}
-        waiting.append(fields if keep_pictures else {**fields, "image": None})
-        for box in boxes:
-            cut = geometry.cut(frame.image, box, model.input_size)
-            crops[len(regions)] = cut.crop
-            regions.append((cut.center, cut.scale))
-            if len(regions) == batch_size:
+    def estimated():
+        for position, frame in enumerate(read_ahead(frames) if hasattr(frames, "live") and not live else frames):
+            try:
+                if isinstance(frame, ImageError):
+                    raise frame
+                boxes, scores = (tracker or find_boxes)(frame, position if frame.frame is None else frame.frame)
+            except ValueError as error:
+                (on_error or _raise)(error if frame is error else _named(error, frame))
+                continue
+            fields = {**vars(frame), "boxes": boxes, "box_scores": scores, "image_size": frame.image.shape[:2]}
+            waiting.append(fields if keep_pictures else {**fields, "image": None})
+            for box in boxes:
+                cut = geometry.cut(frame.image, box, model.input_size)
+                crops[len(regions)] = cut.crop
+                regions.append((cut.center, cut.scale))
+                if len(regions) == batch_size:
+                    run()
+            if live or tracker or sum(one["image"].nbytes for one in waiting if keep_pictures) > _WAITING_BYTES:
                 run()
-        if live or sum(one["image"].nbytes for one in waiting if keep_pictures) > _WAITING_BYTES:
-            run()
+            yield from finished()
+        run()
         yield from finished()
-    run()
-    yield from finished()
+
+    yield from smoothed(estimated(), 0 if live else LAG) if smooth else estimated()
 
 
 def _poses(model, outputs, fields):

@@ -228,7 +228,7 @@ class Poses:
         return picture._repr_png_()
 
     def plot(self, image: Any = None, boxes: bool = False, **options) -> "PIL.Image.Image":
-        """Draws the poses on the image; notebooks show what is returned, `.show()` opens a window.
+        """Draws the poses on the image, and ids where there are some; notebooks show it, `.show()` opens a window.
 
         Args:
             image: (H, W, 3) RGB array with values 0–255, a PIL image, a path, or None for the image of the estimate.
@@ -245,7 +245,7 @@ class Poses:
         """
         import PIL.Image
 
-        given = {"boxes": self.boxes if boxes else None, "skeleton": self.skeleton, **options}
+        given = {"boxes": self.boxes if boxes else None, "skeleton": self.skeleton, "ids": self.ids, **options}
         picture = draw_poses(self._image(image), self.keypoints, self.scores, self.sigmas, **given)
         return PIL.Image.fromarray(picture)
 
