@@ -20,7 +20,7 @@ import keras_regpose as rp
 from keras_regpose.evaluation.evaluate import predict_samples
 from keras_regpose.models.rewrite import unfreeze
 from keras_regpose.recipe import Recipe
-from keras_regpose.training import recalibrate
+from keras_regpose.training.recalibrate import recalibrate
 
 TUNED, TESTED = range(100, 108), range(16)
 SEEN = 0.3  # the share of a person that is seen, from which on they count
