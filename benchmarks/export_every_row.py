@@ -54,7 +54,7 @@ def export(name: str, shapes: dict) -> dict:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"pose{kind.SUFFIX}"
             model.export(path, format, calibration=crops, verbose=False)  # the two crops, not sixteen of its own
-            fast = rp.load_exported(path)
+            fast = rp.load_exported(path, trust=True)
             assert (fast.skeleton, fast.input_size, fast.method) == (model.skeleton, model.input_size, model.method)
             difference = np.abs(fast.predict_on_batch(crops).astype(np.float64) - expected).max()
         differences[format] = float(f"{difference:.2g}")

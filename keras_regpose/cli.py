@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib.metadata
+import io
 import logging
 import re
 import sys
@@ -21,15 +22,19 @@ def main(arguments: list[str] | None = None) -> int:
     given = "\0".join(sys.argv[1:] if arguments is None else arguments)
     given = re.sub(r"(?<![^\0])--box\0(?=-[\d.])", "--box=", given)
     options = _parser().parse_args(given.split("\0") if given else [], argparse.Namespace(debug=False, quiet=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not every terminal has σ and ×
     with _messages(options.quiet):
         try:
             if options.needs_keras and not options.debug:
                 import_keras_silently()
             return options.run(options) or 0
-        except (ValueError, OSError, ImportError) as error:
+        except (ValueError, OSError, ImportError, MemoryError) as error:
             if options.debug:
                 raise
-            print(f"keras-regpose {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+            said = " ".join(str(error).split()) or "there is not enough memory"
+            print(f"keras-regpose {options.command}: {said}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("Interrupted", file=sys.stderr)

@@ -4,6 +4,8 @@ The network works in crop units: x and y are fractions of the crop's width and h
 Source: `RegressionLabel` and `flip_coordinates` of MMPose 1.3.2.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float32, Int, Real, Shaped
 
@@ -11,6 +13,14 @@ from keras_regpose.arrays import Output
 
 METHODS = ("rle", "deeppose")
 HEADS = ("pooled", "integral")
+_SIDES = range(32, 4097)  # pixels
+
+
+def checked_size(size: Sequence[int]) -> tuple[int, int]:
+    """Returns a crop's (height, width) in pixels; ValueError unless both are whole numbers from 32 to 4096."""
+    if len(size) != 2 or not all(side in _SIDES for side in size):
+        raise ValueError(f"input_size must be (height, width), each from 32 to 4096 pixels. Received: {size!r:.80}")
+    return int(size[0]), int(size[1])
 
 
 def encode(

@@ -104,8 +104,28 @@ def read_json(path: str | os.PathLike):
     require_file(path)
     try:
         return json.loads(Path(path).read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON, perhaps because its download was cut off: {error}") from None
+
+
+@contextlib.contextmanager
+def damage_explained(path: str | os.PathLike, advice: str, kind: type[ValueError] = ValueError) -> Iterator[None]:
+    """Context in which a file of a stranger is read: whatever is raised becomes one sentence that names the file.
+
+    Args:
+        path: str or path. What is read.
+        advice: str. What a person can do.
+        kind: type of the error that is raised. Errors of this kind, if it is not ValueError, pass as they are, as do
+            those of files that may not be read, of packages that are missing, and of full disks.
+    """
+    try:
+        yield
+    except Exception as error:  # libraries raise whatever the broken bytes lead to
+        passing = (PermissionError, ImportError) if kind is ValueError else (PermissionError, ImportError, kind)
+        if isinstance(error, passing) or is_disk_full(error):
+            raise
+        reason = next(filter(None, str(error).splitlines()), type(error).__name__)
+        raise kind(f"{path} is damaged ({reason:.200}). {advice}") from error
 
 
 def require_file(path: str | os.PathLike) -> None:

@@ -1,5 +1,6 @@
 """Image files and arrays → (H, W, 3) uint8 RGB pictures, and such pictures → files."""
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -10,13 +11,13 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from jaxtyping import UInt8
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 
 from keras_regpose.files import write_whole
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # that are written
-MAX_PIXELS = 1 << 28  # 16,384 × 16,384: more than any camera's, yet less than a gigabyte when decoded
+MAX_PIXELS = 2 * 89_478_485  # 13,377 × 13,377: more than any camera's, and all that PIL opens
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "SUN", "GIF", "AVIF")
+_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
 
 
 class ImageError(ValueError):
@@ -73,7 +74,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
         with PIL.Image.open(path) as image:
             turned = image.getexif().get(0x0112, 1) >= 5  # by a quarter
             return (image.height, image.width) if turned else image.size
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # of all kinds
         raise ImageError(f"The size of the image file {os.fspath(path)} cannot be read: {error}") from error
 
 
@@ -92,15 +93,15 @@ def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
     """
     if not data:
         raise ImageError(f"{name} is empty")
-    size, complete = _inspect(data)
+    size, complete = _inspect(data, name)
     if size is not None:
         _check_size(name, size)
     if not complete:
         raise ImageError(f"{name} is truncated: the end of the picture is missing, so copy it anew")
-    try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error:
-        picture = None
+    picture = None
+    if size is not None:  # else it may be of any size
+        with contextlib.suppress(cv2.error):
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if picture is None:
         raise ImageError(f"{name} ({len(data)} bytes) is damaged or is not an image in a format OpenCV reads")
     _check_size(name, picture.shape)
@@ -124,7 +125,7 @@ def _from_pil(image):
         if image.mode.startswith("I"):  # 16-bit files
             return _from_array(np.asarray(image).clip(0, 65535).astype(np.uint16))
         return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:
         raise ImageError(f"The image {getattr(image, 'filename', '')} cannot be decoded: {error}") from error
 
 
@@ -136,6 +137,8 @@ def _from_array(array):
         raise ImageError(f"An image array must be uint8, values 0 to 255. Received: {array.dtype}")
     _check_size("The image array", array.shape)
     if array.dtype == np.uint16:
+        if 0 < array.max() < 256:
+            raise ImageError("An image array of uint16 has values from 0 to 65535. Received: none above 255, so uint8?")
         array = (array >> 8).astype(np.uint8)
     if channels == 1:
         array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
@@ -161,15 +164,16 @@ def _check_size(what, shape):
         raise ImageError(f"{what} has {width} × {height} pixels, more than the {MAX_PIXELS} that are read")
 
 
-def _inspect(data):
-    """Returns (height, width) if the header tells, and whether the end of the picture is there, without decoding."""
-    for kind, start, end in ((JpegImageFile, b"\xff\xd8", b"\xff\xd9"), (PngImageFile, b"\x89PNG", b"IEND")):
-        if data.startswith(start):
-            file = io.BytesIO(data)
-            try:
-                with kind(file) as image:
-                    # It is read up to the picture's data, behind a thumbnail that has an end of its own.
-                    return image.size[::-1], data.rfind(end, file.tell()) >= 0
-            except Exception:  # PIL does not say what it raises
-                return None, end in data
-    return None, True
+def _inspect(data, name):
+    """Returns (height, width), None if the header does not tell, and whether the end of the picture is there."""
+    size, file = None, io.BytesIO(data)
+    try:
+        with PIL.Image.open(file, formats=_FORMATS) as image:
+            size = image.size[::-1]
+    except PIL.Image.DecompressionBombError as error:
+        raise ImageError(f"{name} has too many pixels: {error}") from None
+    except Exception:  # PIL raises whatever the broken bytes lead to
+        size = None
+    # It was read up to the picture's data, behind a thumbnail that has an end of its own.
+    end = next((end for start, end in _ENDS.items() if data.startswith(start)), b"")
+    return size, data.rfind(end, file.tell() if size else 0) >= 0

@@ -10,7 +10,7 @@ from keras_regpose.hub.download import built_preset, cache_home, cached_hub_pres
 from keras_regpose.hub.preset_files import PresetError, PresetFolder, is_preset
 from keras_regpose.runtimes import open_in_runtime
 from keras_regpose.skeleton import SKELETONS, Skeleton
-from keras_regpose.zoo import ORGANISATION, preset_info
+from keras_regpose.zoo import ORGANISATION, list_presets, preset_info
 
 if TYPE_CHECKING:
     from keras_regpose.regressor import PoseRegressor
@@ -30,6 +30,7 @@ def from_preset(
     dtype: str | None = None,
     runtime: str | None = None,
     precision: str | None = None,
+    trust: bool = False,
 ) -> "PoseRegressor | Any":
     """Loads a model by the name of its preset, from the Hugging Face Hub, or from a directory.
 
@@ -57,6 +58,9 @@ def from_preset(
             that keeps keypoints, and logs what it took. None is Keras.
         precision: str or None. That of the export, as in `PoseRegressor.export`, other than int8; None chooses
             bfloat16 where OpenVINO runs on a processor that computes in it, otherwise float32.
+        trust: bool. Whether a preset of yours may have layers that run code or open files, such as `Lambda` and
+            `TFSMLayer`, or such classes as Keras does not know. Those of strangers could do anything with your files.
+            It ends Keras's own safe mode in this process.
 
     Returns:
         `PoseRegressor`; with `runtime` `export.ExportedPoseRegressor`, as `load_exported` returns it. "auto" returns a
@@ -76,10 +80,11 @@ def from_preset(
     <ExportedPoseRegressor onnx float16 coco17 (192, 192)>
     """
     if runtime is not None:
-        return _in_runtime(name, load_weights and skeleton is None and dtype is None, refresh, runtime, precision)
+        as_it_is = load_weights and skeleton is None and dtype is None
+        return _in_runtime(name, as_it_is, refresh, runtime, precision, trust)
     if precision is not None:
         raise ValueError(f"precision={precision!r} goes with runtime=; what Keras computes in is dtype=")
-    model = _load(name, load_weights, refresh)
+    model = _load(name, load_weights, refresh, trust)
     if dtype is not None:
         model = model.with_dtype(dtype)
     if skeleton is None or skeleton == model.skeleton:
@@ -87,7 +92,7 @@ def from_preset(
     return model.with_skeleton(skeleton)
 
 
-def _in_runtime(name, as_it_is, refresh, runtime, precision):
+def _in_runtime(name, as_it_is, refresh, runtime, precision, trust):
     """Returns a preset as a runtime other than Keras runs it."""
     if not as_it_is or str(name).endswith(".keras"):
         raise ValueError("runtime= runs a preset as it is: change it in Keras, save it with save_to_preset, load that")
@@ -96,32 +101,36 @@ def _in_runtime(name, as_it_is, refresh, runtime, precision):
     def load():
         from keras_regpose.loading import load_preset
 
-        return load_preset(folder, verify=False)
+        return load_preset(folder, verify=False, trust=trust)
 
     return open_in_runtime(folder, runtime, precision, load)
 
 
-def _load(name, load_weights, refresh):
+def _load(name, load_weights, refresh, trust):
     """Returns the Keras model."""
     from keras_regpose import loading
 
     if str(name).endswith(".keras"):
         if not load_weights:
             raise ValueError(f"{name} always loads with weights. Received: load_weights=False; save a preset instead")
-        return loading.load_keras_file(Path(name))
+        return loading.load_keras_file(Path(name), trust)
     row = _row(name)
     if row is not None and not load_weights:
         from keras_regpose.regressor import PoseRegressor
 
         skeleton, input_size = SKELETONS[row["skeleton"]], tuple(row["input_size"])
         return PoseRegressor(row["backbone"], skeleton, input_size, method=row["method"], head=row["head"])
-    return loading.load_preset(_folder(name, refresh), load_weights, verify=False)
+    return loading.load_preset(_folder(name, refresh), load_weights, verify=False, trust=trust)
 
 
 def _row(name):
     """Returns what is known about a row of the zoo, or None if this is an address or a directory."""
-    if str(name).startswith("hf:") or is_preset(name):
+    if str(name).startswith("hf:"):
         return None
+    if is_preset(name):
+        if name not in list_presets():
+            return None
+        _log.warning("%s is the preset of the zoo; the folder here is .%s%s", name, os.sep, name)
     if isinstance(name, os.PathLike) or os.sep in name:
         hint = f". One of the Hub is written hf://{name}" if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) else ""
         raise FileNotFoundError(f"There is no preset at {name}: a preset directory holds a preset.json{hint}")

@@ -11,8 +11,9 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_regpose.codec import HEADS, METHODS
+from keras_regpose.codec import HEADS, METHODS, checked_size
 from keras_regpose.data.augment import Augmentation
+from keras_regpose.files import require_file
 from keras_regpose.zoo import zoo_folder
 
 CHOICES = {
@@ -23,6 +24,10 @@ CHOICES = {
     "schedule": ("steps", "cosine"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
+_LARGEST = 1 << 32  # of any setting: seeds have 32 bits
+_LEAST = dict.fromkeys(("epochs", "batch_size", "accumulate", "validate_every", "patience"), 1)
+_LEAST |= dict.fromkeys(("learning_rate", "drops", "warmup", "delay_flow", "seed"), 0)
+_LEAST |= {"head_bias": -_LARGEST, "frozen_stages": -1, "clip_norm": -_LARGEST}
 _CALLED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "whole numbers"}
 
 
@@ -111,15 +116,16 @@ class Recipe:
             _check_kind(field.name, getattr(self, field.name), field.type)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in (*choices, None):
-                raise ValueError(f"{name} must be one of {choices}. Received: {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be one of {choices}. Received: {getattr(self, name)!r:.80}")
         if self.loss is not None and self.method == "rle":
             raise ValueError(f"loss is for the method 'deeppose'. Received: {self.loss!r} with 'rle'")
-        for name in ("epochs", "batch_size", "accumulate", "validate_every", "patience"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
-        for name in ("learning_rate", "warmup", "delay_flow"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative. Received: {getattr(self, name)}")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if number is not None and not least <= number < _LARGEST:
+                    limit = f"at least {least}" if number < least else f"below {_LARGEST:,}"
+                    raise ValueError(f"{name} must be {limit}. Received: {number!r:.80}")
+        checked_size(self.input_size)
         if self.average_decay is not None and not 0 < self.average_decay < 1:
             raise ValueError(f"average_decay must be between 0 and 1. Received: {self.average_decay}")
         if self.clip_norm is not None and not self.clip_norm > 0:
@@ -144,9 +150,10 @@ class Recipe:
         Raises:
             ValueError: If it is not valid TOML, or has a setting that there is not.
         """
+        require_file(path)
         try:
             settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"The recipe {path} is not valid TOML: {error}") from error
         return cls.from_dict(settings, str(path))
 
@@ -155,10 +162,17 @@ class Recipe:
         """Builds a recipe from the settings of a file, or of a checkpoint."""
         settings = dict(settings)
         augmentation = settings.pop("augmentation", {})
+        if not isinstance(augmentation, dict):
+            raise ValueError(f"{source} needs a table of settings in 'augmentation'. Received: {augmentation!r:.80}")
         for given, kind in ((settings, cls), (augmentation, Augmentation)):
             if unknown := sorted(given.keys() - _names(kind)):
-                raise ValueError(f"{source} has {unknown[0]!r}, which is none of {', '.join(sorted(_names(kind)))}")
-        return cls(**settings, augmentation=Augmentation(**augmentation))
+                raise ValueError(f"{source} has {unknown[0]!r:.80}, which is none of {', '.join(sorted(_names(kind)))}")
+        try:
+            return cls(**settings, augmentation=Augmentation(**augmentation))
+        except TypeError as error:
+            raise ValueError(
+                f"{source} has a setting of 'augmentation' that is not made of numbers: {error}"
+            ) from error
 
     @classmethod
     def with_settings(cls, **settings) -> "Recipe":
@@ -218,7 +232,7 @@ def _check_kind(name, value, kind):
     kind = typing.get_origin(kind) or kind
     right = isinstance(value, int | float if kind is float else kind) and isinstance(value, bool) == (kind is bool)
     if not right or kind is tuple and any(type(item) is not int for item in value):
-        raise ValueError(f"{name} must be {_CALLED.get(kind, f'of type {kind.__name__}')}. Received: {value!r}")
+        raise ValueError(f"{name} must be {_CALLED.get(kind, f'of type {kind.__name__}')}. Received: {value!r:.80}")
 
 
 def list_recipes() -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 import keras_regpose.metrics.keras_metrics  # noqa: F401 — registers what a saved model may be compiled with
 import keras_regpose.schedules  # noqa: F401 — registers the schedules that a saved optimizer may use
-from keras_regpose.codec import HEADS, METHODS
+from keras_regpose.codec import HEADS, METHODS, checked_size
 from keras_regpose.export.exporter import export_model
 from keras_regpose.hub.preset_files import save_preset
 from keras_regpose.hub.publish import push_model
@@ -82,9 +82,7 @@ class PoseRegressor(keras.Model):
             raise ValueError(f"method must be one of {METHODS}. Received: {method!r}")
         if head not in HEADS or (head == "integral" and method != "rle"):
             raise ValueError(f"head must be one of {HEADS}, integral with the method 'rle'. Received: {head!r}")
-        if len(input_size) != 2 or not all(int(side) == side and side >= 32 for side in input_size):
-            raise ValueError(f"input_size must be (height, width) of at least 32 pixels. Received: {input_size}")
-        input_size = (int(input_size[0]), int(input_size[1]))
+        input_size = checked_size(input_size)
         if (backbone is None) == (graph is None):
             raise ValueError("PoseRegressor needs either a backbone or a saved graph")
         if backbone is not None:

@@ -5,8 +5,10 @@ import logging
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from numbers import Integral
 from pathlib import Path
 
@@ -64,11 +66,12 @@ class Skeleton:
                     raise ValueError(f"Skeleton {field} must join two different keypoints. Received: {pair}")
         object.__setattr__(self, "sigmas", tuple(float(s) for s in self.sigmas or (0.05,) * len(self)))
 
-        for name in [*sum(self.edges + self.flip_pairs, ()), *self.upper_body, *self.lower_body]:
+        ends = [[name for pair in pairs for name in pair] for pairs in (self.edges, self.flip_pairs)]
+        for name in [*ends[0], *ends[1], *self.upper_body, *self.lower_body]:
             self.index(name)
         if repeated := _repeated(self.keypoints):
             raise ValueError(f"Skeleton keypoint names must be unique. Repeated: {', '.join(repeated)}")
-        if _repeated(sum(self.flip_pairs, ())):
+        if _repeated(ends[1]):
             raise ValueError(f"A keypoint may stand in one flip pair only. Received: {self.flip_pairs}")
         if set(self.upper_body) & set(self.lower_body):
             raise ValueError("A keypoint cannot belong to both the upper and the lower body")
@@ -80,9 +83,13 @@ class Skeleton:
 
     def index(self, keypoint: str) -> int:
         """Returns the position of a keypoint's name."""
-        if keypoint not in self.keypoints:
-            raise ValueError(f"Skeleton {self.name!r} has no {keypoint!r}. It has: {', '.join(self.keypoints)}")
-        return self.keypoints.index(keypoint)
+        if keypoint not in self._places:
+            raise ValueError(f"Skeleton {self.name!r} has no {keypoint!r}. It has: {', '.join(self.keypoints):.2000}")
+        return self._places[keypoint]
+
+    @cached_property
+    def _places(self):
+        return {name: place for place, name in enumerate(self.keypoints)}
 
     @property
     def flip_permutation(self) -> Int[np.ndarray, " keypoints"]:
@@ -297,10 +304,12 @@ def flip_pairs_of(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     (('LWrist', 'RWrist'),)
     """
     read = sides_and_joints(names)
-    place = {key: name for key, name in zip(read, names, strict=True) if read.count(key) == 1}
+    counts = Counter(read)
+    place = {key: name for key, name in zip(read, names, strict=True) if counts[key] == 1}
     left = {joint: name for (side, joint), name in place.items() if side == "left"}
     pairs = tuple((name, place["right", joint]) for joint, name in left.items() if ("right", joint) in place)
-    alone = [name for (side, _), name in zip(read, names, strict=True) if side and name not in sum(pairs, ())]
+    paired = {name for pair in pairs for name in pair}
+    alone = [name for (side, _), name in zip(read, names, strict=True) if side and name not in paired]
     if alone:
         listed = ", ".join(alone)
         _log.warning("Without a counterpart, so mirroring leaves them: %s. A Skeleton's flip_pairs add one", listed)
@@ -324,7 +333,8 @@ def matched_keypoints(names: Sequence[str], others: Sequence[str]) -> dict[int, 
     if list(names) == list(others):
         return {position: position for position in range(len(names))}
     ours, theirs = sides_and_joints(names), sides_and_joints(others)
-    return {k: theirs.index(key) for k, key in enumerate(ours) if ours.count(key) == theirs.count(key) == 1}
+    places, counts, of_others = {key: place for place, key in enumerate(theirs)}, Counter(ours), Counter(theirs)
+    return {k: places[key] for k, key in enumerate(ours) if counts[key] == of_others[key] == 1}
 
 
 def same_keypoints(names: Sequence[str], others: Sequence[str]) -> bool:
@@ -339,7 +349,7 @@ def _pairs(values):
 
 
 def _repeated(names):
-    return sorted({name for name in names if names.count(name) > 1})
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 with open(Path(__file__).with_name("skeletons.toml"), "rb") as _file:

@@ -13,6 +13,7 @@ import re
 import tomllib
 from pathlib import Path
 
+from keras_regpose.codec import METHODS, checked_size
 from keras_regpose.skeleton import SKELETONS, Skeleton
 
 _PACKAGE = Path(__file__).parent
@@ -34,6 +35,18 @@ def zoo_folder() -> Path:
     """
     installed = _PACKAGE / "rows"
     return installed if installed.is_dir() else _PACKAGE.parent / "zoo"
+
+
+def model_facts(description: dict) -> tuple[Skeleton, str, tuple[int, int]]:
+    """Returns skeleton, method and input size of what describes a model, a preset.json or the sidecar of an export.
+
+    Raises:
+        ValueError, LookupError, TypeError: If they are missing or not as they should be.
+    """
+    skeleton, method = Skeleton.from_dict(description["skeleton"]), description["method"]
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {METHODS}, not {method!r:.80}")
+    return skeleton, method, checked_size(description["input_size"])
 
 
 def list_presets() -> list[str]:

@@ -162,13 +162,13 @@ def test_absurd_sizes_are_refused_before_decoding(tmp_path, picture, monkeypatch
     png[16:24] = struct.pack(">II", 60000, 50000)
     png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
     (tmp_path / "a.png").write_bytes(png)
-    with pytest.raises(ImageError, match=r"a\.png has 60000 × 50000 pixels"):
+    with pytest.raises(ImageError, match=r"a\.png has too many pixels: Image size \(3000000000 pixels\)"):
         read_image(tmp_path / "a.png")
     jpeg = bytearray(write(tmp_path / "a.jpg", picture).read_bytes())
     frame = jpeg.index(b"\xff\xc0")
     jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 50000, 60000)
     (tmp_path / "a.jpg").write_bytes(jpeg)
-    with pytest.raises(ImageError, match=r"a\.jpg has 60000 × 50000 pixels"):
+    with pytest.raises(ImageError, match=r"a\.jpg has too many pixels: Image size \(3000000000 pixels\)"):
         read_image(tmp_path / "a.jpg")
 
 
@@ -180,3 +180,54 @@ def test_absurd_sizes_of_arrays_and_other_formats(tmp_path, picture, monkeypatch
             read_image(image)
     monkeypatch.setattr(images, "MAX_PIXELS", 40 * 60)
     assert read_image(picture).shape == read_image(path).shape == (40, 60, 3)
+
+
+def declared(data, height, width):
+    """Returns a TIFF file's contents with another size in its header."""
+    size = {256: width, 257: height}
+    order = "<" if data[:2] == b"II" else ">"
+    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    data = bytearray(data)
+    for entry in range(struct.unpack_from(f"{order}H", data, start)[0]):
+        place = start + 2 + 12 * entry
+        (tag,) = struct.unpack_from(f"{order}H", data, place)
+        if tag in size:
+            struct.pack_into(f"{order}HHII", data, place, tag, 4, 1, size[tag])
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["tiff", "jp2", "jpg with fillers", "webp", "ppm", "bmp"])
+def test_the_size_is_read_first_in_every_format(picture, kind, monkeypatch):
+    def decode(*_):
+        raise AssertionError("must not be decoded")
+
+    data = cv2.imencode(f".{kind.split()[0]}", picture)[1].tobytes()
+    if kind == "tiff":
+        data = declared(data, 30_000, 30_000)
+    if kind == "jp2":
+        data = data.replace(struct.pack(">II", 40, 60), struct.pack(">II", 30_000, 30_000), 1)
+    if kind.startswith("jpg"):
+        place = data.index(b"\xff\xc0")
+        data = (
+            data[:place]
+            + b"\xff" * 4
+            + data[place : place + 5]
+            + struct.pack(">HH", 30_000, 30_000)
+            + data[place + 9 :]
+        )
+    if kind == "webp":
+        data = cv2.imencode(".webp", np.zeros((1, 1, 3), np.uint8))[1].tobytes()
+        monkeypatch.setattr(images, "MAX_PIXELS", 0)
+    if kind == "ppm":
+        data = b"P6 30000 30000 255\n" + bytes(1000)
+    if kind == "bmp":
+        data = data[:18] + struct.pack("<ii", 30_000, 30_000) + data[26:]
+    monkeypatch.setattr(cv2, "imdecode", decode)
+    with pytest.raises(ImageError, match="pixels, more than the|too many pixels|is damaged or is not an image"):
+        read_image(data)
+
+
+def test_arrays_of_16_bits_that_hold_8(picture):
+    with pytest.raises(ImageError, match="uint16 has values from 0 to 65535. Received: none above 255, so uint8"):
+        read_image(picture.astype(np.uint16))
+    assert read_image(np.zeros((2, 2), np.uint16)).max() == 0

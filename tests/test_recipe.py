@@ -303,11 +303,27 @@ def test_mistakes_are_explained(tmp_path):
         ('learning_rate = "1e-3"', "learning_rate must be a number. Received: '1e-3'"),
         ("input_size = 256", "input_size must be whole numbers. Received: 256"),
         ("drops = 5", "drops must be whole numbers. Received: 5"),
+        ("augmentation = 5", "needs a table of settings in 'augmentation'. Received: 5"),
+        ('[augmentation]\nrotation = "a"', "a setting of 'augmentation' that is not made of numbers"),
+        ("[augmentation]\nscale_range = 5", "a setting of 'augmentation' that is not made of numbers"),
+        ("learning_rate = inf", "learning_rate must be below 4,294,967,296. Received: inf"),
+        ("learning_rate = nan", "learning_rate must be below 4,294,967,296. Received: nan"),
+        ("drops = [-3]", "drops must be at least 0. Received: -3"),
+        ("input_size = [10, 192]", "input_size must be .height, width., each from 32 to 4096 pixels"),
+        (f"epochs = {'9' * 400}", "epochs must be below 4,294,967,296. Received: 9{80}$"),
+        (f"head_bias = {'9' * 400}", "head_bias must be below 4,294,967,296. Received: 9{80}$"),
+        ("a = " + "[" * 100_000, "is not valid TOML"),
+        ("seed = -1", "seed must be at least 0"),
         ("backbone = 50", "backbone must be a text. Received: 50"),
-        ("warmup = -1", "warmup must not be negative. Received: -1"),
+        ("warmup = -1", "warmup must be at least 0. Received: -1"),
     ):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):
             Recipe.read(file)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="mine.toml is not valid TOML"):
+        Recipe.read(file)
+    with pytest.raises(FileNotFoundError, match="There is no file .*absent.toml"):
+        Recipe.read(tmp_path / "absent.toml")
     with pytest.raises(ValueError, match="There is no recipe 'resnet51'. There are: mobilenetv2_rle_coco"):
         Recipe.of("resnet51")

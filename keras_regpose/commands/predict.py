@@ -113,7 +113,7 @@ def run(options):
                 break
     if interrupted:
         print(f"The {done} images done before the interruption are in {options.output}", file=sys.stderr)
-        raise KeyboardInterrupt
+        return 128 + interrupted[0]
     print(f"{done} of {done + len(failed)} images are in {options.output}")
     if without:
         found = f"No box is given for {without} of them, so that nobody was looked for there"

@@ -85,6 +85,7 @@ class _Machine:
         self.stack = []
         self.outer_stacks = []
         self.memo = {}
+        self.copied = 0
 
     def execute(self, name, argument):
         stack = self.stack
@@ -132,6 +133,10 @@ class _Machine:
             arguments, called = stack.pop(), stack.pop()
             if type(called) is not Stub or type(arguments) is not tuple:
                 raise TypeError("a call of something that is not a class")
+            # What is called copies its arguments, and a list in the memo can be an argument many times.
+            self.copied += sum(len(one) for one in arguments if isinstance(one, (list, tuple, dict)))
+            if self.copied > MAX_INSTRUCTIONS:
+                raise CheckpointError(f"its pickle copies more than {MAX_INSTRUCTIONS:,} items")
             stack.append(self.rebuild[called.name](arguments) if called.name in self.rebuild else Stub(called.name))
         elif name == "BUILD":
             # The state of an object that is not built. An OrderedDict's are attributes that no one needs.

@@ -113,6 +113,8 @@ def assign_tensors(targets: dict[str, Target], tensors: dict, source: str) -> No
             raise CheckpointError(f"{source}: {name} is not a tensor of floating-point numbers")
         if tensor.shape != target.shape:
             raise CheckpointError(f"{source}: {name} has shape {tensor.shape}, the network needs {target.shape}")
+        if not np.isfinite(tensor).all():
+            raise CheckpointError(f"{source}: {name} has values that are not finite. Take an earlier checkpoint")
     for name, target in targets.items():
         for variable, value in target.parts:
             variable.assign(np.ascontiguousarray(value(tensors[name]), np.float32))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_regpose.data.records import BROKEN, estimated_area, extent_box, to_floats
+from keras_regpose.data.records import BROKEN, LARGEST, estimated_area, extent_box, to_floats
 from keras_regpose.files import read_json
 from keras_regpose.images import ImageError, image_size
 from keras_regpose.skeleton import (
@@ -136,6 +136,8 @@ class CocoFile:
             box = [left, top, right - left, bottom - top]
         x, y, width, height = box = to_floats(box, (4,), "box").tolist()
         area = float(record.get("area") or 0) or estimated_area(np.array([x, y, x + width, y + height]))
+        if not 0 < area < LARGEST**2:
+            raise ValueError(f"its area {area} is not a number of square pixels")
         ids = {"id": number, "image_id": record["image_id"], "category_id": category}
         return ids | {"bbox": box, "area": area, "iscrowd": crowd, "keypoints": points, "num_keypoints": labelled}
 
@@ -305,7 +307,7 @@ def _points(values: Sequence, skeleton: Skeleton) -> np.ndarray:
         points[(points[:, 2] == 0) & ~np.isfinite(points).all(-1), :2] = 0
         if not np.isfinite(points).all():
             raise ValueError("its list of keypoints has values that are not finite where v says that they are labelled")
-    return points
+    return to_floats(points, points.shape, "list of keypoints")
 
 
 def _images_by_id(contents, name):

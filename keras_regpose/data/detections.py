@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_regpose.data.records import collect, to_floats
+from keras_regpose.data.records import LARGEST, collect, to_floats
 from keras_regpose.files import read_json
 
 _PERSON = 1  # COCO's category number
-_LARGEST = 1e7  # pixels: crops are cut by numbers of 32 bits
 
 
 class Detection(NamedTuple):
@@ -68,6 +67,6 @@ def _detection(position, record, categories):
         raise ValueError(f"its image_id {image_id!r} is neither a number nor a name")
     x, y, width, height = to_floats(record["bbox"], (4,), "box").astype(np.float32)
     box = np.array([x, y, x + width, y + height], np.float32)
-    if not (width > 0 and height > 0 and np.abs(box).max() <= _LARGEST and np.isfinite(score)):
+    if not (width > 0 and height > 0 and np.abs(box).max() <= LARGEST and np.isfinite(score)):
         raise ValueError(f"its box {record['bbox']} has no size, or its score {score} is not a number")
     return Detection(position, image_id, box, score, category)

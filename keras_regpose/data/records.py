@@ -14,6 +14,7 @@ _log = logging.getLogger(__name__)
 
 # Mean of area / (width · height) over COCO's annotated people, as the reference fills in missing areas.
 AREA_OF_BOX = 0.53
+LARGEST = 10_000_000  # pixels: crops are cut by numbers of 32 bits
 BROKEN = (AttributeError, KeyError, OverflowError, TypeError, ValueError)  # what broken records lead to
 _TOLD = 5  # broken records that the log names
 
@@ -111,7 +112,7 @@ def to_floats(values, shape: tuple[int, ...] | None, what: str) -> np.ndarray:
     """
     try:
         array = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         raise ValueError(f"its {what} is not made of numbers") from None
     if shape is None:
         return array
@@ -119,6 +120,8 @@ def to_floats(values, shape: tuple[int, ...] | None, what: str) -> np.ndarray:
         raise ValueError(f"its {what} has {array.size} numbers, expected {math.prod(shape)}")
     if not np.isfinite(array).all():
         raise ValueError(f"its {what} has values that are not finite")
+    if np.abs(array).max(initial=0) > LARGEST:
+        raise ValueError(f"its {what} has values beyond {LARGEST:,}")
     return array.reshape(shape)
 
 

@@ -2,8 +2,9 @@
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,17 +43,14 @@ def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) ->
     shutil.rmtree(folder)
 
 
-def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Returns a function from (B, H, W, 3) uint8 crops to keypoints (and sigmas)."""
+def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Mapping[str, Any]]:
+    """Returns a function from (B, H, W, 3) uint8 crops to the outputs by name."""
     interpreter_module = import_optional("ai_edge_litert.interpreter", "A LiteRT export")
     runner = interpreter_module.Interpreter(str(path), num_threads=threads).get_signature_runner()
-    names = [name for name in ("keypoints", "sigmas") if name in runner.get_output_details()]
-
     lock = threading.Lock()  # an interpreter serves one thread at a time; without, others' results come out
 
     def run(crops):
         with lock:
-            outputs = runner(image=crops)
-        return [outputs[name] for name in names]
+            return runner(image=crops)
 
     return run

@@ -7,10 +7,11 @@ would leave the sigmas a few steps. So do the layers that `float_layers` names.
 
 import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -99,12 +100,13 @@ def _quantize(source, target, crops):
         logging.root.setLevel(level)
 
 
-def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Returns a function from (B, H, W, 3) uint8 crops to keypoints (and sigmas)."""
+def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Mapping[str, Any]]:
+    """Returns a function from (B, H, W, 3) uint8 crops to the outputs by name."""
     onnxruntime = import_optional("onnxruntime", "An ONNX export")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Without it int8 overflows silently on processors that lack VNNI.
     options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda crops: session.run(None, {"image": crops})
+    names = [output.name for output in session.get_outputs()]
+    return lambda crops: dict(zip(names, session.run(names, {"image": crops}), strict=True))

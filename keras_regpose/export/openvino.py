@@ -1,8 +1,9 @@
 """OpenVINO's files, `pose.xml` with `pose.bin`."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,8 +61,8 @@ def _processor_has(features):
     return file.exists() and not features.isdisjoint(file.read_text("utf-8").split())
 
 
-def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Returns a function from (B, H, W, 3) uint8 crops to keypoints (and sigmas)."""
+def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Mapping[str, Any]]:
+    """Returns a function from (B, H, W, 3) uint8 crops to the outputs by name."""
     openvino = import_optional("openvino", "An OpenVINO export")
     settings: dict = {"INFERENCE_PRECISION_HINT": _RUNS_IN[precision], "PERFORMANCE_HINT": "LATENCY"}
     settings["INFERENCE_NUM_THREADS"] = threads
@@ -73,6 +74,7 @@ def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarra
 
     def run(crops):
         with lock:
-            return list(request.infer([crops], share_inputs=True).values())
+            outputs = request.infer({"image": crops}, share_inputs=True)
+            return {port.get_any_name(): values for port, values in outputs.items()}
 
     return run

@@ -1,6 +1,6 @@
 """Folders of TF SavedModels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,10 @@ def write(frozen, path: Path, precision: str, calibration: np.ndarray | None) ->
     tf.saved_model.save(module, str(path), signatures=module.serve, options=options)
 
 
-def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Returns a function from (B, H, W, 3) uint8 crops to keypoints (and sigmas)."""
+def open_export(path: Path, precision: str, threads: int) -> Callable[[np.ndarray], Mapping[str, Any]]:
+    """Returns a function from (B, H, W, 3) uint8 crops to the outputs by name."""
     tensorflow = import_optional("tensorflow", "A TF SavedModel")
     # TensorFlow has one pool of threads per process, which its own settings size.
     loaded = tensorflow.saved_model.load(str(path))
-    function = loaded.signatures["serving_default"]
-
-    def run(crops):
-        outputs = function(image=tensorflow.constant(crops))
-        return [outputs[name].numpy() for name in ("keypoints", "sigmas") if name in outputs]
-
-    run.loaded = loaded  # the signature does not keep alive what it belongs to
-    return run
+    # By its name, since a signature alone does not keep alive what it belongs to.
+    return lambda crops: loaded.signatures["serving_default"](image=tensorflow.constant(crops))

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_regpose.files import sha256
+from keras_regpose.files import damage_explained, read_json, sha256
 from keras_regpose.skeleton import Skeleton
+from keras_regpose.zoo import model_facts
 
 VERSION = 1
+EXPORT_AGAIN = "Export the model again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +97,12 @@ def write_sidecar(path: Path, description: Description, deviation: Deviation, fa
     target.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def read_sidecar(path: str | os.PathLike) -> Description:
+def read_sidecar(path: str | os.PathLike, suffixes: dict[str, str]) -> Description:
     """Reads the sidecar of an export and checks the files that it names.
+
+    Args:
+        path: str or path. The export.
+        suffixes: dict. That of each format. A name without a suffix is that of a folder.
 
     Raises:
         FileNotFoundError: If there is no export or no sidecar.
@@ -108,18 +114,19 @@ def read_sidecar(path: str | os.PathLike) -> Description:
     file = sidecar_path(path)
     if not file.is_file():
         raise FileNotFoundError(f"{path} needs {file.name}, which is written with it: copy both, or export again")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        version, files = content["version"], dict(content["files"])
-        skeleton, input_size = Skeleton.from_dict(content["skeleton"]), tuple(content["input_size"])
-        names = content["format"], content["precision"], content["method"]
+    with damage_explained(file, EXPORT_AGAIN):
+        content = read_json(file)
+        version, files = content["version"], {str(name): tuple(facts) for name, facts in content["files"].items()}
+        skeleton, method, input_size = model_facts(content)
+        names = str(content["format"]), str(content["precision"]), method
         description = Description(*names, skeleton, input_size, content.get("quantiles"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({error}). Export the model again") from error
     if version != VERSION:
         raise ValueError(f"{file} has version {version}, this keras-regpose reads {VERSION}. Upgrade keras-regpose")
-    for name, (size, checksum) in files.items():
+    if suffixes.get(description.format) != path.suffix or path.is_dir() != (path.suffix == ""):
+        raise ValueError(f"{path} is no export in the format of its name, which {file.name} calls {names[0]!r:.80}")
+    listed = [path.name] if path.suffix else [one.relative_to(path).as_posix() for one in path.rglob("*.pb")]
+    for name, facts in {**dict.fromkeys(listed), **files}.items():
         part = _folder(path) / name
-        if not part.is_file() or part.stat().st_size != size or sha256(part) != checksum:
+        if not part.is_file() or (part.stat().st_size, sha256(part)) != facts:
             raise ValueError(f"{part} is missing, damaged or not the file that {file.name} describes. Export again")
     return description

@@ -8,6 +8,7 @@ checksum was compared.
 import concurrent.futures
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import threading
@@ -22,13 +23,18 @@ from keras_regpose.progress import progress_bar, progress_shown
 
 _TIMEOUT = 4  # Seconds without a byte after which a server is taken for dead, or a download for cut.
 ANOTHER_DISK = "set KERAS_REGPOSE_HOME to a folder of another disk"
+_PATIENCE, _SLOWEST = 30, 2000  # Seconds after which fewer bytes a second count as a failure.
+_SLOW = f"it sends less than {_SLOWEST} bytes a second"
 _RETRIES = 3  # Of a download that was cut, in a row without a byte.
 
 
 def cache_home() -> Path:
     """Returns the folder of this package's cache: KERAS_REGPOSE_HOME, or keras_regpose in the user's cache folder."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return Path(os.environ.get("KERAS_REGPOSE_HOME") or caches / "keras_regpose").expanduser()
+    try:
+        return Path(os.environ.get("KERAS_REGPOSE_HOME") or caches / "keras_regpose").expanduser()
+    except RuntimeError as error:
+        raise OSError(f"There is no folder for the cache: set HOME or KERAS_REGPOSE_HOME ({error})") from error
 
 
 def hub_preset(
@@ -144,7 +150,7 @@ def hub_access(repo_id: str, revision: str | None = None, writing: bool = False)
         disable_progress_bars()
     try:
         yield
-    except (OSError, HTTPError, RuntimeError) as error:
+    except (OSError, HTTPError, RuntimeError, LookupError, TypeError, AttributeError, json.JSONDecodeError) as error:
         if getattr(error, "filename", None) and not is_disk_full(error):
             raise  # of this machine's files
         raise _explained(error, repo_id, revision, writing) from error
@@ -249,7 +255,7 @@ def _transfer(url, part, label):
                 reason = str(getattr(error, "reason", error)) or type(error).__name__
             size = part.stat().st_size if part.exists() else 0
             received = received or size > before
-            failures = 0 if size > before else failures + 1
+            failures = 0 if size > before and reason != _SLOW else failures + 1
             if not received:
                 raise ConnectionError(f"{url} cannot be reached ({reason}). Check the connection and proxies")
             if failures > _RETRIES:
@@ -272,9 +278,12 @@ def _receive(url, part, position, bar):
             raise disk_full(part.parent, ANOTHER_DISK)
         bar.total, bar.n = total, position
         with open(part, "ab" if resumes else "wb") as file:
-            while chunk := response.read(1 << 18):
+            begun = time.monotonic()
+            while chunk := response.read1(1 << 18):
                 file.write(chunk)
                 bar.update(len(chunk))
+                if (seconds := time.monotonic() - begun) > _PATIENCE and file.tell() - position < seconds * _SLOWEST:
+                    raise TimeoutError(_SLOW)
     return total is None or part.stat().st_size >= total
 
 

@@ -10,21 +10,20 @@ preset runs at once, and without Keras, which is therefore imported where it is 
 A preset may come from a stranger: nothing in it is executed, and no file beside it is opened.
 """
 
-import contextlib
 import hashlib
 import json
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_regpose.codec import METHODS
-from keras_regpose.files import draft, sha256
+from keras_regpose.files import damage_explained, draft, sha256
 from keras_regpose.skeleton import Skeleton
+from keras_regpose.zoo import model_facts
 
 FORMAT = 1
 FLOW_FILE = "flow.weights.h5"
 EXPORT = "exports/pose"  # and the suffix of its format
+SAVE_AGAIN = "Download or save the preset again"
 PRESET_FILES = ("preset.json", "config.json", "metadata.json", "model.weights.h5", FLOW_FILE)
 PRESET_FILES += (f"{EXPORT}.onnx", f"{EXPORT}.onnx.json")
 
@@ -104,14 +103,12 @@ class PresetFolder:
         if not is_preset(directory):
             raise FileNotFoundError(f"{directory} is not a preset: it has no preset.json, as save_to_preset writes it")
         file = directory / "preset.json"
-        with damage_explained(file):
+        with damage_explained(file, SAVE_AGAIN, PresetError):
             description = json.loads(file.read_text(encoding="utf-8"))
             if description["format"] != FORMAT:
                 found = f"{directory} has preset format {description['format']}"
                 raise NewerFormatError(f"{found}, this version reads {FORMAT}. Upgrade keras-regpose")
-            skeleton, method = Skeleton.from_dict(description["skeleton"]), description["method"]
-            if method not in METHODS:
-                raise ValueError(f"method must be one of {METHODS}, not {method!r}")
+            skeleton, method, _ = model_facts(description)
             if not isinstance(description.setdefault("checksums", {}), dict):
                 raise ValueError("checksums must be an object of file names and SHA-256 digests")
             for name in description["checksums"]:
@@ -120,7 +117,7 @@ class PresetFolder:
         folder = cls(directory, description, skeleton, method)
         for name in folder.needed_files:
             if not (directory / name).is_file():
-                raise PresetError(f"{directory} lacks {name}. Download or save the preset again")
+                raise PresetError(f"{directory} lacks {name}. {SAVE_AGAIN}")
         return folder
 
     @property
@@ -148,19 +145,7 @@ class PresetFolder:
         """
         if damaged := self.damaged_files():
             what = f"{' and '.join(damaged)} differ from the SHA-256 in preset.json"
-            raise PresetError(f"{self.path} is damaged: {what}. Download or save the preset again")
-
-
-@contextlib.contextmanager
-def damage_explained(path, advice: str = "Download or save the preset again"):
-    """Turns whatever is raised while something damaged is read into a `PresetError` that says so in one sentence."""
-    try:
-        yield
-    except (PresetError, PermissionError):  # a file that may not be read is not damaged
-        raise
-    except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PresetError(f"{path} is damaged ({reason}). {advice}") from error
+            raise PresetError(f"{self.path} is damaged: {what}. {SAVE_AGAIN}")
 
 
 def is_preset(directory: str | os.PathLike) -> bool:

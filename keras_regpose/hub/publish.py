@@ -13,6 +13,7 @@ from keras_regpose.files import sha256
 from keras_regpose.hub.card import preset_card
 from keras_regpose.hub.download import hub_access
 from keras_regpose.hub.preset_files import PRESET_FILES, PresetFolder, save_preset
+from keras_regpose.images import image_size
 from keras_regpose.zoo import CARD, PICTURE, RESULTS, picture_of
 
 _PICTURES = (".png", ".jpg", ".jpeg")
@@ -154,7 +155,13 @@ def _files(folder, repo_id, license_name):
         if (picture := picture_of(folder.skeleton)) is not None:
             files[PICTURE] = picture
     pictures = (file for file in sorted(path.iterdir()) if file.suffix.lower() in _PICTURES and file.is_file())
-    return files | {picture.name: picture for picture in pictures}
+    pictures = {picture.name: picture for picture in pictures}
+    for picture in pictures.values():
+        image_size(picture)
+    for name, file in (files | pictures).items():
+        if isinstance(file, Path) and file.parent == path and not file.resolve().is_relative_to(path.resolve()):
+            raise ValueError(f"{path / name} is a link that leaves {path}, so nothing is sent: copy the file there")
+    return files | pictures
 
 
 def _publish(plan, files, description, replace):

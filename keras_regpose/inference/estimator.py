@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 
 # The least scores of a box and of a person, where our finder and a σ that is calibrated decide together.
 _BOX, _PERSON = 0.05, 0.03
+_BATCH_SIZES = range(1, 4097)
+_FARTHEST = 1e6  # crops
 _WAITING_BYTES = 1 << 27  # pictures whose people wait for a full batch
 
 
@@ -46,7 +48,10 @@ def predict_crops(model, crops: np.ndarray, flip_test: bool = False, batch_size:
             output = codec.merge_flipped(output, mirrored, model.skeleton.flip_permutation, model.input_size[1])
         outputs.append(output[: len(crops) - start])
         start += size
-    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+    output = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+    if not np.abs(output).max(initial=0) < _FARTHEST:  # nor if it is NaN
+        raise ValueError("The model gives values that are not finite, or far outside of the crop: it is damaged")
+    return output
 
 
 def decode_poses(output: np.ndarray, center: np.ndarray, scale: np.ndarray):
@@ -114,8 +119,8 @@ def estimate(
     >>> people.keypoints.shape, people.sigmas.shape, people.scores.shape
     ((1, 17, 2), (1, 17, 2), (1, 17))
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
+    if isinstance(batch_size, bool) or batch_size not in _BATCH_SIZES:
+        raise ValueError(f"batch_size must be a whole number from 1 to {_BATCH_SIZES[-1]}. Received: {batch_size!r}")
     opened = open_source(source)
     score_threshold, least = thresholds(model, boxes, score_threshold)
     options = {"flip_test": flip_test, "batch_size": batch_size, "pose_threshold": pose_threshold, "least": least}

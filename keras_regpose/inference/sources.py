@@ -9,10 +9,12 @@ import concurrent.futures
 import contextlib
 import errno
 import glob
+import http.client
 import os
 import queue
 import sys
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -31,7 +33,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".j
 VIDEO_SUFFIXES = tuple(".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv .flv .ts .3gp .gif".split())
 _STREAMS = ("rtsp:", "rtsps:", "rtmp:", "udp:", "tcp:", "srt:")
 _MAX_DOWNLOAD = 1 << 28  # bytes
-_TIMEOUT = 20  # seconds
+_TIMEOUT, _LONGEST = 20, 120  # seconds without a byte, and of a whole download
 _SETTLE = 0.3  # seconds in which a live source reads what came while it was opened
 
 
@@ -327,7 +329,7 @@ def _is_video(path):
     """Returns whether a path looks like a video. A GIF is one unless it has a single picture."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".gif" and os.path.isfile(path):
-        with contextlib.suppress(OSError), PIL.Image.open(path) as image:
+        with contextlib.suppress(Exception), PIL.Image.open(path) as image:  # of all kinds
             return getattr(image, "n_frames", 1) > 1
     return suffix in VIDEO_SUFFIXES
 
@@ -336,11 +338,15 @@ def _download(url):
     request = urllib.request.Request(url, headers={"User-Agent": "keras_regpose"})
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-            data = response.read(_MAX_DOWNLOAD + 1)
+            data, end = bytearray(), time.monotonic() + _LONGEST
+            while (chunk := response.read1(1 << 18)) and len(data) <= _MAX_DOWNLOAD:
+                data += chunk
+                if time.monotonic() > end:
+                    raise TimeoutError(f"it takes longer than {_LONGEST} seconds")
     except urllib.error.HTTPError as error:
         raise ImageError(f"The server answers {error.code} ({error.reason}) to {url}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise ImageError(f"{url} cannot be reached: {getattr(error, 'reason', error)}") from error
     if len(data) > _MAX_DOWNLOAD:
         raise ImageError(f"{url} has more than the {_MAX_DOWNLOAD >> 20} megabytes that are downloaded")
-    return decode_image(data, f"The download from {url}")
+    return decode_image(bytes(data), f"The download from {url}")

@@ -340,3 +340,14 @@ def test_damaged_pickles_are_refused_or_inert(write, count, tmp_path, alarm):
         read_count += read is not None
     assert alarm == [] and 0 < read_count < count
     assert os.listdir(tmp_path) == ["file.pth"]
+
+
+@WRITERS
+def test_a_list_that_is_copied_again_and_again(write, tmp_path):
+    pairs = b"](" + b"".join(b"(K\x01K\x02t" for _ in range(3000)) + b"e" + b"q\x63"
+    again = b"(" + b"".join(b"ccollections\nOrderedDict\nh\x63\x85R" for _ in range(2000)) + b"l"
+    path = write(tmp_path / "file.pth", {"state_dict": {"weight": ONES}, "again": [Raw(pairs), Raw(again)]})
+    start = time.process_time()
+    with pytest.raises(CheckpointError, match="its pickle copies more than 1,000,000 items"):
+        read_checkpoint(path)
+    assert time.process_time() - start < 3

@@ -164,6 +164,13 @@ def test_other_skeletons(tmp_path):
         (person(99, bbox=[10, 10, 0, 5]), "has no size inside the image"),
         (person(99, bbox=[10, 10, 5, -5]), "has no size inside the image"),
         (person(99, bbox=[200, 10, 5, 5]), "has no size inside the image"),
+        (person(99, area=float("nan")), "its area nan is not a number of square pixels"),
+        (person(99, area=-5), "its area -5.0 is not a number of square pixels"),
+        (person(99, area=10**400), "it is not made as expected"),
+        (person(99, keypoints=[1e20, 1, 2] * 17), "list of keypoints has values beyond 10,000,000"),
+        (person(99, keypoints=[10**400, 1, 2] * 17), "list of keypoints is not made of numbers"),
+        (person(99, bbox=[10**400, 1, 2, 5]), "box is not made of numbers"),
+        (person(99, bbox=[1e20, 1, 2, 5]), "box has values beyond 10,000,000"),
         (person(99, 55), "its image 55 is not listed with width and height"),
     ],
 )

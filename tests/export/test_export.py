@@ -65,7 +65,7 @@ def exported(model, crops, tmp_path_factory):
 @pytest.mark.parametrize(("format", "precision"), EXACT)
 def test_exports_give_kerass_outputs_for_any_batch(format, precision, exported, model, crops):
     path, reported = exported(format, precision)
-    fast = rp.load_exported(path)
+    fast = rp.load_exported(path, trust=True)
     assert (fast.format, fast.precision, fast.method) == (format, precision, "rle")
     assert (fast.skeleton, fast.input_size, fast.output_shape) == (model.skeleton, (160, 160), (None, 14, 4))
     expected, whole = model.predict_on_batch(crops), fast.predict_on_batch(crops)
@@ -110,7 +110,7 @@ def test_lower_precisions_move_keypoints_in_photographs_little(format, precision
     path = tmp_path / f"pose{SUFFIXES[format]}"
     model.export(path, format, precision, calibration, verbose=False)
     deviation = Deviation.between(
-        rp.load_exported(path).predict_on_batch(crops), model.predict_on_batch(crops), model.input_size
+        rp.load_exported(path, trust=True).predict_on_batch(crops), model.predict_on_batch(crops), model.input_size
     )
     greatest = MEDIAN[precision] / (2 if (network, precision) == ("bundled", "int8") else 1)
     if precision == "bfloat16" and not computes_bfloat16():
@@ -121,7 +121,7 @@ def test_lower_precisions_move_keypoints_in_photographs_little(format, precision
 @pytest.mark.parametrize("format", SUFFIXES)
 def test_estimates_are_those_of_the_model(format, exported, model):
     person = rp.data.Synthetic(1, seed=0)[0]
-    fast = rp.load_exported(exported(format)[0], threads=1)
+    fast = rp.load_exported(exported(format)[0], threads=1, trust=True)
     for flip_test in (False, True):
         people = fast.estimate(person.image, boxes=[person.box], flip_test=flip_test)
         expected = model.estimate(person.image, boxes=[person.box], flip_test=flip_test)
@@ -139,7 +139,7 @@ def test_resnet50_in_every_format(row, tmp_path):
     expected = model.predict_on_batch(crops)
     for suffix in SUFFIXES.values():
         model.export(tmp_path / f"pose{suffix}", verbose=False)
-        fast = rp.load_exported(tmp_path / f"pose{suffix}")
+        fast = rp.load_exported(tmp_path / f"pose{suffix}", trust=True)
         for count in (5, 1):
             np.testing.assert_allclose(fast.predict_on_batch(crops[:count]), expected[:count], rtol=0, atol=1e-4)
 
@@ -150,7 +150,7 @@ def test_models_without_sigmas_have_one_output(tmp_path):
     model = rp.PoseRegressor("mobilenetv2_0.25", rp.LSP14, input_size=SIZE, method="deeppose")
     for suffix in SUFFIXES.values():
         deviation = model.export(tmp_path / f"pose{suffix}", verbose=False)
-        output = rp.load_exported(tmp_path / f"pose{suffix}").predict_on_batch(crops)
+        output = rp.load_exported(tmp_path / f"pose{suffix}", trust=True).predict_on_batch(crops)
         np.testing.assert_allclose(output, model.predict_on_batch(crops), rtol=0, atol=1e-4)
         assert deviation.sigma_median is None
 
@@ -219,7 +219,7 @@ def test_an_export_replaces_the_one_before(small_model, tmp_path):
     for name in ("pose.onnx", "pose"):
         small_model.export(tmp_path / name, verbose=False)
         other.export(tmp_path / name, verbose=False)
-        assert rp.load_exported(tmp_path / name).skeleton == rp.LSP14
+        assert rp.load_exported(tmp_path / name, trust=True).skeleton == rp.LSP14
     assert sorted(file.name for file in tmp_path.iterdir()) == ["pose", "pose.onnx", "pose.onnx.json"]
 
 
@@ -267,24 +267,24 @@ def test_a_folder_of_someone_elses_is_left_alone(small_model, tmp_path):
 def test_damaged_exports_are_refused(small_model, tmp_path):
     path = tmp_path / "pose.onnx"
     with pytest.raises(FileNotFoundError, match="There is no export at"):
-        rp.load_exported(path)
+        rp.load_exported(path, trust=True)
     small_model.export(path, verbose=False)
     whole, sidecar = path.read_bytes(), tmp_path / "pose.onnx.json"
     description = sidecar.read_text()
     for damaged in (whole[:-1], b"", whole[:-1] + bytes([whole[-1] ^ 1])):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="pose.onnx is missing, damaged or not the file that pose.onnx.json"):
-            rp.load_exported(path)
+            rp.load_exported(path, trust=True)
     path.write_bytes(whole)
     sidecar.write_text(description[:100])
     with pytest.raises(ValueError, match="pose.onnx.json is damaged"):
-        rp.load_exported(path)
+        rp.load_exported(path, trust=True)
     sidecar.write_text(description.replace('"version": 1', '"version": 2'))
     with pytest.raises(ValueError, match="Upgrade keras-regpose"):
-        rp.load_exported(path)
+        rp.load_exported(path, trust=True)
     sidecar.unlink()
     with pytest.raises(FileNotFoundError, match="needs pose.onnx.json, which is written with it"):
-        rp.load_exported(path)
+        rp.load_exported(path, trust=True)
 
 
 def test_crops_of_another_shape_or_type_are_refused(exported, crops):

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import pickle
+import time
+import zipfile
 
 import h5py
 import keras
@@ -10,9 +12,11 @@ import numpy as np
 import pytest
 
 from keras_regpose.hub.download import hub_preset
-from keras_regpose.hub.preset_files import PresetError
+from keras_regpose.hub.preset_files import PresetError, PresetFolder
 from keras_regpose.loading import load_preset
 from keras_regpose.presets import from_preset
+from keras_regpose.regressor import PoseRegressor
+from keras_regpose.skeleton import COCO17, Skeleton
 
 
 def exchange(preset, name, content):
@@ -136,3 +140,133 @@ def test_a_repository_cannot_write_outside_of_the_cache(hub, preset_bytes, cache
     folder = hub_preset("org/hostile").path
     assert sorted(path.name for path in folder.iterdir()) == sorted(preset_bytes)
     assert not list(caches.rglob("escaped*")) and not list(caches.rglob("*.pkl"))
+
+
+@pytest.mark.parametrize(
+    ("module", "kind"),
+    [("keras", "layers.TFSMLayer"), ("keras.src.layers.core.lambda_layer", "Lambda"), (None, "Lambda")],
+)
+def test_a_layer_is_known_by_what_it_is_and_not_by_its_name(preset, module, kind):
+    add_layer(preset, module=module, class_name=kind, config={})
+    refused(
+        preset, r"can run code or open files \((TFSMLayer|Lambda)\), so it is not loaded. If you trust it, pass trust"
+    )
+
+
+def test_code_that_is_trusted_runs(preset):
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.Lambda(lambda x: x / 255, output_shape=(32, 32, 3))(inputs)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    x = keras.layers.Reshape((17, 2))(keras.layers.Dense(34)(x))
+    keras.saving.save_model(keras.Model(inputs, x), preset, zipped=False)
+    description = json.loads((preset / "preset.json").read_text()) | {"method": "deeppose", "checksums": {}}
+    (preset / "preset.json").write_text(json.dumps(description))
+    refused(preset, "can run code or open files .Lambda.")
+    assert from_preset(preset, trust=True).output_shape == (None, 17, 2)
+
+
+def test_every_layer_of_keras_that_runs_no_code_is_loaded(tmp_path):
+    backbone = keras.applications.EfficientNetV2B0(include_top=False, weights=None, input_shape=(32, 32, 3))
+    PoseRegressor(backbone, COCO17, (32, 32)).save_to_preset(tmp_path / "preset")
+    loaded = load_preset(tmp_path / "preset")
+    kinds = {type(layer.kernel_initializer).__name__ for layer in loaded.layers if hasattr(layer, "kernel_initializer")}
+    assert "VarianceScaling" in kinds and "_Bounded" not in kinds  # which is gone when the model is made
+
+
+@pytest.mark.parametrize("change", [1 << 24, 100_000, "no initializers"])
+def test_a_configuration_of_a_larger_network_than_its_weights(preset, change):
+    config = json.loads((preset / "config.json").read_text())
+    layer = next(one["config"] for one in config["config"]["layers"] if one["class_name"] == "Conv2D")
+    layer["filters"] = change if isinstance(change, int) else 1 << 24
+    if change == "no initializers":
+        del layer["kernel_initializer"], layer["bias_initializer"]
+    exchange(preset, "config.json", json.dumps(config).encode())
+    refused(preset, r"is damaged \(.*larger network than its weights are of\)")
+
+
+def test_pictures_of_a_hundred_thousand_pixels_a_side(preset):
+    description = json.loads((preset / "preset.json").read_text()) | {"input_size": [40_000, 40_000]}
+    (preset / "preset.json").write_text(json.dumps(description))
+    refused(preset, r"input_size must be \(height, width\), each from 32 to 4096 pixels. Received: \[40000, 40000\]")
+
+
+def test_weights_that_are_walked_or_unpacked_without_end(preset):
+    def doubly_linked(file):
+        group = file.create_group("deep")
+        for _ in range(40):  # 2⁴⁰ paths
+            inner = group.create_group("a")
+            group["b"] = inner
+            group = inner
+
+    def compressed(file):
+        file.create_dataset("zeros", (1 << 31,), "float32", chunks=(1 << 20,), compression="gzip")
+
+    def never_written(file):
+        file.create_dataset("zeros", (1 << 40,), "float32")
+
+    for hostile, message in (
+        (doubly_linked, "twice to one of its parts"),
+        (compressed, "compressed or lacks numbers"),
+        (never_written, "compressed or lacks numbers"),
+    ):
+        with h5py.File(preset / "model.weights.h5", "r+") as file:
+            hostile(file)
+        exchange(preset, "model.weights.h5", (preset / "model.weights.h5").read_bytes())
+        with pytest.raises(PresetError, match=message):
+            load_preset(preset)
+        with h5py.File(preset / "model.weights.h5", "r+") as file:
+            del file["deep" if "deep" in file else "zeros"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite(preset, value):
+    with h5py.File(preset / "model.weights.h5", "r+") as file:
+        weights = []
+        file.visititems(lambda name, item: weights.append(item) if isinstance(item, h5py.Dataset) else None)
+        weights[-1][0] = value
+    exchange(preset, "model.weights.h5", (preset / "model.weights.h5").read_bytes())
+    refused(preset, "its weights are not finite")
+
+
+def test_thirty_thousand_keypoints_take_no_time(preset):
+    description = json.loads((preset / "preset.json").read_text())
+    names = [f"left_{one}" for one in range(15_000)] + [f"right_{one}" for one in range(15_000)]
+    skeleton = {
+        "name": "many",
+        "keypoints": names,
+        "flip_pairs": list(zip(names[:15_000], names[15_000:], strict=True)),
+    }
+    (preset / "preset.json").write_text(json.dumps(description | {"skeleton": skeleton}))
+    start = time.process_time()
+    many = PresetFolder.open(preset).skeleton
+    assert many.flip_permutation[0] == 15_000
+    assert Skeleton.from_category({"keypoints": names}).flip_pairs == many.flip_pairs
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("what", ["method", "skeleton", "input_size"])
+def test_a_description_without_what_each_preset_says(preset, what):
+    description = json.loads((preset / "preset.json").read_text())
+    del description[what]
+    (preset / "preset.json").write_text(json.dumps(description))
+    refused(preset, f"preset.json is damaged .'{what}'")
+
+
+def test_a_keras_file_of_a_stranger(model, tmp_path):
+    model.save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    config["config"]["graph"]["layers"][2]["config"]["padding"] = [[1 << 20, 0], [0, 0]]
+    layer = next(one["config"] for one in config["config"]["graph"]["layers"] if one["class_name"] == "Conv2D")
+    layer["filters"] = 1 << 24
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        for name, content in (members | {"config.json": json.dumps(config).encode()}).items():
+            archive.writestr(name, content)
+    with pytest.raises(PresetError, match="larger network than its weights"):
+        from_preset(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(PresetError, match="is compressed, which no file of model.save is"):
+        from_preset(tmp_path / "m.keras")
