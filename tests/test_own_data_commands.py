@@ -187,7 +187,7 @@ def test_int8_is_calibrated_on_ones_own_people(own, tmp_path, capsys):
         rp.load_exported(tmp_path / "pose.onnx").skeleton.keypoints == rp.data.Coco(data[1], data[3]).skeleton.keypoints
     )
     assert main(["export", preset, str(tmp_path / "pose.onnx"), "--precision", "int8"]) == 2
-    assert "int8 is calibrated on people: name some, by --annotations" in sentence(capsys)
+    assert "int8 is calibrated on people: give --annotations and --images, or --dataset" in sentence(capsys)
 
 
 def test_mistakes_get_one_sentence(own, lsp, tmp_path, capsys):
@@ -203,7 +203,7 @@ def test_mistakes_get_one_sentence(own, lsp, tmp_path, capsys):
         "both name people": ["evaluate", preset, *data, "--dataset", "synthetic"],
         "Say what to learn from": ["train", *output],
         "Say whom to validate on": ["train", *data, "--preset", preset, *output],
-        "--val-annotations FILE, with": ["train", *data, "--val-images", "x", "--preset", preset, *output],
+        "--val-annotations FILE, perhaps": ["train", *data, "--val-images", "x", "--preset", preset, *output],
         "--val-share goes with --annotations, which is missing": [
             "train",
             "--dataset",

@@ -275,4 +275,5 @@ def check_same_keypoints(model, other) -> None:
     """Raises ValueError unless two models have the same keypoints in the same order: else labels would fit one only."""
     names, others = model.skeleton.keypoints, other.skeleton.keypoints
     if names != others:
-        raise ValueError(f"Compared models need the same keypoints in the same order. Received: {names} and {others}")
+        received = "; and ".join(map(", ".join, (names, others)))
+        raise ValueError(f"Compared models need the same keypoints in the same order. Received: {received}")

@@ -112,7 +112,8 @@ class PCK(MeanError):
         self.threshold, self.pair, self.skeleton = threshold, pair, skeleton
         names = () if skeleton is None else skeleton.keypoints
         if pair is not None and (len(set(pair)) != 2 or not set(pair) <= set(names)):
-            raise ValueError(f"PCK's pair is two of the skeleton's keypoints, {', '.join(names)}. Received: {pair}")
+            known = ", ".join(names) or "for which pass skeleton="
+            raise ValueError(f"PCK's pair is two of the skeleton's keypoints, {known}. Received: {pair}")
         self._ends = None if pair is None else [names.index(name) for name in pair]
 
     def measure(self, truth, distances, labelled):

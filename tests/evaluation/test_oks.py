@@ -87,7 +87,7 @@ def test_no_poses_give_no_indices():
 
 
 def test_errors_say_what_is_wrong(poses):
-    with pytest.raises(ValueError, match="pass sigmas=skeleton.sigmas. Received: none for 3 keypoints"):
+    with pytest.raises(ValueError, match="OKS of 3 keypoints needs a sigma for each: pass sigmas=skeleton.sigmas"):
         oks_nms(poses[:, :3], SCORES, AREAS)
     with pytest.raises(ValueError, match="needs 17 positive sigmas"):
         oks_nms(poses, SCORES, AREAS, sigmas=[0.1])
