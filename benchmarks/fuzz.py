@@ -14,6 +14,7 @@ libraries are loaded already, and processor time and memory count above that one
 """
 
 import argparse
+import gc
 import json
 import logging
 import math
@@ -41,7 +42,10 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 RESULT = ROOT / "benchmarks" / "results" / "fuzz.json"
 COUNTS = {"coco": 3500, "detections": 2500, "recipe": 2500, "image": 4000, "video": 1000, "sidecar": 1500}
 COUNTS |= {"onnx": 1000, "tflite": 1000, "xml": 1000, "pth": 1500, "preset.json": 1000, "config": 1000, "weights": 1000}
-NEED_KERAS = ("pth", "preset.json", "config", "weights")
+# Kinds whose processes are forked from one that has the same libraries in it, the lightest first.
+GROUPS = [("coco", "detections", "recipe", "image"), ("video", "sidecar", "onnx", "tflite", "xml")]
+GROUPS += [("pth", "preset.json", "config", "weights")]
+_AT_ONCE = 50  # inputs that one process makes
 SECONDS, BYTES = 5.0, 1 << 30
 _WALL = 120  # seconds after which a process is taken for hanging, on a machine with other work
 SIZE = (32, 32)
@@ -473,7 +477,7 @@ def warm(kinds) -> None:
         import openvino  # noqa: F401
 
         onnxruntime.set_default_logger_severity(4)
-    if set(kinds) & set(NEED_KERAS):
+    if set(kinds) & set(GROUPS[-1]):
         import keras  # noqa: F401
 
         import keras_regpose.loading
@@ -517,7 +521,7 @@ def child(kind: str, path: Path, folder: Path, pipe: int) -> None:
     os.dup2(silence, 2)
     seen = []
     begun = resource.getrusage(resource.RUSAGE_SELF)
-    begun = begun.ru_utime + begun.ru_stime
+    begun, had = begun.ru_utime + begun.ru_stime, resident()
     before = {one.name for one in folder.parent.iterdir()}
     watch(folder, seen)
     try:
@@ -540,6 +544,7 @@ def child(kind: str, path: Path, folder: Path, pipe: int) -> None:
         outcome, message = "code", f"{seen[:3]}"
     spent = resource.getrusage(resource.RUSAGE_SELF)
     result = {"outcome": outcome, "message": message[:400], "seconds": spent.ru_utime + spent.ru_stime - begun}
+    result["bytes"] = max(0, spent.ru_maxrss * 1024 - had)
     os.write(pipe, json.dumps(result).encode("utf-8", "replace"))
 
 
@@ -547,35 +552,39 @@ def resident(process="self") -> int:
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def try_one(kind: str, good: Path, work: Path, seed: int) -> dict:
-    """Returns what one input leads to: `outcome`, `message`, `seconds` and `bytes` above this process."""
-    place = work / "inputs" / f"{os.getpid()}"
+def make_inputs(inputs, good: Path, place: Path) -> None:
+    """Writes inputs, each into a folder of its own, in another process: making them takes memory, too."""
     shutil.rmtree(place, ignore_errors=True)
-    (place / "one").mkdir(parents=True)
-    (place / SECRET).write_text("secret")
-    maker, told_path = os.pipe()  # making an input takes memory, too
     if (process := os.fork()) == 0:
         try:
-            path = make_input(kind, good, place / "one", random.Random(f"{kind} {seed}"))
-            os.write(told_path, os.fsencode(path))
+            for kind, seed in inputs:
+                folder = place / f"{kind}-{seed}" / "one"
+                folder.mkdir(parents=True)
+                (folder.parent / SECRET).write_text("secret")
+                path = make_input(kind, good, folder, random.Random(f"{kind} {seed}"))
+                (folder.parent / "path").write_text(path.name)
+            os._exit(0)
         except BaseException:
             traceback.print_exc()
-        finally:
-            os._exit(0)
-    os.close(told_path)
-    with os.fdopen(maker, "rb") as pipe:
-        path = Path(os.fsdecode(pipe.read()))
-    os.waitpid(process, 0)
+        os._exit(1)
+    if os.waitpid(process, 0)[1]:
+        sys.exit("Inputs could not be made")
+
+
+def try_one(kind: str, seed: int, place: Path) -> dict:
+    """Returns what one input leads to: `outcome`, `message`, `seconds` and `bytes` above this process."""
+    folder = place / f"{kind}-{seed}" / "one"
+    path = folder / (folder.parent / "path").read_text()
     read, write = os.pipe()
     own = resident()
     if (process := os.fork()) == 0:
         try:
             os.close(read)
-            os.chdir(place / "one")
+            os.chdir(folder)
             _, hard = resource.getrlimit(resource.RLIMIT_CORE)
             resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
             signal.alarm(_WALL)
-            child(kind, path, place / "one", write)
+            child(kind, path, folder, write)
         finally:
             os._exit(0)
     os.close(write)
@@ -593,7 +602,7 @@ def try_one(kind: str, good: Path, work: Path, seed: int) -> dict:
         result |= json.loads(told)
     else:
         result["message"] = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {status}"
-    result["bytes"] = max(0, usage.ru_maxrss * 1024 - own)
+    result.setdefault("bytes", max(0, usage.ru_maxrss * 1024 - own))
     right = result["outcome"] in ("accepted", "refused")
     if right and (result["seconds"] > SECONDS or result["bytes"] > BYTES):
         result["outcome"] = "too much"
@@ -609,21 +618,24 @@ def run(work: Path, kinds, share: float) -> None:
     tried = {(one["kind"], one["seed"]) for one in read(done)}
     left = [(seed / COUNTS[kind], kind, seed) for kind in kinds for seed in range(math.ceil(COUNTS[kind] * share))]
     left = sorted(one for one in left if one[1:] not in tried)  # all kinds side by side
-    for keras in (False, True):
-        mine = [(kind, seed) for _, kind, seed in left if (kind in NEED_KERAS) == keras]
-        if not mine:
-            continue
-        if (process := os.fork()) == 0:  # one that has no TensorFlow in it for what needs none
+    for group in GROUPS:
+        mine = [(kind, seed) for _, kind, seed in left if kind in group]
+        if mine and (process := os.fork()) == 0:  # without TensorFlow for what needs none
             warm({kind for kind, _ in mine})
+            gc.freeze()  # so that forked processes share it
+            gc.disable()
             with open(done, "a", encoding="utf-8") as file:
-                for kind, seed in mine:
-                    result = try_one(kind, good, work, seed)
-                    file.write(json.dumps(result) + "\n")
-                    file.flush()
-                    if result["outcome"] not in ("accepted", "refused"):
-                        print(json.dumps(result), flush=True)
+                for start in range(0, len(mine), _AT_ONCE):
+                    place = work / "inputs" / str(os.getpid())
+                    make_inputs(mine[start : start + _AT_ONCE], good, place)
+                    for kind, seed in mine[start : start + _AT_ONCE]:
+                        result = try_one(kind, seed, place)
+                        file.write(json.dumps(result) + "\n")
+                        file.flush()
+                        if result["outcome"] not in ("accepted", "refused"):
+                            print(json.dumps(result), flush=True)
             os._exit(0)
-        if os.waitpid(process, 0)[1]:
+        if mine and os.waitpid(process, 0)[1]:
             sys.exit("The process that forks the others ended early")
 
 

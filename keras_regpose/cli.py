@@ -30,10 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
             if options.needs_keras and not options.debug:
                 import_keras_silently()
             return options.run(options) or 0
-        except (ValueError, OSError, ImportError, MemoryError) as error:
-            if options.debug:
+        except Exception as error:
+            # Libraries have errors of their own where memory runs out.
+            low = isinstance(error, MemoryError) or re.search("bad_alloc|Insufficient memory|OOM when", str(error))
+            if options.debug or not (low or isinstance(error, (ValueError, OSError, ImportError))):
                 raise
-            said = " ".join(str(error).split()) or "there is not enough memory"
+            said = "there is not enough memory for that" if low else " ".join(str(error).split())
             print(f"keras-regpose {options.command}: {said}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:

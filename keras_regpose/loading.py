@@ -8,6 +8,7 @@ import operator
 import os
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,12 @@ def build_from_checkpoint(name: str, folder: Path) -> PresetFolder:
         return PresetFolder.open(folder)
 
 
-def _parts(config):
-    """Returns the parts of a configuration of which Keras makes something by name."""
-    inner = config if isinstance(config, list) else config.values() if isinstance(config, dict) else ()
-    named = isinstance(config, dict) and {"class_name", "module"} & config.keys()
-    return [config] * bool(named) + [part for value in inner for part in _parts(value)]
+def _parts(config) -> Iterator[dict]:
+    """Yields the parts of a configuration of which Keras makes something by name."""
+    if isinstance(config, dict) and {"class_name", "module"} & config.keys():
+        yield config
+    for value in config if isinstance(config, list) else list(config.values()) if isinstance(config, dict) else ():
+        yield from _parts(value)
 
 
 def _found(part):
@@ -192,7 +194,7 @@ class _Bounded(keras.initializers.Initializer):
 def _built(config, count, safe_mode):
     """Returns the model of a configuration, unless it would have more than `count` weights."""
     left = [count]
-    for part in _parts(config):
+    for part in list(_parts(config)):
         options, kind = part.get("config"), _found(part)
         if isinstance(options, dict) and isinstance(kind, type):
             for name, option in inspect.signature(kind).parameters.items():

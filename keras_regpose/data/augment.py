@@ -67,7 +67,7 @@ class Augmentation:
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name} must be a number of at least 0. Received: {getattr(self, name)}")
         if len(self.scale_range) != 2 or not 0 < self.scale_range[0] <= self.scale_range[1] < np.inf:
-            raise ValueError(f"scale_range must be (low, high) with 0 < low ≤ high. Received: {self.scale_range}")
+            raise ValueError(f"scale_range must be (low, high) with 0 < low ≤ high. Received: {self.scale_range!r:.80}")
 
     @classmethod
     def coco(cls) -> "Augmentation":

@@ -4,7 +4,7 @@ import collections
 import contextlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any
 
@@ -83,6 +83,7 @@ class CocoFile:
         """Returns the categories that have annotations with as many keypoints as the skeleton; None where that is all
         of them or none."""
         records = [record for record in self.records or () if isinstance(record, dict)]
+        records = [record for record in records if isinstance(record.get("category_id"), Hashable)]
         every = dict.fromkeys(record.get("category_id", 1) for record in records)
         needed = 3 * len(self.skeleton)
         fitting = {one.get("category_id", 1) for one in records if np.size(one.get("keypoints") or ()) == needed}
@@ -112,6 +113,8 @@ class CocoFile:
             ValueError, KeyError, TypeError: If the record is broken.
         """
         category = record.get("category_id", next(iter(self._orders or (1,))))
+        if not isinstance(category, Hashable):
+            raise ValueError(f"its category_id {category!r:.80} is neither a number nor a name")
         if self._orders is not None and category not in self._orders:
             self.left_out[category] += 1
             return None

@@ -106,7 +106,7 @@ class PresetFolder:
         with damage_explained(file, SAVE_AGAIN, PresetError):
             description = json.loads(file.read_text(encoding="utf-8"))
             if description["format"] != FORMAT:
-                found = f"{directory} has preset format {description['format']}"
+                found = f"{directory} has preset format {description['format']!r:.80}"
                 raise NewerFormatError(f"{found}, this version reads {FORMAT}. Upgrade keras-regpose")
             skeleton, method, _ = model_facts(description)
             if not isinstance(description.setdefault("checksums", {}), dict):

@@ -253,3 +253,9 @@ def test_detections_that_cannot_be_used(tmp_path):
     boxes.write_text('{"annotations": []}')
     with pytest.raises(ValueError, match="not a COCO detections file: it holds dict, expected a list"):
         Coco(annotations, tmp_path, boxes=boxes)
+
+
+def test_a_category_that_is_a_list(tmp_path):
+    path = write(tmp_path, [person(99, category_id=[1])] + [person(number) for number in range(1, 11)])
+    people = Coco(path, tmp_path)
+    assert len(people) == 10 and people.skipped[0][0] == "annotation 99"

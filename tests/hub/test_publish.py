@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 from hub_server import OWNER_TOKEN, STRANGER_TOKEN
 from huggingface_hub import constants
@@ -103,7 +104,7 @@ def test_only_the_preset_its_card_and_pictures_are_sent(hub, owner, preset, caps
     (preset / "secrets.txt").write_text("password")
     (preset / ".env").write_text("HF_TOKEN=1")
     (preset / "events.h5").write_bytes(b"x")
-    (preset / "sheet.png").write_bytes(b"picture")
+    PIL.Image.new("RGB", (4, 3)).save(preset / "sheet.png")
     (preset / "results.json").write_text("{}")
     (preset / "README.md").write_text("# Mine\n")
     assert main(["publish", str(preset), "org/pose"]) == 0
