@@ -12,7 +12,7 @@ from keras_regpose.evaluation.sheets import prediction_sheet
 from keras_regpose.images import save_picture
 from keras_regpose.presets import BUNDLED_PRESET, from_preset
 from keras_regpose.recipe import Recipe
-from keras_regpose.training import device_scope, train
+from keras_regpose.training import train
 
 _log = logging.getLogger(__name__)
 
@@ -32,15 +32,12 @@ def run_demo(output: Path, people: int, epochs: int) -> dict:
     output.mkdir(parents=True, exist_ok=True)
     training, test = list(Synthetic(people, seed=1)), Synthetic(max(people // 10, 64), seed=2)
     _log.info("Drew %d people to learn from and %d to test on", len(training), len(test))
-    with device_scope():
-        model = from_preset(BUNDLED_PRESET)
-        before = _figures(model, test)
-        augmentation = Augmentation(rotation=30, scale_range=(0.8, 1.2), half_body_probability=0)
-        recipe = Recipe.with_settings(
-            batch_size=32, learning_rate=6e-4, schedule="cosine", clip_norm=5.0, epochs=epochs
-        )
-        # Frozen to its last stage: the head alone learns, which takes seconds.
-        train(model, training, recipe=recipe, unit_errors=True, frozen_stages=7, augmentation=augmentation)
+    model = from_preset(BUNDLED_PRESET)
+    before = _figures(model, test)
+    augmentation = Augmentation(rotation=30, scale_range=(0.8, 1.2), half_body_probability=0)
+    recipe = Recipe.with_settings(batch_size=32, learning_rate=6e-4, schedule="cosine", clip_norm=5.0, epochs=epochs)
+    # Frozen to its last stage: the head alone learns, which takes seconds.
+    train(model, training, recipe=recipe, unit_errors=True, frozen_stages=7, augmentation=augmentation)
     after = _figures(model, test)
     save_picture(output / "predictions.png", prediction_sheet(*predict_samples(model, test[:24]), test[:24]))
     model.save_to_preset(output / "preset")

@@ -47,8 +47,8 @@ class Recipe:
         schedule: "steps" (divided by ten at each of `drops`) or "cosine".
         drops: sequence of int or None. Epochs of the "steps"; None is 170/210 and 200/210 of the epochs.
         warmup: int. Steps of linear warm-up; at most a sixth of all steps are used.
-        clip_norm: float or None. Largest norm of all gradients together; of each device's under MirroredStrategy.
-        accumulate: int. Steps whose gradients are averaged before the weights move.
+        clip_norm: float or None. Largest norm of all gradients together.
+        accumulate: int. Steps whose gradients are averaged before the weights move; for a single device.
         average_decay: float or None. Decay of the exponential moving average of the weights; the average is what is
             validated and saved as the best preset.
         frozen_stages: int. Stages of the backbone (with everything before them) that do not train; -1 is none.

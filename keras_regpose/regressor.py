@@ -20,6 +20,7 @@ from keras_regpose.losses.flow import RealNVP
 from keras_regpose.losses.rle import RLE
 from keras_regpose.losses.smooth_l1 import LOSSES
 from keras_regpose.models.network import pose_graph, pose_head
+from keras_regpose.models.replicas import SharedModel
 from keras_regpose.models.rewrite import fused_graph, graph_with_dtype, stock_graph
 from keras_regpose.skeleton import Skeleton, matched_keypoints
 
@@ -27,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 @keras.saving.register_keras_serializable("keras_regpose")
-class PoseRegressor(keras.Model):
+class PoseRegressor(SharedModel):
     """A functional Keras model that regresses keypoints, and their uncertainty, from crops of single people.
 
     `predict` takes (B, H, W, 3) RGB crops with values 0–255 (uint8 or float) and returns (B, K, 4) float32: x, y, σx,

@@ -138,7 +138,8 @@ def make_dataset(
         `tf.data.Dataset` on the TensorFlow backend, else a `keras.utils.PyDataset`.
 
     Raises:
-        ValueError: If the samples are empty, fewer than a training batch, or of another skeleton.
+        ValueError: If the samples are empty, fewer than a training batch, or of another skeleton, or the devices that
+            train the model cannot share a batch evenly.
 
     Example:
 
@@ -153,6 +154,8 @@ def make_dataset(
     cache = PhotographCache(cache_bytes)
     loader = CropLoader(samples, model.skeleton, model.input_size, changes, seed, cache, max_unreadable_share)
     batches = PoseBatches(loader, batch_size, training, training, epoch, first_batch, host)
+    if training and batch_size % (replicas := getattr(model, "replicas", 1)):
+        raise ValueError(f"A batch of {batch_size} cannot be shared by {replicas} devices. Use a multiple of that")
     if training and len(samples) < batch_size:
         raise ValueError(f"{len(samples)} samples do not fill one batch of {batch_size}. Choose a smaller batch_size")
     if keras.backend.backend() == "tensorflow":

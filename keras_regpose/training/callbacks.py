@@ -14,6 +14,7 @@ from keras_regpose.evaluation.evaluate import predict_samples, score_predictions
 from keras_regpose.evaluation.sheets import prediction_sheet
 from keras_regpose.hub.preset_files import save_preset
 from keras_regpose.images import save_picture
+from keras_regpose.models.replicas import running_statistics
 from keras_regpose.training.devices import on_this_host_alone, this_host
 
 METRICS = ("val_AP", "val_PCKh", "val_NME", "val_AUC", "val_PCK")
@@ -36,8 +37,7 @@ class MovingAverage(keras.callbacks.Callback):
     def __init__(self, model: keras.Model, decay: float):
         super().__init__()
         self.decay = decay
-        statistics = (v for v in model.non_trainable_variables if v.path.endswith(("moving_mean", "moving_variance")))
-        self.averaged = [*model.trainable_variables, *statistics]
+        self.averaged = [*model.trainable_variables, *running_statistics(model)]
         self.steps = keras.Variable(0, dtype="int32", trainable=False, name="average_steps")
         averages = [keras.Variable(np.array(v), dtype=v.dtype, trainable=False, name="average") for v in self.averaged]
         self.saved_variables = [self.steps, *averages]  # by checkpoints
@@ -46,7 +46,7 @@ class MovingAverage(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()
-        step = int(self.steps.value)
+        step = int(np.array(self.steps))
         rate = np.float32(1 - min(self.decay, (1 + step) / (10 + step)))
         averages = self.saved_variables[1:]
         values = ([variable.value for variable in variables] for variables in (averages, self.averaged))

@@ -95,7 +95,9 @@ def train(
     dataset = make_dataset(samples, model, training=True, repeat=True, **settings)
     position = Position(dataset, recipe, -(-len(samples) // recipe.batch_size))
     with frozen_stages(model, recipe.frozen_stages), contextlib.ExitStack() as stack:
-        model.compile(make_optimizer(recipe, position.schedule), recipe.loss, unit_errors=recipe.unit_errors)
+        model.compile(
+            make_optimizer(recipe, position.schedule, model.replicas), recipe.loss, unit_errors=recipe.unit_errors
+        )
         model.optimizer.build(model.trainable_variables)
         average = None if recipe.average_decay is None else MovingAverage(model, recipe.average_decay)
         chosen = [*callbacks]

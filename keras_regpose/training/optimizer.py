@@ -29,18 +29,40 @@ def make_schedule(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.sche
     return WarmupCosine(recipe.learning_rate, moves, warmup, recipe.accumulate)
 
 
-def make_optimizer(recipe: Recipe, schedule) -> keras.optimizers.Optimizer:
+def make_optimizer(recipe: Recipe, schedule, replicas: int = 1) -> keras.optimizers.Optimizer:
     """Returns a recipe's Adam.
 
     Args:
         recipe: `Recipe`.
         schedule: float, or what `make_schedule` returns. The learning rate.
+        replicas: int. Devices of `MirroredStrategy` that share each batch.
+
+    Raises:
+        ValueError: If several devices are to accumulate, with which Keras fails.
     """
     steps = recipe.accumulate if recipe.accumulate > 1 else None
+    if steps and replicas > 1:
+        whole = f"a batch_size of {steps * recipe.batch_size}, which these {replicas} share, has the same effect"
+        raise ValueError(f"accumulate is for a single device: leave it out; {whole}. Received: {steps}")
+    clip_norm = recipe.clip_norm and recipe.clip_norm / replicas
+    adam = SharedAdam if clip_norm and replicas > 1 else keras.optimizers.Adam
     # The epsilon is the reference's; Keras' default is 1e-7.
-    return keras.optimizers.Adam(
-        schedule, epsilon=1e-8, global_clipnorm=recipe.clip_norm, gradient_accumulation_steps=steps
-    )
+    return adam(schedule, epsilon=1e-8, global_clipnorm=clip_norm, gradient_accumulation_steps=steps)
+
+
+@keras.saving.register_keras_serializable("keras_regpose")
+class SharedAdam(keras.optimizers.Adam):
+    """Adam under `MirroredStrategy` that clips the mean of the devices' gradients, before Keras adds them up.
+
+    Keras itself clips the gradients of each device's share.
+    """
+
+    def apply(self, grads, trainable_variables=None):
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        sums = context.all_reduce(tf.distribute.ReduceOp.SUM, grads)
+        super().apply([each / context.num_replicas_in_sync for each in sums], trainable_variables)
 
 
 @contextlib.contextmanager
