@@ -120,3 +120,63 @@ def test_a_multi_worker_strategy_in_scope_is_refused(monkeypatch):
 def test_hosts_need_the_jax_backend():
     with pytest.raises(ValueError, match="Several hosts need the JAX backend, this is 'tensorflow'"):
         join_hosts("10.0.0.1:4321,10.0.0.2", 0)
+
+
+def seen_on(devices, folder, run, *precisions):
+    """What `shared_training.py` sees on so many devices."""
+    script, result = Path(__file__).parents[1] / "shared_training.py", folder / f"shared {devices}.npz"
+    subprocess.run([sys.executable, str(script), str(devices), str(result), str(run), *precisions], check=True)
+    return dict(np.load(result))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """What is seen on 1 and 2 devices. The second ends the run that the first has begun."""
+    folder = tmp_path_factory.mktemp("shared")
+    return {devices: seen_on(devices, folder, folder / "run", "mixed_float16") for devices in (2, 1)}
+
+
+def same(seen, one, beginnings, rtol=1e-4, atol=1e-4):
+    names = [name for name in one if name.startswith(beginnings) and name in seen]
+    assert names
+    for name in names:
+        assert np.isfinite(one[name]).all()
+        np.testing.assert_allclose(seen[name], one[name], rtol=rtol, atol=atol, err_msg=name)
+
+
+def test_figures_rows_and_poses_are_those_of_one_device_for_1_to_70_people(shared):
+    assert sum(name.startswith("figures of") for name in shared[1]) == 70
+    same(shared[2], shared[1], ("figures of", "rows of", "predict ", "estimate"))
+    assert [len(shared[2][f"rows of {count}"]) for count in (1, 2, 5, 9)] == [1, 2, 5, 9]
+
+
+def test_fit_validates_as_on_one_device_whatever_the_last_batch_holds(shared):
+    names = {name for name in shared[1] if name.startswith("val_")}
+    assert {f"val_{name} with {count}" for name in ("loss", "pck") for count in (1, 5, 7)} <= names
+    same(shared[2], shared[1], ("loss with", "val_loss with", "val_pck with", "rle_"), rtol=1e-3)
+
+
+def test_running_statistics_are_the_mean_of_the_devices(shared):
+    for name in ("moving_mean", "moving_variance"):
+        assert not shared[2][f"spread of {name}"].any()
+    same(shared[2], shared[1], "running mean")
+
+
+def test_gradients_are_bounded_and_weights_averaged_as_on_one_device(shared):
+    same(shared[2], shared[1], ("history", "weight "), rtol=1e-3, atol=1e-3)
+
+
+def test_mixed_precision_learns_on_two_devices_as_on_one(shared):
+    same(shared[2], shared[1], "mixed_", rtol=1e-2)
+
+
+def test_a_run_of_two_devices_goes_on_with_one(shared):
+    resumed = {name.replace("resumed", "weight"): value for name, value in shared[1].items() if "resumed" in name}
+    same(resumed, shared[1], "weight ", rtol=1e-3, atol=1e-3)
+
+
+def test_batches_that_devices_cannot_share_are_refused(shared):
+    refused = [str(value) for name, value in shared[2].items() if name.startswith("refused")]
+    assert refused[0] == "A batch of 9 cannot be shared by 2 devices. Use a multiple of that"
+    assert "accumulate is for a single device" in refused[1]
+    assert "A training batch has fewer people than the 2 devices that share it" in refused[2]
