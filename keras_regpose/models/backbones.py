@@ -1,12 +1,14 @@
 """The table of backbones: how each is built, which of its layers belong to which stage, and what PyTorch calls them.
 
-Who wants to know something of a backbone asks this table. A new backbone is one entry, and a file with its graph where
-`keras.applications` does not have it.
+Who wants to know something of a backbone asks this table. A new backbone is one entry in `backbones.toml`, its
+functions here, and a file with its graph where `keras.applications` does not have it.
 """
 
 import re
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 
@@ -19,11 +21,11 @@ class Backbone:
     """What is known of a backbone, or of a family of them that differ in size.
 
     Attributes:
-        stages: tuple of str. Regular expressions of the layers of the stem, of stage 1, of stage 2 and so on.
+        stages: sequence of str. Regular expressions of the layers of the stem, of stage 1, of stage 2 and so on.
         rest: str. Regular expression of the layers behind the last stage.
         names: str or None. Regular expression of its names; groups are what `build` takes besides the image. None is a
             backbone that is recognised, but not built by name.
-        examples: tuple of str. Names to show to a person.
+        examples: sequence of str. Names to show to a person.
         build: function. From a Keras tensor, an image (B, H, W, 3) normalised with ImageNet's mean and deviation, and
             the groups of `names` to the features (B, h, w, C) that the head pools.
         torch_module: function or None. From a layer's name and a library, "mmpose", "torchvision" or "tonylins"
@@ -31,10 +33,10 @@ class Backbone:
         imagenet: class or None. The model of `keras.applications` whose ImageNet weights fit.
     """
 
-    stages: tuple[str, ...]
+    stages: Sequence[str]
     rest: str = ""
     names: str | None = None
-    examples: tuple[str, ...] = ()
+    examples: Sequence[str] = ()
     build: Callable | None = None
     torch_module: Callable[[str, str], str] | None = None
     imagenet: Callable[..., keras.Model] | None = None
@@ -53,42 +55,19 @@ def _efficientnet(image):
     return applied(without_scaling(model), image)
 
 
-BACKBONES = (
-    Backbone(
-        names=r"resnet(18|34|50|101|152)",
-        examples=tuple(f"resnet{depth}" for depth in resnet.DEPTHS),
-        build=lambda image, depth: resnet.resnet(image, int(depth))["P5"],
-        stages=("conv1|bn1", *(f"layer{stage}_.*" for stage in range(1, 5))),
-        torch_module=lambda layer, library: layer.replace("_", "."),
-    ),
-    Backbone(
-        names=r"mobilenetv2(?:_(\d*\.?\d+))?",
-        examples=("mobilenetv2", "mobilenetv2_0.5 (any width)"),
-        build=lambda image, width: mobilenet_v2.mobilenet_v2(image, float(width or 1))["P5"],
-        stages=("conv1|conv1_bn", *(f"layer{stage}_.*" for stage in range(1, 8))),
-        rest="conv2|conv2_bn",
-        torch_module=mobilenet_v2.torch_module,
-    ),
-    # EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks (Tan and Le, 2019). Larger ones and V2
-    # are recognised.
-    Backbone(
-        names="efficientnetb0",
-        examples=("efficientnetb0",),
-        build=_efficientnet,
-        stages=("stem_.*", *(f"block{stage}[a-z]_.*" for stage in range(1, 8))),
-        rest="top_.*",
-        imagenet=keras.applications.EfficientNetB0,
-    ),
-    # ResNet and MobileNetV2 of keras.applications, in TensorFlow's geometry.
-    Backbone(stages=("conv1_.*", *(f"conv{stage}_block.*" for stage in range(2, 6)))),
-    Backbone(
-        stages=(
-            *("Conv1|bn_Conv1", "expanded_conv_.*", "block_[12]_.*", "block_[345]_.*", "block_[6-9]_.*"),
-            *("block_1[012]_.*", "block_1[345]_.*", "block_16_.*"),
-        ),
-        rest="Conv_1.*",
-    ),
-)
+_FUNCTIONS = {
+    "resnet": {
+        "build": lambda image, depth: resnet.resnet(image, int(depth))["P5"],
+        "torch_module": lambda layer, library: layer.replace("_", "."),
+    },
+    "mobilenetv2": {
+        "build": lambda image, width: mobilenet_v2.mobilenet_v2(image, float(width or 1))["P5"],
+        "torch_module": mobilenet_v2.torch_module,
+    },
+    "efficientnet": {"build": _efficientnet, "imagenet": keras.applications.EfficientNetB0},
+}
+with open(Path(__file__).with_name("backbones.toml"), "rb") as _file:
+    BACKBONES = [Backbone(**known, **_FUNCTIONS.get(name, {})) for name, known in tomllib.load(_file).items()]
 
 
 def build_backbone(name: str, image):
