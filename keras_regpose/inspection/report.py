@@ -75,7 +75,7 @@ def describe(people: People) -> dict:
     return {
         "people": count,
         "pictures": len(set(people.field("image_id"))),
-        "keypoints": _keypoint_counts(people, labelled),
+        "keypoints": _keypoint_counts(people, labelled, records, contents),
         "sizes": {f"percentile_{share}": round(float(np.percentile(size, share)), 1) for share in (5, 25, 50, 75, 95)}
         | {"under_32": int((size < 32).sum()), "over_96": int((size > 96).sum())},
         "left_out": left_out,
@@ -111,12 +111,19 @@ def crossed_sides(keypoints: np.ndarray, visible: np.ndarray, skeleton) -> np.nd
     return found
 
 
-def _keypoint_counts(people, labelled):
-    names, counts = people.skeleton.keypoints, {"labelled": labelled.sum(0)}
-    rows = map(_flags, (people.truth() or {}).get("annotations") or ())
-    if flags := [row for row in rows if len(row) == len(names)]:
-        counts |= {kind: (np.array(flags) == flag).sum(0) for flag, kind in ((1, "covered"), (2, "seen"))}
-    return {name: {kind: int(numbers[k]) for kind, numbers in counts.items()} for k, name in enumerate(names)}
+def _keypoint_counts(people, labelled, records, contents):
+    counts = {name: Counter(labelled=int(labelled[:, k].sum())) for k, name in enumerate(people.skeleton.keypoints)}
+    entries = [one for one in contents.get("categories") or () if isinstance(one, dict)]
+    names, flags = {str(one.get("id")): one.get("keypoints") for one in entries}, {}
+    for one in records:
+        flags.setdefault(str(one.get("category_id")), []).append(_flags(one))
+    for category, rows in flags.items():
+        known = names.get(category) or people.skeleton.keypoints
+        rows = [row for row in rows if len(row) == len(known)]
+        for name, column in zip(known, zip(*rows, strict=True), strict=False):
+            if name in counts:
+                counts[name].update(covered=column.count(1), seen=column.count(2))
+    return {name: dict(found) for name, found in counts.items()}
 
 
 def _flags(record):
