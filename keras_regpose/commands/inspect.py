@@ -16,7 +16,8 @@ def add_options(sub):
 
 def run(options):
     from keras_regpose.data.coco import Coco
-    from keras_regpose.inspection.report import REPORT, spare, write_report
+    from keras_regpose.files import spare
+    from keras_regpose.inspection.report import REPORT, write_report
 
     if not annotated(options):
         raise ValueError("Say whose labels: --annotations FILE --images DIR")
